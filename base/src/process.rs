@@ -1,0 +1,70 @@
+//! Which process is meant: a pid alone is reused, a pid with its start time
+//! and the boot id is not.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// A process that can be told from a later one with the same pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// The pid in the host's pid namespace.
+    pub pid: u32,
+    /// Start time in clock ticks since boot, field 22 of `/proc/PID/stat` (proc_pid_stat(5)).
+    pub start_time: u64,
+}
+
+impl ProcessRef {
+    /// The process that has `pid` now; `None` when there is none (or it is a zombie already reaped).
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        stat(pid).map(|stat| Self { pid, start_time: stat.start_time })
+    }
+
+    /// Whether this very process is still there and not a zombie.
+    #[must_use]
+    pub fn alive(self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.start_time == self.start_time && !stat.dead)
+    }
+}
+
+struct Stat {
+    start_time: u64,
+    dead: bool,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name (field 2) may hold spaces and parentheses: count from the last ')'.
+    let rest = text.get(text.rfind(')')? + 2..)?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    Some(Stat { start_time: fields.nth(18)?.parse().ok()?, dead: matches!(state, "Z" | "X" | "x") })
+}
+
+/// The kernel's id of this boot (`/proc/sys/kernel/random/boot_id`): state that
+/// speaks of running things and names another boot is not believed.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn boot_id() -> std::io::Result<String> {
+    std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).map(|id| id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_a_changed_start_time_is_another() {
+        let me = ProcessRef::of(std::process::id()).unwrap();
+        assert!(me.alive());
+        assert!(!ProcessRef { start_time: me.start_time + 1, ..me }.alive());
+        assert!(ProcessRef::of(u32::MAX - 1).is_none());
+    }
+
+    #[test]
+    fn the_boot_id_is_a_uuid() {
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
+}
