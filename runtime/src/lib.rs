@@ -1,1 +1,5 @@
 //! Running one container.
+
+pub mod config;
+
+pub use config::Config;
