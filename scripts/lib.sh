@@ -1,0 +1,123 @@
+# shellcheck shell=bash
+# Shared by the scripts in this directory; sourced, never run.
+#
+#   need_root "$@"      go on through sudo when not root
+#   apt_install PKG...  install what is missing (one `apt-get update` at most)
+#   need_rust           cargo >= the workspace's MSRV, with the static target
+#   build_release       build the release binary; prints its path
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+arch=$(dpkg --print-architecture)
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# Settings and proxies that must survive sudo.
+kept_env=UMIAK_CACHE,UMIAK_BIN,UMIAK_ROOT,UMIAK_RUN_ROOT,UMIAK_MUST_RUN,UMIAK_REGISTRIES,DEBIAN_MIRROR
+kept_env+=,CARGO_HOME,RUSTUP_HOME,CARGO_TARGET_DIR,http_proxy,https_proxy,no_proxy,HTTP_PROXY,HTTPS_PROXY,NO_PROXY
+
+need_root() {
+  [ "$(id -u)" -eq 0 ] && return
+  command -v sudo >/dev/null || die "must run as root (sudo is not installed: use \`su -c '$0 $*'\`)"
+  # The toolchain of the person who calls is the one to build with.
+  export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
+  exec sudo --preserve-env="$kept_env" -- "$0" "$@"
+}
+
+# Services of packages installed here must not start: the scripts start what
+# they need themselves, and stop it again.
+apt_install() {
+  local missing=() p
+  for p; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  say "apt-get install ${missing[*]}"
+  apt_update
+  local policy=/usr/sbin/policy-rc.d made=0 status=0
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+    made=1
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" \
+    </dev/null >"${TMPDIR:-/tmp}/umiak-apt.log" 2>&1 || status=$?
+  [ "$made" -eq 0 ] || rm -f "$policy"
+  [ "$status" -eq 0 ] || { tail -20 "${TMPDIR:-/tmp}/umiak-apt.log" >&2; die "apt-get install ${missing[*]} failed"; }
+  rm -f "${TMPDIR:-/tmp}/umiak-apt.log"
+}
+
+# One fresh list is enough for an hour.
+apt_update() {
+  local stamp=/var/cache/apt/pkgcache.bin
+  if [ -n "$(ls -A /var/lib/apt/lists 2>/dev/null)" ] && [ -n "$(find "$stamp" -mmin -60 2>/dev/null)" ]; then
+    return
+  fi
+  apt-get -qq update >/dev/null || die "apt-get update failed"
+}
+
+# The Debian mirror that this machine's apt uses.
+debian_mirror() {
+  local m=${DEBIAN_MIRROR:-}
+  [ -n "$m" ] || m=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sed -n '\|/debian/$|{p;q}')
+  echo "${m:-http://deb.debian.org/debian/}"
+}
+
+msrv() { sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$repo/Cargo.toml"; }
+
+rust_is_new_enough() {
+  local have
+  have=$(cargo --version 2>/dev/null | awk '{print $2}') || return 1
+  [ -n "$have" ] && [ "$(printf '%s\n%s\n' "$(msrv)" "${have%%-*}" | sort -V | head -1)" = "$(msrv)" ]
+}
+
+need_rust() {
+  apt_install curl ca-certificates gcc libc6-dev musl-tools
+  local home=${CARGO_HOME:-$HOME/.cargo}
+  case ":$PATH:" in *":$home/bin:"*) ;; *) PATH=$home/bin:$PATH ;; esac
+  if ! rust_is_new_enough; then
+    if command -v rustup >/dev/null; then
+      say "updating the Rust toolchain to at least $(msrv)"
+      rustup -q toolchain install stable --profile minimal -c rustfmt -c clippy || die "rustup could not install the stable toolchain"
+      export RUSTUP_TOOLCHAIN=stable
+    else
+      say "installing Rust through rustup"
+      curl -fsSL https://sh.rustup.rs | sh -s -- -q -y --profile minimal -c rustfmt -c clippy --no-modify-path >/dev/null \
+        || die "rustup could not be installed from https://sh.rustup.rs"
+    fi
+    rust_is_new_enough || die "cargo $(msrv) or newer is needed, found: $(cargo --version 2>&1)"
+  fi
+}
+
+# musl where the target can be had, else a static glibc build: both run on any
+# host without libraries, the first is smaller.
+release_target() {
+  local musl gnu
+  musl=$(uname -m)-unknown-linux-musl gnu=$(uname -m)-unknown-linux-gnu
+  if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ] || rustup -q target add "$musl" >/dev/null 2>&1; then
+    echo "$musl"
+  else
+    echo "$gnu"
+  fi
+}
+
+build_release() {
+  need_rust
+  local target dir
+  target=$(release_target)
+  dir=${CARGO_TARGET_DIR:-$repo/target}
+  say "building the release binary for $target"
+  (
+    cd "$repo"
+    case $target in
+      *-gnu)
+        say "the musl target cannot be had here: a static glibc build instead"
+        RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" cargo build --release --locked --target "$target" ;;
+      *) CC_x86_64_unknown_linux_musl=musl-gcc cargo build --release --locked --target "$target" ;;
+    esac
+  ) >&2 || die "the release build failed"
+  echo "$dir/$target/release/umiak"
+}
+
+# The port of the registry is the one that the documentation names.
+registry=127.0.0.1:5000
+cache=${UMIAK_CACHE:-/var/cache/umiak-images}
