@@ -1,1 +1,6 @@
-//! OCI images.
+//! OCI images: names, registries, the store, and unpacking.
+
+pub mod digest;
+pub mod manifest;
+pub mod platform;
+pub mod reference;
