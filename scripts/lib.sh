@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Shared by the scripts in this directory; sourced, never run.
 #
 #   need_root "$@"      go on through sudo when not root
@@ -58,6 +58,7 @@ apt_update() {
 # The Debian mirror that this machine's apt uses.
 debian_mirror() {
   local m=${DEBIAN_MIRROR:-}
+  # shellcheck disable=SC2016
   [ -n "$m" ] || m=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sed -n '\|/debian/$|{p;q}')
   echo "${m:-http://deb.debian.org/debian/}"
 }

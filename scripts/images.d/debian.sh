@@ -8,6 +8,7 @@ layer_debootstrap() {
   local mirror security
   mirror=$(debian_mirror)
   debootstrap --variant=minbase bookworm "$root" "$mirror"
+  # shellcheck disable=SC2016
   security=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sed -n '\|debian-security|{p;q}')
   cat >"$root/etc/apt/sources.list" <<LIST
 deb $mirror bookworm main
@@ -39,7 +40,7 @@ CFG
   find "$root/usr/share/doc" -mindepth 1 -type d -empty -delete
   rm -rf "$root"/usr/share/man/* "$root"/usr/share/info/* "$root"/usr/share/groff/* "$root"/usr/share/lintian/*
   find "$root/usr/share/locale" -mindepth 1 ! -name locale.alias -delete
-  rm -rf "$root"/dev/* "$root"/var/log/bootstrap.log
+  rm -rf "${root:?}"/dev/* "$root"/var/log/bootstrap.log
   : >"$root/etc/resolv.conf"
   echo localhost >"$root/etc/hostname"
   # Behind a company's proxy its authority has to be known inside as well, also

@@ -33,6 +33,7 @@ layer_interpreter() {
   python_paths "$lib"
   printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nroot-user-action = ignore\ndisable-pip-version-check = true\n' >"$root/etc/pip.conf"
   ln -sf /etc/ssl/certs/ca-certificates.crt "$root/usr/lib/ssl/cert.pem"
+  # shellcheck disable=SC2016
   in_root sh -ec 'whl=$(ls /tmp/x/usr/share/python-wheels/pip-*.whl) && python3 -B "$whl/pip" install -q --no-index --no-cache-dir "$whl" /tmp/x/usr/share/python-wheels/setuptools-*.whl'
   find "$root/usr/local/lib" -name __pycache__ -prune -exec rm -rf {} +
 }

@@ -14,6 +14,7 @@ case $1 in
           *.envsh)
             if [ -x "$f" ]; then
               log "Sourcing $f"
+              # shellcheck source=/dev/null
               . "$f"
             else
               log "Ignoring $f, not executable"

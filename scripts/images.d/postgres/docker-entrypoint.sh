@@ -88,6 +88,7 @@ run_init_files() {
           "$f"
         else
           printf '%s: sourcing %s\n' "$0" "$f"
+          # shellcheck source=/dev/null
           . "$f"
         fi ;;
       *.sql) printf '%s: running %s\n' "$0" "$f"; run_sql -f "$f"; printf '\n' ;;
