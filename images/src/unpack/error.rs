@@ -148,7 +148,13 @@ impl UnpackError {
     /// Whether the disk is full (or the quota, or the inodes).
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Space { .. })
+        match self {
+            Self::Space { .. } => true,
+            Self::System { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! does, which every registry's layers were made for. What an entry announces
 //! is never allocated before it has been checked.
 
-use std::io::{BufRead, ErrorKind, Read as _};
+use std::io::{BufRead, ErrorKind};
 
 use super::Limits;
 use super::entry::{Entry, Kind, Timestamp};
