@@ -1,6 +1,8 @@
 //! Running one container.
 
 pub mod config;
+pub mod hosts;
+pub mod mounts;
 pub mod rootfs;
 pub mod users;
 
