@@ -74,7 +74,9 @@ pub enum ManifestError {
         media_type: String,
     },
     /// Docker's first manifest format.
-    #[error("the image has Docker's manifest schema 1, which is no longer supported: push it again with a current tool")]
+    #[error(
+        "the image has Docker's manifest schema 1, which is no longer supported: push it again with a current tool"
+    )]
     Schema1,
     /// `schemaVersion` is not 2.
     #[error("manifest has schemaVersion {found}, expected 2")]
@@ -125,7 +127,9 @@ pub enum ManifestError {
         size: u64,
     },
     /// A layer that must be fetched from elsewhere.
-    #[error("layer {digest} is a foreign layer ({media_type}), which is not supported: its content is not in the registry")]
+    #[error(
+        "layer {digest} is a foreign layer ({media_type}), which is not supported: its content is not in the registry"
+    )]
     ForeignLayer {
         /// The layer.
         digest: Digest,
@@ -203,9 +207,7 @@ impl Descriptor {
             OCI_LAYER | DOCKER_LAYER => Ok(Compression::None),
             OCI_LAYER_GZIP | DOCKER_LAYER_GZIP => Ok(Compression::Gzip),
             OCI_LAYER_ZSTD | DOCKER_LAYER_ZSTD => Ok(Compression::Zstd),
-            other => {
-                Err(ManifestError::LayerType { digest: self.digest.clone(), media_type: other.to_owned() })
-            }
+            other => Err(ManifestError::LayerType { digest: self.digest.clone(), media_type: other.to_owned() }),
         }
     }
 
@@ -246,10 +248,7 @@ impl Manifest {
             return Err(ManifestError::NotAnImage { media_type: self.config.media_type.clone() });
         }
         if self.config.size > MAX_CONFIG_BYTES {
-            return Err(ManifestError::ConfigTooLarge {
-                digest: self.config.digest.clone(),
-                size: self.config.size,
-            });
+            return Err(ManifestError::ConfigTooLarge { digest: self.config.digest.clone(), size: self.config.size });
         }
         self.layers.iter().try_for_each(|layer| layer.compression().map(drop))
     }
@@ -273,6 +272,7 @@ pub struct Index {
 
 /// What a manifest's URL or an index's entry may lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few live at a time, and none is kept in a collection")]
 pub enum Document {
     /// One image.
     Manifest(Manifest),
@@ -343,9 +343,7 @@ pub fn own_media_type(bytes: &[u8]) -> Result<String, ManifestError> {
         (Some(media_type), ..) => Ok(media_type),
         (None, true, false) => Ok(OCI_INDEX.to_owned()),
         (None, false, true) => Ok(OCI_MANIFEST.to_owned()),
-        (None, true, true) => {
-            Err(ManifestError::Ambiguous { media_type: OCI_INDEX.to_owned(), member: "layers" })
-        }
+        (None, true, true) => Err(ManifestError::Ambiguous { media_type: OCI_INDEX.to_owned(), member: "layers" }),
         (None, false, false) => Err(ManifestError::MediaType { media_type: String::new() }),
     }
 }
@@ -359,10 +357,8 @@ pub fn own_media_type(bytes: &[u8]) -> Result<String, ManifestError> {
 pub fn parse(bytes: &[u8], media_type: &str) -> Result<Document, ManifestError> {
     let media_type = essence(media_type);
     let shape = Shape::read(bytes, media_type)?;
-    if let Some(own) = &shape.media_type {
-        if own != media_type {
-            return Err(ManifestError::Mismatch { served: media_type.to_owned(), own: own.clone() });
-        }
+    if let Some(own) = shape.media_type.as_deref().filter(|own| *own != media_type) {
+        return Err(ManifestError::Mismatch { served: media_type.to_owned(), own: own.to_owned() });
     }
     match media_type {
         OCI_MANIFEST | DOCKER_MANIFEST => {
@@ -483,7 +479,10 @@ mod tests {
             Err(ManifestError::Layers { .. })
         ));
         let many = vec![descriptor(OCI_MANIFEST); MAX_INDEX_ENTRIES + 1];
-        assert!(matches!(read(&with(index(), "manifests", json!(many)), OCI_INDEX), Err(ManifestError::Entries { .. })));
+        assert!(matches!(
+            read(&with(index(), "manifests", json!(many)), OCI_INDEX),
+            Err(ManifestError::Entries { .. })
+        ));
         let huge = vec![b' '; usize::try_from(MAX_MANIFEST_BYTES).unwrap() + 1];
         assert!(matches!(parse(&huge, OCI_MANIFEST), Err(ManifestError::TooLarge { .. })));
     }

@@ -23,7 +23,7 @@ pub enum PlatformError {
     #[error("image has no variant for {wanted}, only for {available}")]
     NoMatch {
         /// The platform asked for.
-        wanted: Platform,
+        wanted: String,
         /// What the index has, as text.
         available: String,
     },
@@ -79,7 +79,9 @@ impl Platform {
         let (architecture, variant) = match architecture.as_str() {
             "x86_64" | "x86-64" | "amd64" => ("amd64", variant.filter(|variant| variant != "v1")),
             "i386" | "i486" | "i586" | "i686" | "x86" | "386" => ("386", None),
-            "aarch64" | "arm64" => ("arm64", variant.filter(|variant| !matches!(variant.as_str(), "8" | "v8" | "v8.0"))),
+            "aarch64" | "arm64" => {
+                ("arm64", variant.filter(|variant| !matches!(variant.as_str(), "8" | "v8" | "v8.0")))
+            }
             "armhf" => ("arm", Some("v7".to_owned())),
             "armel" => ("arm", Some("v6".to_owned())),
             "arm" => ("arm", Some(arm_variant(variant))),
@@ -256,14 +258,12 @@ pub fn select<'a>(index: &'a Index, wanted: &Platform) -> Result<&'a Descriptor,
         return Ok(entry);
     }
     // Attestations (SBOM, provenance) sit in the index as unknown/unknown.
-    let mut images = index
-        .manifests
-        .iter()
-        .filter(|entry| entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown"));
+    let mut images =
+        index.manifests.iter().filter(|entry| entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown"));
     match (images.next(), images.next()) {
         (None, _) => Err(PlatformError::Empty),
         (Some(only), None) if only.platform.is_none() => Ok(only),
-        _ => Err(PlatformError::NoMatch { wanted: wanted.clone(), available: available(index) }),
+        _ => Err(PlatformError::NoMatch { wanted: wanted.to_string(), available: available(index) }),
     }
 }
 
