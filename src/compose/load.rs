@@ -1,10 +1,15 @@
-//! The pipeline, step by step.
+//! The pipeline, step by step: environment, files, trees, one merged tree, the model, its checks.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, LoadError};
+use super::diagnostic::{Diagnostic, LoadError, Severity};
+use super::environment::{Defaults, read_file};
+use super::files::{Failed, Files, Scope};
+use super::interpolate::Environment;
 use super::model::Project;
+use super::node::{Node, Problems};
+use super::{discover, names, normalise, parse, paths, profiles, service_files, support, template, validate};
 
 /// What a command line and its environment say about the project to load.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +24,8 @@ pub struct LoadOptions {
     pub env_files: Vec<PathBuf>,
     /// `--profile`. Empty: `COMPOSE_PROFILES`.
     pub profiles: Vec<String>,
-    /// Services named on the command line; naming one activates its profiles. They are not otherwise selected.
+    /// Services named on the command line: naming one activates its profiles, and only they and what they depend on
+    /// have their environment files read. They are not otherwise selected.
     pub services: Vec<String>,
     /// The process environment.
     pub environment: BTreeMap<String, String>,
@@ -28,6 +34,8 @@ pub struct LoadOptions {
     /// The project will run: a key that cannot work at run time yet is an error (otherwise it is listed in
     /// [`Project::unsupported`]).
     pub for_running: bool,
+    /// Keep networks, volumes, configs and secrets that no service uses.
+    pub all_resources: bool,
 }
 
 /// Loads a project: discovery, environment, every file, merge, checks.
@@ -35,6 +43,217 @@ pub struct LoadOptions {
 /// # Errors
 /// All errors found by the step that failed, each with its place.
 pub fn load(options: &LoadOptions) -> Result<Project, LoadError> {
-    let _ = options;
-    Err(Diagnostic::error("no configuration file provided: not found").into())
+    let mut problems = Problems::default();
+    let result = Loading { options, problems: &mut problems }.run();
+    let (errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
+        problems.found.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
+    match result {
+        Ok(mut project) if errors.is_empty() => {
+            project.warnings = warnings;
+            project.sources = problems.sources;
+            Ok(project)
+        }
+        _ => Err(LoadError(errors)),
+    }
 }
+
+struct Loading<'a> {
+    options: &'a LoadOptions,
+    problems: &'a mut Problems,
+}
+
+impl Loading<'_> {
+    fn run(&mut self) -> Result<Project, Failed> {
+        let mut environment = self.options.environment.clone();
+        environment.insert("PWD".to_owned(), self.options.current_dir.to_string_lossy().into_owned());
+        let explicit = self.explicit_env_files(&environment);
+        // the directory's .env may name the files, whose directory may have another .env
+        self.env_files(&explicit, &self.first_dir(), &mut environment)?;
+        let files = self.files(&environment)?;
+        let working_dir = self.working_dir(&files);
+        if explicit.is_empty() {
+            self.env_files(&[], &working_dir, &mut environment)?;
+        }
+        let home = environment.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let mut reader = Files::new(self.problems, &self.options.current_dir, home);
+        let mut documents = Vec::new();
+        for file in &files {
+            documents.push((file.clone(), reader.documents(file)?));
+        }
+        let name = self.project_name(&documents, &working_dir, &mut environment)?;
+        let home = environment.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let scope = Scope { dir: &working_dir, environment: &environment };
+        let tree = Files::new(self.problems, &self.options.current_dir, home).model(documents, &scope, &[])?;
+        self.project(&tree, name, files, working_dir, environment, explicit)
+    }
+
+    fn project(
+        &mut self,
+        tree: &Node,
+        name: String,
+        files: Vec<PathBuf>,
+        working_dir: PathBuf,
+        environment: Environment,
+        env_files: Vec<PathBuf>,
+    ) -> Result<Project, Failed> {
+        let mut project = parse::project(tree, self.problems);
+        self.stop_on_errors()?;
+        (project.name, project.files, project.working_dir) = (name, files, working_dir);
+        (project.environment, project.env_files) = (environment, env_files);
+        normalise::normalise(&mut project);
+        let defaults = Defaults(&project.environment);
+        let wanted = match self.options.profiles.is_empty() {
+            true => defaults.profiles(),
+            false => self.options.profiles.clone(),
+        };
+        profiles::activate(&mut project, wanted, &self.options.services);
+        validate::validate(&project, self.problems);
+        self.stop_on_errors()?;
+        let findings = support::check(&project, tree, &self.problems.sources);
+        self.problems.found.extend(findings.warnings);
+        match self.options.for_running {
+            true => self.problems.found.extend(findings.later),
+            false => project.unsupported = findings.later,
+        }
+        service_files::resolve(&mut project, &self.options.services, &self.options.current_dir, self.problems);
+        self.stop_on_errors()?;
+        if !self.options.all_resources {
+            normalise::drop_unused(&mut project);
+        }
+        Ok(project)
+    }
+
+    fn stop_on_errors(&self) -> Result<(), Failed> {
+        if self.problems.failed() { Err(Failed) } else { Ok(()) }
+    }
+
+    fn fail<T>(&mut self, message: impl Into<String>) -> Result<T, Failed> {
+        self.problems.push(Diagnostic::error(message));
+        Err(Failed)
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        paths::clean(&self.options.current_dir.join(path))
+    }
+
+    fn first_dir(&self) -> PathBuf {
+        self.working_dir(&self.options.files)
+    }
+
+    /// `--project-directory`, else the first file's directory, else the current one.
+    fn working_dir(&self, files: &[PathBuf]) -> PathBuf {
+        if let Some(dir) = &self.options.project_dir {
+            return self.absolute(dir);
+        }
+        let file = files.iter().find(|file| file.as_os_str() != "-").map(|file| self.absolute(file));
+        match file.as_deref().and_then(Path::parent) {
+            Some(dir) => dir.to_path_buf(),
+            None => self.options.current_dir.clone(),
+        }
+    }
+
+    fn explicit_env_files(&self, environment: &Environment) -> Vec<PathBuf> {
+        let named = match self.options.env_files.is_empty() {
+            true => Defaults(environment).env_files(),
+            false => self.options.env_files.clone(),
+        };
+        named.iter().map(|file| self.absolute(file)).collect()
+    }
+
+    /// Adds the variables of the given files, or of the directory's `.env`, that are not set yet.
+    fn env_files(&mut self, explicit: &[PathBuf], dir: &Path, environment: &mut Environment) -> Result<(), Failed> {
+        let default = [dir.join(".env")];
+        let files = match explicit {
+            [] if Defaults(environment).env_file_disabled() || !default[0].is_file() => &[],
+            [] => default.as_slice(),
+            explicit => explicit,
+        };
+        let mut added = Environment::new();
+        for file in files {
+            if !file.exists() {
+                return self.fail(format!("couldn't find env file: {}", file.display()));
+            }
+            let name = display_name(file, &self.options.current_dir);
+            let lookup = |name: &str| environment.get(name).cloned();
+            read_file(file, &name, false, &mut added, &lookup, self.problems).map_err(|()| Failed)?;
+        }
+        for (name, value) in added {
+            environment.entry(name).or_insert(value);
+        }
+        Ok(())
+    }
+
+    fn files(&mut self, environment: &Environment) -> Result<Vec<PathBuf>, Failed> {
+        let mut files: Vec<PathBuf> = self.options.files.clone();
+        if files.is_empty() {
+            files = Defaults(environment).files(&self.options.current_dir);
+        }
+        if files.is_empty() {
+            files = discover::discover(&self.first_dir(), &mut self.problems.found);
+        }
+        if files.is_empty() {
+            return self.fail("no configuration file provided: not found");
+        }
+        let absolute = |file: &PathBuf| if file.as_os_str() == "-" { file.clone() } else { self.absolute(file) };
+        Ok(files.iter().map(absolute).collect())
+    }
+
+    /// `-p`, `COMPOSE_PROJECT_NAME`, the last file's `name`, the directory; becomes `COMPOSE_PROJECT_NAME`.
+    fn project_name(
+        &mut self,
+        documents: &[(PathBuf, Vec<Node>)],
+        working_dir: &Path,
+        environment: &mut Environment,
+    ) -> Result<String, Failed> {
+        let given = |name: &&String| !name.is_empty();
+        let explicit = self.options.project_name.as_ref().filter(given);
+        let name = match explicit.or_else(|| environment.get("COMPOSE_PROJECT_NAME").filter(given)) {
+            Some(name) => {
+                if let Err(message) = names::check_project_name(name) {
+                    return self.fail(message);
+                }
+                name.clone()
+            }
+            None => match self.name_in_files(documents, environment)? {
+                Some(name) => name,
+                None => names::directory_name(working_dir),
+            },
+        };
+        if name.is_empty() {
+            return self.fail("project name must not be empty");
+        }
+        environment.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
+        Ok(name)
+    }
+
+    fn name_in_files(
+        &mut self,
+        documents: &[(PathBuf, Vec<Node>)],
+        environment: &Environment,
+    ) -> Result<Option<String>, Failed> {
+        let first = documents.iter().filter_map(|(_, documents)| documents.first());
+        let Some(node) = first.filter_map(|node| node.get("name")).rfind(|node| node.as_text() != Some("")) else {
+            return Ok(None);
+        };
+        let lookup = |name: &str| environment.get(name).cloned();
+        let text = node.scalar_text().unwrap_or_default();
+        // what is wrong with the template is reported when the file itself is interpolated
+        let name = template::substitute(&text, &lookup, &mut |_| {}).unwrap_or_default();
+        if let Err(message) = names::check_project_name(&name) {
+            self.problems.error(node.span, message);
+            return Err(Failed);
+        }
+        Ok(Some(name).filter(|name| !name.is_empty()))
+    }
+}
+
+/// A path as messages show it: relative to the current directory when below it.
+pub(crate) fn display_name(path: &Path, current_dir: &Path) -> String {
+    match path.strip_prefix(current_dir) {
+        Ok(relative) if !relative.as_os_str().is_empty() => relative.display().to_string(),
+        _ => path.display().to_string(),
+    }
+}
+
+/// Keeps what has been said, so that nothing is said twice.
+pub(crate) type Said = HashSet<String>;

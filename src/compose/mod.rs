@@ -1,13 +1,39 @@
 //! The Compose file: from YAML text to a typed, checked model.
 //!
-//! [`load`] runs the whole pipeline and touches nothing but the files it reads.
+//! [`load`] runs the whole pipeline and touches nothing but the files it reads. Its steps, in the order they run:
+//! `discover` and `environment` (which files, which variables); for every file `yaml`, `interpolate`, `canonical`
+//! (short forms to long ones), `include`, `extends`, `merge`; then once `paths`, `parse` (trees to types),
+//! `normalise`, `profiles`, `validate`, `support`, `service_files`.
 
 pub mod diagnostic;
-mod load;
 pub mod model;
-mod suggest;
+pub mod names;
+pub mod support;
 pub mod units;
 
-pub use diagnostic::{Diagnostic, LoadError, Severity, Source, Sources, Span};
+mod canonical;
+mod discover;
+mod dotenv;
+mod environment;
+mod extends;
+mod files;
+mod include;
+mod interpolate;
+mod load;
+mod merge;
+mod node;
+mod normalise;
+mod parse;
+mod paths;
+mod profiles;
+mod scalar;
+mod service_files;
+mod short;
+mod suggest;
+mod template;
+mod validate;
+mod yaml;
+
+pub use diagnostic::{Diagnostic, LoadError, Place, Severity, Source, Sources, Span};
 pub use load::{LoadOptions, load};
 pub use model::*;

@@ -26,13 +26,13 @@ pub struct Deploy {
     /// How a change is rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollback_config: Option<UpdateConfig>,
-    /// Limits and reservations; always present in what is printed.
-    pub resources: Option<Resources>,
+    /// Limits and reservations.
+    pub resources: Resources,
     /// Overrides `restart`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicyConfig>,
     /// Swarm placement.
-    pub placement: Option<Placement>,
+    pub placement: Placement,
     /// Swarm endpoint mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_mode: Option<String>,
@@ -144,6 +144,14 @@ pub struct DeviceRequest {
 /// One entry of `generic_resources`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct GenericResource {
+    /// The resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discrete_resource_spec: Option<DiscreteResource>,
+}
+
+/// A countable resource of a node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DiscreteResource {
     /// Kind of resource.
     pub kind: String,
     /// How many.

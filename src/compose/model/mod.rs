@@ -19,7 +19,7 @@ use serde::Serialize;
 
 pub use build::{Build, Develop, SshKey, Watch, WatchAction};
 pub use deploy::{
-    BlkioConfig, Deploy, DeviceRequest, GenericResource, Limits, Placement, PlacementPreference, Reservations,
+    BlkioConfig, Deploy, DeviceRequest, DiscreteResource, GenericResource, Limits, Placement, PlacementPreference, Reservations,
     Resources, RestartPolicyConfig, ThrottleDevice, UpdateConfig, WeightDevice,
 };
 pub use mounts::{BindOptions, FileMount, ImageOptions, ServiceVolume, TmpfsOptions, VolumeKind, VolumeOptions};

@@ -156,9 +156,12 @@ pub struct FileDef {
     /// Content from a variable of the project's environment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
-    /// The content itself; set from the variable too, where `environment` is given and the variable is set.
+    /// The content itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// The value of the variable that `environment` names, if it is set.
+    #[serde(skip)]
+    pub value: Option<String>,
     /// Made by someone else.
     #[serde(skip_serializing_if = "is_false")]
     pub external: bool,
@@ -198,7 +201,7 @@ pub enum FileSource<'a> {
 impl FileDef {
     /// Where the content is.
     pub fn source(&self) -> FileSource<'_> {
-        match (&self.file, &self.content, &self.environment) {
+        match (&self.file, self.content.as_ref().or(self.value.as_ref()), &self.environment) {
             (Some(file), _, _) => FileSource::File(file),
             (None, Some(content), _) => FileSource::Content(content),
             (None, None, Some(variable)) => FileSource::UnsetVariable(variable),

@@ -312,25 +312,25 @@ impl Service {
 
     /// The memory limit in bytes, from `mem_limit` or `deploy`.
     pub fn memory_limit(&self) -> Option<i64> {
-        let limits = || self.deploy.as_ref()?.resources.as_ref()?.limits.as_ref()?.memory;
+        let limits = || self.deploy.as_ref()?.resources.limits.as_ref()?.memory;
         self.mem_limit.filter(|bytes| *bytes != 0).or_else(limits).filter(|bytes| *bytes != 0)
     }
 
     /// The soft memory limit in bytes, from `mem_reservation` or `deploy`.
     pub fn memory_reservation(&self) -> Option<i64> {
-        let reserved = || self.deploy.as_ref()?.resources.as_ref()?.reservations.as_ref()?.memory;
+        let reserved = || self.deploy.as_ref()?.resources.reservations.as_ref()?.memory;
         self.mem_reservation.filter(|bytes| *bytes != 0).or_else(reserved).filter(|bytes| *bytes != 0)
     }
 
     /// The CPU limit in CPUs, from `cpus` or `deploy`.
     pub fn cpu_limit(&self) -> Option<f64> {
-        let limits = || self.deploy.as_ref()?.resources.as_ref()?.limits.as_ref()?.cpus;
+        let limits = || self.deploy.as_ref()?.resources.limits.as_ref()?.cpus;
         self.cpus.filter(|cpus| *cpus != 0.0).or_else(limits).filter(|cpus| *cpus != 0.0)
     }
 
     /// The process limit, from `pids_limit` or `deploy`; -1 is unlimited.
     pub fn process_limit(&self) -> Option<i64> {
-        let limits = || self.deploy.as_ref()?.resources.as_ref()?.limits.as_ref()?.pids;
+        let limits = || self.deploy.as_ref()?.resources.limits.as_ref()?.pids;
         self.pids_limit.filter(|pids| *pids != 0).or_else(limits).filter(|pids| *pids != 0)
     }
 }
@@ -527,10 +527,12 @@ impl Healthcheck {
 pub struct Device {
     /// Path on the host, or a CDI name.
     pub source: String,
-    /// Path in the container.
-    pub target: String,
-    /// Some of `rwm`.
-    pub permissions: String,
+    /// Path in the container; `None` is the same path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Some of `rwm`; `None` is all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<String>,
     /// `x-…` keys.
     #[serde(flatten)]
     pub extensions: Extensions,

@@ -1,0 +1,96 @@
+//! What a project means without saying it: the default network, real names, implied dependencies, defaults.
+
+use std::collections::HashSet;
+
+use super::model::{Dependency, NetworkDef, Project, Service, ServiceNetwork, VolumeKind};
+
+/// Fills in everything implied.
+pub(crate) fn normalise(project: &mut Project) {
+    default_network(project);
+    let environment = std::mem::take(&mut project.environment);
+    for service in project.services.values_mut() {
+        imply_dependencies(service);
+        for secret in &mut service.secrets {
+            secret.target.get_or_insert_with(|| format!("/run/secrets/{}", secret.source));
+        }
+        if let Some(build) = &mut service.build {
+            if build.dockerfile.is_none() && build.dockerfile_inline.is_none() {
+                build.dockerfile = Some("Dockerfile".to_owned());
+            }
+            // an argument without a value is that of the environment, or not given at all
+            for (name, value) in &mut build.args {
+                *value = value.take().or_else(|| environment.get(name).cloned());
+            }
+            build.args.retain(|_, value| value.is_some());
+        }
+        if let (Some(scale), Some(deploy)) = (service.scale, &mut service.deploy) {
+            deploy.replicas.get_or_insert(scale);
+        }
+    }
+    project.environment = environment;
+    name_resources(project);
+}
+
+fn default_network(project: &mut Project) {
+    let mut used = false;
+    for service in project.services.values_mut() {
+        if service.network_mode.is_none() && service.provider.is_none() && service.networks.is_empty() {
+            service.networks.insert("default".to_owned(), ServiceNetwork::default());
+        }
+        used |= service.networks.contains_key("default");
+    }
+    if used {
+        project.networks.entry("default".to_owned()).or_insert_with(NetworkDef::default);
+    }
+}
+
+fn imply_dependencies(service: &mut Service) {
+    let mut implied: Vec<(String, bool)> = Vec::new();
+    for link in &service.links {
+        implied.push((link.split(':').next().unwrap_or(link).to_owned(), true));
+    }
+    implied.extend(service.namespace_services().map(|name| (name.to_owned(), true)));
+    for source in service.volumes_from.iter().filter(|source| !source.starts_with("container:")) {
+        implied.push((source.split(':').next().unwrap_or(source).to_owned(), false));
+    }
+    for (name, restart) in implied {
+        let dependency = Dependency { restart, ..Dependency::default() };
+        service.depends_on.entry(name).or_insert(dependency);
+    }
+}
+
+fn name_resources(project: &mut Project) {
+    let prefix = project.name.clone();
+    let name = |key: &str, external: bool, name: &mut String| {
+        if name.is_empty() {
+            *name = if external { key.to_owned() } else { format!("{prefix}_{key}") };
+        }
+    };
+    for (key, network) in &mut project.networks {
+        name(key, network.external, &mut network.name);
+    }
+    for (key, volume) in &mut project.volumes {
+        name(key, volume.external, &mut volume.name);
+    }
+    for (key, file) in project.configs.iter_mut().chain(&mut project.secrets) {
+        name(key, file.external, &mut file.name);
+    }
+}
+
+/// Drops networks, volumes, configs, secrets and models that no taking-part service uses.
+pub(crate) fn drop_unused(project: &mut Project) {
+    let services = || project.services.values();
+    let networks: HashSet<&String> = services().flat_map(|service| service.networks.keys()).collect();
+    let mounts = services().flat_map(|service| &service.volumes).filter(|mount| mount.kind == VolumeKind::Volume);
+    let volumes: HashSet<&String> = mounts.filter_map(|mount| mount.source.as_ref()).collect();
+    let configs: HashSet<&String> = services().flat_map(|service| &service.configs).map(|file| &file.source).collect();
+    let build_secrets = services().filter_map(|service| service.build.as_ref()).flat_map(|build| &build.secrets);
+    let secrets = services().flat_map(|service| &service.secrets).chain(build_secrets);
+    let secrets: HashSet<&String> = secrets.map(|file| &file.source).collect();
+    let models: HashSet<&String> = services().flat_map(|service| service.models.keys()).collect();
+    project.networks.retain(|key, _| networks.contains(key));
+    project.volumes.retain(|key, _| volumes.contains(key));
+    project.configs.retain(|key, _| configs.contains(key));
+    project.secrets.retain(|key, _| secrets.contains(key));
+    project.models.retain(|key, _| models.contains(key));
+}

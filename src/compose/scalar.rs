@@ -1,0 +1,148 @@
+//! What a plain YAML scalar means, by the rules of Go's yaml package, which Compose uses: `0440` is octal, `yes` and
+//! `on` are text, `1_000` is a number, dates stay text.
+
+use super::node::Value;
+
+/// Resolves a plain scalar.
+pub(crate) fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Value::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
+        _ => {}
+    }
+    match text.as_bytes().first() {
+        Some(b'0'..=b'9' | b'+' | b'-') => number(text),
+        Some(b'.') if is_float(text) => float(text),
+        _ => Value::Text(text.to_owned()),
+    }
+}
+
+fn number(text: &str) -> Value {
+    let plain: String = text.chars().filter(|c| *c != '_').collect();
+    if let Some(value) = integer(&plain) {
+        return Value::Int(value);
+    }
+    match is_float(&plain) {
+        true => match float(&plain) {
+            Value::Float(value) if value.is_finite() => Value::Float(value),
+            _ => Value::Text(text.to_owned()),
+        },
+        false => Value::Text(text.to_owned()),
+    }
+}
+
+fn float(text: &str) -> Value {
+    text.parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Float)
+}
+
+/// An integer in Go's notation, as far as it fits 64 bits with or without sign: `12`, `-0x1f`, `0b11`, `0o17`, `017`.
+pub(crate) fn integer(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (radix, digits) = match digits.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (16, &digits[2..]),
+        [b'0', b'b' | b'B', ..] => (2, &digits[2..]),
+        [b'0', b'o' | b'O', ..] => (8, &digits[2..]),
+        [b'0', _, ..] => (8, &digits[1..]),
+        _ => (10, digits),
+    };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    let value = i128::from_str_radix(digits, radix).ok()?;
+    let value = if negative { -value } else { value };
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
+}
+
+/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`
+fn is_float(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = |text: &str| text.strip_prefix(['-', '+']).unwrap_or(text).to_owned();
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (text, None),
+    };
+    if exponent.is_some_and(|exponent| !digits(&unsigned(exponent))) {
+        return false;
+    }
+    match unsigned(mantissa).split_once('.') {
+        Some(("", fraction)) => digits(fraction),
+        Some((whole, fraction)) => digits(whole) && (fraction.is_empty() || digits(fraction)),
+        None => digits(&unsigned(mantissa)),
+    }
+}
+
+/// A number as Go prints it: shortest digits, exponent below 1e-4 and from 1e21.
+pub(crate) fn format_float(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    let size = value.abs();
+    if value == 0.0 || (1e-4..1e21).contains(&size) {
+        return value.to_string();
+    }
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) => {
+            let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+            format!("{mantissa}e{sign}{digits:0>2}")
+        }
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compose::diagnostic::Span;
+    use crate::compose::node::Node;
+
+    #[test]
+    fn plain_scalars_mean_what_go_says() {
+        for (text, expected) in [
+            ("0440", "a number 288"),
+            ("08", "a number 8"),
+            ("0o17", "a number 15"),
+            ("0x1F", "a number 31"),
+            ("0b11", "a number 3"),
+            ("+12", "a number 12"),
+            ("-12", "a number -12"),
+            ("1_000", "a number 1000"),
+            ("1_0.5", "a number 10.5"),
+            (".5", "a number 0.5"),
+            ("1e3", "a number 1000"),
+            ("1.50", "a number 1.5"),
+            ("1e21", "a number 1e+21"),
+            ("0.00001", "a number 1e-05"),
+            ("18446744073709551615", "a number 18446744073709551615"),
+            (".inf", "a number +Inf"),
+            ("-.inf", "a number -Inf"),
+            (".nan", "a number NaN"),
+            ("1e400", "a string 1e400"),
+            ("1:30", "a string 1:30"),
+            ("yes", "a string yes"),
+            ("on", "a string on"),
+            ("2024-01-01", "a string 2024-01-01"),
+            ("127.0.0.1", "a string 127.0.0.1"),
+            (".", "a string ."),
+            ("-", "a string -"),
+            ("0x", "a string 0x"),
+            ("TRUE", "a boolean true"),
+            ("tRUE", "a string tRUE"),
+        ] {
+            let node = Node::new(Span::default(), resolve(text));
+            assert_eq!(format!("{} {}", node.kind(), node.scalar_text().unwrap()), expected, "{text}");
+        }
+        assert!(Node::new(Span::default(), resolve("~")).is_null());
+    }
+}

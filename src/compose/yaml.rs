@@ -1,0 +1,286 @@
+//! YAML text to [`Node`]s: anchors, aliases and merge keys resolved, duplicate keys refused, size and depth bounded.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span as YamlSpan, Tag};
+
+use super::diagnostic::{Diagnostic, Span};
+use super::node::{Edit, Entry, Map, Node, Problems, Value};
+use super::scalar;
+
+/// Nodes of one document at most, aliases expanded: no real file comes near, an alias bomb does not fit the memory.
+const MAX_NODES: usize = 100_000;
+/// Nesting at most.
+const MAX_DEPTH: usize = 100;
+/// Bytes of one file at most.
+pub(crate) const MAX_FILE_SIZE: usize = 16 << 20;
+
+/// Parses all documents of a source. An empty source has none.
+pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Diagnostic> {
+    let text = problems.sources.get(source).map(|source| source.text.clone()).unwrap_or_default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut builder = Builder { problems, source, anchors: HashMap::new(), stack: Vec::new(), size: 0, done: None };
+    let mut documents = Vec::new();
+    let mut parser = Parser::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.map_err(|error| builder.syntax(&error))?;
+        match event {
+            Event::DocumentStart(_) => builder.start(),
+            Event::DocumentEnd => documents.extend(builder.done.take()),
+            event => builder.event(event, span)?,
+        }
+    }
+    Ok(documents)
+}
+
+struct Builder<'a> {
+    problems: &'a Problems,
+    source: u32,
+    /// Finished nodes by anchor, with their size.
+    anchors: HashMap<usize, (Node, usize)>,
+    stack: Vec<Open>,
+    size: usize,
+    done: Option<Node>,
+}
+
+/// A collection whose end has not been seen.
+struct Open {
+    anchor: usize,
+    edit: Option<Edit>,
+    span: Span,
+    /// `size` of the builder when it began.
+    size: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map { entries: Map, merges: Vec<Node>, key: Option<Key>, merge_at: Option<Span> },
+}
+
+enum Key {
+    Name(String, Span),
+    Merge(Span),
+}
+
+impl Builder<'_> {
+    fn start(&mut self) {
+        self.anchors.clear();
+        self.stack.clear();
+        self.size = 0;
+        self.done = None;
+    }
+
+    fn span(&self, span: YamlSpan) -> Span {
+        let length = match span.start.line() == span.end.line() {
+            true => span.end.col().saturating_sub(span.start.col()),
+            // to the end of the line; the renderer cuts it there
+            false => usize::from(u16::MAX),
+        };
+        Span {
+            source: self.source,
+            line: number(span.start.line()),
+            column: number(span.start.col() + 1),
+            length: number(length.max(1)),
+        }
+    }
+
+    fn error(&self, span: Span, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(message).at(self.problems.sources.place(span))
+    }
+
+    fn syntax(&self, error: &ScanError) -> Diagnostic {
+        let marker: &Marker = error.marker();
+        let span = self.span(YamlSpan::empty(*marker));
+        let lines = self.problems.sources.get(self.source).map_or(0, |source| source.text.lines().count());
+        let span = Span { line: span.line.min(number(lines.max(1))), ..span };
+        self.error(span, format!("invalid YAML: {}", error.info()))
+    }
+
+    fn event(&mut self, event: Event<'_>, span: YamlSpan) -> Result<(), Diagnostic> {
+        let span = self.span(span);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag.as_deref(), span),
+            Event::SequenceStart(anchor, tag) => {
+                self.open(anchor, tag.as_ref(), span, Content::List(Vec::new()))
+            }
+            Event::MappingStart(anchor, tag) => {
+                let content =
+                    Content::Map { entries: Map::new(), merges: Vec::new(), key: None, merge_at: None };
+                self.open(anchor, tag.as_ref(), span, content)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::Alias(anchor) => self.alias(anchor, span),
+            _ => Ok(()),
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        text: Cow<'_, str>,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+        span: Span,
+    ) -> Result<(), Diagnostic> {
+        let plain = style == ScalarStyle::Plain;
+        if self.expects_key() {
+            return self.key(&text, plain, anchor, tag, span);
+        }
+        let value = match tag.map(core_tag) {
+            Some(Some("str" | "binary")) => Value::Text(text.into_owned()),
+            Some(Some("int" | "float" | "bool" | "null")) => scalar::resolve(&text),
+            Some(None) | None if plain => scalar::resolve(&text),
+            _ => Value::Text(text.into_owned()),
+        };
+        let node = Node { edit: tag.and_then(edit), ..Node::new(span, value) };
+        self.count(1, span)?;
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), 1));
+        }
+        self.add(node)
+    }
+
+    fn expects_key(&self) -> bool {
+        matches!(self.stack.last(), Some(Open { content: Content::Map { key: None, .. }, .. }))
+    }
+
+    /// Takes a scalar as a mapping's next key.
+    fn key(&mut self, text: &str, plain: bool, anchor: usize, tag: Option<&Tag>, at: Span) -> Result<(), Diagnostic> {
+        let is_text = !plain || tag.is_some() || matches!(scalar::resolve(text), Value::Text(_));
+        if !is_text {
+            return Err(self.error(at, format!("non-string key: {text}")).help(format!("write it as \"{text}\"")));
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, (Node::text(at, text), 1));
+        }
+        let Some(Open { content: Content::Map { entries, key, merge_at, .. }, .. }) = self.stack.last_mut() else {
+            return Ok(());
+        };
+        let before = match plain && text == "<<" {
+            true => merge_at.replace(at),
+            false => entries.get(text).map(|entry| entry.key),
+        };
+        *key = Some(if plain && text == "<<" { Key::Merge(at) } else { Key::Name(text.to_owned(), at) });
+        let Some(before) = before else { return Ok(()) };
+        let mut error = self.error(at, format!("mapping key \"{text}\" already defined at line {}", before.line));
+        error.related.extend(self.problems.sources.place(before).map(|place| (place, "first defined here".to_owned())));
+        Err(error)
+    }
+
+    fn open(
+        &mut self,
+        anchor: usize,
+        tag: Option<&Cow<'_, Tag>>,
+        span: Span,
+        content: Content,
+    ) -> Result<(), Diagnostic> {
+        if self.expects_key() {
+            return Err(self.error(span, "a mapping key must be a string"));
+        }
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(self.error(span, format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        let size = self.size;
+        self.count(1, span)?;
+        self.stack.push(Open { anchor, edit: tag.and_then(|tag| edit(tag)), span, size, content });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Diagnostic> {
+        let Some(open) = self.stack.pop() else { return Ok(()) };
+        let value = match open.content {
+            Content::List(list) => Value::List(list),
+            Content::Map { entries, merges, .. } => Value::Map(self.merged(entries, merges)?),
+        };
+        let node = Node { edit: open.edit, ..Node::new(open.span, value) };
+        if open.anchor != 0 {
+            self.anchors.insert(open.anchor, (node.clone(), self.size - open.size));
+        }
+        self.add(node)
+    }
+
+    /// Fills in what `<<` brings: the mapping's own keys win, then the first of several.
+    fn merged(&self, mut entries: Map, merges: Vec<Node>) -> Result<Map, Diagnostic> {
+        for node in merges {
+            let span = node.span;
+            let Value::Map(map) = node.value else {
+                return Err(self.error(span, "map merge requires map or sequence of maps as the value"));
+            };
+            for (key, entry) in map {
+                match entries.get_mut(&key) {
+                    // the tag deletes what earlier files gave; what the merge key gives stays
+                    Some(own) if own.node.edit == Some(Edit::Reset) => {
+                        own.node = Node { edit: Some(Edit::Override), ..entry.node };
+                    }
+                    Some(_) => {}
+                    None => {
+                        entries.insert(key, entry);
+                    }
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Diagnostic> {
+        if self.stack.iter().any(|open| open.anchor == anchor) {
+            return Err(self.error(span, "an alias inside the value it stands for"));
+        }
+        let Some((node, size)) = self.anchors.get(&anchor) else {
+            return Err(self.error(span, "unknown anchor"));
+        };
+        // places inside the alias point to the anchor's text: that is what a person has to change
+        let (node, size) = (node.clone(), *size);
+        if self.expects_key() {
+            let text = node.as_text().unwrap_or_default().to_owned();
+            return self.key(&text, false, 0, None, span);
+        }
+        self.count(size, span)?;
+        self.add(node)
+    }
+
+    fn add(&mut self, node: Node) -> Result<(), Diagnostic> {
+        match self.stack.last_mut().map(|open| &mut open.content) {
+            None => self.done = Some(node),
+            Some(Content::List(list)) => list.push(node),
+            Some(Content::Map { entries, merges, key, .. }) => match key.take() {
+                Some(Key::Name(name, at)) => {
+                    entries.insert(name, Entry { key: at, node });
+                }
+                Some(Key::Merge(at)) => match node.value {
+                    Value::List(list) => merges.extend(list),
+                    value => merges.push(Node { span: at, ..Node::new(at, value) }),
+                },
+                None => return Err(self.error(node.span, "a mapping key must be a string")),
+            },
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Diagnostic> {
+        self.size += nodes;
+        match self.size > MAX_NODES {
+            true => Err(self.error(span, format!("more than {MAX_NODES} values, aliases counted each time"))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The name of a tag of YAML's core schema.
+fn core_tag(tag: &Tag) -> Option<&str> {
+    tag.is_yaml_core_schema().then_some(tag.suffix.as_str())
+}
+
+fn edit(tag: &Tag) -> Option<Edit> {
+    match (tag.handle.as_str(), tag.suffix.as_str()) {
+        ("!", "reset") => Some(Edit::Reset),
+        ("!", "override") => Some(Edit::Override),
+        _ => None,
+    }
+}
+
+fn number(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
