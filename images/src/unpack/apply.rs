@@ -68,11 +68,7 @@ impl Unpacker {
         })
     }
 
-    pub(super) fn apply<R: BufRead>(
-        &mut self,
-        entry: &Entry,
-        data: &mut TarReader<'_, R>,
-    ) -> Result<(), UnpackError> {
+    pub(super) fn apply<R: BufRead>(&mut self, entry: &Entry, data: &mut TarReader<'_, R>) -> Result<(), UnpackError> {
         self.done.entries += 1;
         let path = clean(&entry.path, &self.limits)?;
         if entry.xattrs.len() > self.limits.xattrs {
@@ -142,9 +138,8 @@ impl Unpacker {
         let plain = entry.mode & 0o777;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let name = split(path).1;
-        let fd = self.place(dir, path, "create", || {
-            rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(plain))
-        })?;
+        let fd =
+            self.place(dir, path, "create", || rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(plain)))?;
         let failed = |error: Errno| written(&fd, path, error);
         match sparse {
             None => data.copy(stored, |bytes| write_all(&fd, bytes).map_err(failed))?,
@@ -188,7 +183,10 @@ impl Unpacker {
 
     fn symlink(&mut self, dir: &OwnedFd, path: &[u8], entry: &Entry, target: &[u8]) -> Result<(), UnpackError> {
         if target.is_empty() || target.contains(&0) || target.len() > self.limits.path {
-            return Err(UnpackError::Name { path: shown(path), reason: "its target is empty, too long or has a NUL byte" });
+            return Err(UnpackError::Name {
+                path: shown(path),
+                reason: "its target is empty, too long or has a NUL byte",
+            });
         }
         let name = split(path).1;
         self.place(dir, path, "make the symbolic link", || rustix::fs::symlinkat(target, dir, name))?;
@@ -321,20 +319,15 @@ impl Unpacker {
         }
         // After the owner: a change of owner takes setuid and setgid away.
         if fresh != Some(mode) {
-            rustix::fs::fchmod(fd, Mode::from_raw_mode(mode)).map_err(|error| system("set the mode of", path, error))?;
+            rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))
+                .map_err(|error| system("set the mode of", path, error))?;
         }
         // After the owner too: it takes security.capability away.
         set_xattrs(path, xattrs, |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))
     }
 
     /// As [`Self::describe`], for what cannot be opened: symlinks, devices and pipes.
-    fn describe_at(
-        &self,
-        dir: &OwnedFd,
-        path: &[u8],
-        entry: &Entry,
-        mode: Option<u32>,
-    ) -> Result<(), UnpackError> {
+    fn describe_at(&self, dir: &OwnedFd, path: &[u8], entry: &Entry, mode: Option<u32>) -> Result<(), UnpackError> {
         let name = split(path).1;
         if (entry.uid, entry.gid) != self.owner {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -350,7 +343,9 @@ impl Unpacker {
                 rustix::fs::chmod(&*link, Mode::from_raw_mode(mode))
                     .map_err(|error| system("set the mode of", path, error))?;
             }
-            set_xattrs(path, &entry.xattrs, |name, value| rustix::fs::setxattr(&*link, name, value, XattrFlags::empty()))?;
+            set_xattrs(path, &entry.xattrs, |name, value| {
+                rustix::fs::setxattr(&*link, name, value, XattrFlags::empty())
+            })?;
         }
         rustix::fs::utimensat(dir, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| system("set the time of", path, error))

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn records_are_split_by_length_not_by_newline() {
-        let bytes = [record("SCHILY.xattr.user.a", b"x\n7 k=v\n=\0"), record("path", b"a\nb"), record("uid", b"7")].concat();
+        let bytes =
+            [record("SCHILY.xattr.user.a", b"x\n7 k=v\n=\0"), record("path", b"a\nb"), record("uid", b"7")].concat();
         let pax = parse(&bytes).unwrap();
         assert_eq!(pax.xattrs, vec![(b"user.a".to_vec(), b"x\n7 k=v\n=\0".to_vec())]);
         assert_eq!(pax.path.unwrap(), b"a\nb");

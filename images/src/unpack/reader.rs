@@ -190,11 +190,22 @@ impl<'l, R: BufRead> TarReader<'l, R> {
             b'4' => Kind::Block { major: device(header, true, &path)?, minor: device(header, false, &path)? },
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
-            other => return Err(TarError::Kind { path: shown(&path), kind: char::from(other).escape_debug().to_string() }),
+            other => {
+                return Err(TarError::Kind { path: shown(&path), kind: char::from(other).escape_debug().to_string() });
+            }
         };
         // Only files have data; other kinds may carry a size that means nothing.
         self.data(if matches!(kind, Kind::File { .. }) { pax.size.unwrap_or(size) } else { 0 });
-        let mut entry = Entry { mode: 0, uid: 0, gid: 0, mtime: Timestamp::default(), size: self.stored, kind, path, xattrs: Vec::new() };
+        let mut entry = Entry {
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+            size: self.stored,
+            kind,
+            path,
+            xattrs: Vec::new(),
+        };
         if let Kind::File { sparse: map } = &mut entry.kind
             && let Some(sparse) = sparse::read(self, header, &pax, &entry.path)?
         {
@@ -269,5 +280,7 @@ fn device(header: &tar::Header, major: bool, path: &[u8]) -> Result<u32, TarErro
         _ => None,
     };
     let value = fields.and_then(|(first, second)| number(if major { first } else { second }));
-    value.and_then(|value| u32::try_from(value).ok()).ok_or(TarError::Number { field: "device number", path: shown(path) })
+    value
+        .and_then(|value| u32::try_from(value).ok())
+        .ok_or(TarError::Number { field: "device number", path: shown(path) })
 }

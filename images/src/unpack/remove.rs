@@ -61,13 +61,7 @@ impl Removal<'_> {
         Ok(())
     }
 
-    fn remove(
-        &mut self,
-        here: BorrowedFd<'_>,
-        name: &CStr,
-        kind: FileType,
-        depth: usize,
-    ) -> rustix::io::Result<()> {
+    fn remove(&mut self, here: BorrowedFd<'_>, name: &CStr, kind: FileType, depth: usize) -> rustix::io::Result<()> {
         if !matches!(kind, FileType::Directory | FileType::Unknown) {
             return rustix::fs::unlinkat(here, name, AtFlags::empty());
         }

@@ -1,0 +1,218 @@
+//! `index.json`: the names of the images, as an OCI image layout keeps them.
+//! Each name is one descriptor of a manifest; an image that lost its names has
+//! one without. What other tools wrote there is kept.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use umiak_base::FileLock;
+
+use super::Store;
+use super::error::StoreError;
+use crate::digest::Digest;
+use crate::manifest::{Descriptor, OCI_INDEX};
+
+/// The name of an image (OCI image-spec, annotations).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The same, as containerd and Docker write it.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// `NAME@DIGEST` of the registries that the image came from, separated by blanks.
+const REPO_DIGESTS: &str = "io.umiak.image.repo-digests";
+/// Digest of the index that the manifest was chosen from.
+const CHOSEN_FROM: &str = "io.umiak.image.index";
+
+/// The file as it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexFile {
+    schema_version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    manifests: Vec<Value>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+/// One descriptor of the index.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Named {
+    /// The manifest.
+    pub(crate) descriptor: Descriptor,
+    /// Full reference; `None` for an image that lost its name.
+    pub(crate) name: Option<String>,
+    /// `NAME@DIGEST`, sorted.
+    pub(crate) repo_digests: Vec<String>,
+    /// The index that it was chosen from, which is a blob too.
+    pub(crate) chosen_from: Option<Digest>,
+}
+
+/// The names, and what in the file is not understood.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    file: IndexFile,
+    pub(crate) entries: Vec<Named>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let media_type = Some(OCI_INDEX.to_owned());
+        let file = IndexFile { schema_version: 2, media_type, manifests: Vec::new(), other: Map::new() };
+        Self { file, entries: Vec::new() }
+    }
+}
+
+impl Names {
+    /// Points `name` at `new`; what it was before keeps its content, without a name.
+    pub(crate) fn set(&mut self, new: Named) {
+        if let Some(name) = &new.name {
+            self.unset(name);
+        }
+        let digest = new.descriptor.digest.clone();
+        let mut repo_digests = new.repo_digests.clone();
+        for entry in self.entries.iter().filter(|entry| entry.descriptor.digest == digest) {
+            repo_digests.extend(entry.repo_digests.iter().cloned());
+        }
+        repo_digests.sort();
+        repo_digests.dedup();
+        self.entries.retain(|entry| entry.descriptor.digest != digest || entry.name.is_some());
+        self.entries.push(new);
+        for entry in self.entries.iter_mut().filter(|entry| entry.descriptor.digest == digest) {
+            entry.repo_digests.clone_from(&repo_digests);
+        }
+    }
+
+    /// Takes `name` away; its image stays, without a name if that was the last. Whether it was there.
+    pub(crate) fn unset(&mut self, name: &str) -> bool {
+        let Some(place) = self.entries.iter().position(|entry| entry.name.as_deref() == Some(name)) else {
+            return false;
+        };
+        let digest = self.entries[place].descriptor.digest.clone();
+        if self.entries.iter().filter(|entry| entry.descriptor.digest == digest).count() > 1 {
+            self.entries.remove(place);
+        } else {
+            self.entries[place].name = None;
+        }
+        true
+    }
+
+    /// Takes a manifest out of the index with all its names.
+    pub(crate) fn forget(&mut self, manifest: &Digest) {
+        self.entries.retain(|entry| entry.descriptor.digest != *manifest);
+    }
+
+    /// Digests and types of what other tools have put there: indexes, above all.
+    pub(crate) fn foreign(&self) -> Vec<(Digest, String)> {
+        let parse = |value: &Value| serde_json::from_value::<Descriptor>(value.clone()).ok();
+        let found = self.file.manifests.iter().filter_map(parse);
+        found.map(|descriptor| (descriptor.digest, descriptor.media_type)).collect()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Named> {
+        self.entries.iter().find(|entry| entry.name.as_deref() == Some(name))
+    }
+}
+
+impl Named {
+    fn read(descriptor: Descriptor) -> Self {
+        let note = |key: &str| descriptor.annotations.as_ref().and_then(|notes| notes.get(key));
+        let name = note(CONTAINERD_NAME).or_else(|| note(REF_NAME)).cloned();
+        let repo_digests = note(REPO_DIGESTS).map(|text| text.split_whitespace().map(str::to_owned).collect());
+        let chosen_from = note(CHOSEN_FROM).and_then(|text| text.parse().ok());
+        Self { name, repo_digests: repo_digests.unwrap_or_default(), chosen_from, descriptor }
+    }
+
+    fn written(&self) -> Descriptor {
+        let mut notes: BTreeMap<String, String> = self.descriptor.annotations.clone().unwrap_or_default();
+        let mut note = |key: &str, value: Option<String>| match value {
+            Some(value) => drop(notes.insert(key.to_owned(), value)),
+            None => drop(notes.remove(key)),
+        };
+        note(REF_NAME, self.name.clone());
+        note(CONTAINERD_NAME, self.name.clone());
+        note(REPO_DIGESTS, (!self.repo_digests.is_empty()).then(|| self.repo_digests.join(" ")));
+        note(CHOSEN_FROM, self.chosen_from.as_ref().map(ToString::to_string));
+        Descriptor { annotations: (!notes.is_empty()).then_some(notes), ..self.descriptor.clone() }
+    }
+}
+
+impl Store {
+    pub(super) fn index_path(&self) -> PathBuf {
+        self.images().join("index.json")
+    }
+
+    /// Reads the names without a lock: the file is replaced as a whole.
+    pub(crate) fn names(&self) -> Result<Names, StoreError> {
+        let path = self.index_path();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::default()),
+            Err(source) => return Err(StoreError::io("read", &path, source)),
+        };
+        let mut file: IndexFile =
+            serde_json::from_slice(&bytes).map_err(|source| StoreError::Index { path, source })?;
+        let mut entries = Vec::new();
+        // What does not parse is another tool's, or damage: it is kept, and is no image of ours.
+        file.manifests.retain(|value| match serde_json::from_value::<Descriptor>(value.clone()) {
+            Ok(descriptor) if !descriptor.is_index() => {
+                entries.push(Named::read(descriptor));
+                false
+            }
+            _ => true,
+        });
+        Ok(Names { file, entries })
+    }
+
+    /// Changes the names under the index's lock, which is held for as long as `change` runs.
+    pub(crate) fn change_names<T>(
+        &self,
+        change: impl FnOnce(&mut Names) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _lock = FileLock::exclusive(&self.images().join(".index.lock"))?;
+        self.change_names_locked(self.names()?, change)
+    }
+
+    /// As [`Self::change_names`]; an index that does not parse is put aside and begun anew.
+    pub(crate) fn change_or_repair_names<T>(
+        &self,
+        change: impl FnOnce(&mut Names) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _lock = FileLock::exclusive(&self.images().join(".index.lock"))?;
+        let names = match self.names() {
+            Err(StoreError::Index { path, .. }) => {
+                let aside = path.with_file_name("index.json.damaged");
+                std::fs::rename(&path, aside).map_err(|source| StoreError::io("rename", &path, source))?;
+                Names::default()
+            }
+            result => result?,
+        };
+        self.change_names_locked(names, change)
+    }
+
+    fn change_names_locked<T>(
+        &self,
+        mut names: Names,
+        change: impl FnOnce(&mut Names) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let before = names.entries.clone();
+        let result = change(&mut names)?;
+        if names.entries != before || !self.index_path().exists() {
+            self.write_names(&names)?;
+        }
+        Ok(result)
+    }
+
+    fn write_names(&self, names: &Names) -> Result<(), StoreError> {
+        let path = self.index_path();
+        let failed = |source: io::Error| StoreError::io("write", &path, source);
+        let mut file = names.file.clone();
+        for entry in &names.entries {
+            file.manifests.push(serde_json::to_value(entry.written()).map_err(|error| failed(error.into()))?);
+        }
+        let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| failed(error.into()))?;
+        bytes.push(b'\n');
+        umiak_base::state::write_bytes(&path, &bytes, 0o644).map_err(failed)
+    }
+}

@@ -1,0 +1,335 @@
+//! Takes images out of the store. What no image refers to any more is deleted;
+//! names go first, so that an interrupted removal leaves garbage at most.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use umiak_base::FileLock;
+
+use super::blobs::{PARTIAL, is_locked};
+use super::error::StoreError;
+use super::index::Names;
+use super::{Image, ImageId, Store};
+use crate::digest::Digest;
+use crate::layer::{LOCK, UNFINISHED};
+use crate::manifest::{Document, MAX_MANIFEST_BYTES, parse};
+use crate::reference::Reference;
+use crate::unpack::remove_tree;
+
+/// How the names of layers that are being deleted begin.
+const TRASH: &str = ".removed-";
+/// Temporary files older than this belong to nobody.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Who uses an image, by the names that a person knows them by.
+type Users<'a> = &'a dyn Fn(&ImageId) -> Vec<String>;
+
+/// What a removal did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that were taken away.
+    pub untagged: Vec<String>,
+    /// The image, where it is gone altogether.
+    pub deleted: Option<ImageId>,
+    /// Bytes that were freed.
+    pub bytes: u64,
+}
+
+/// What a clean-up did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Names that were taken away.
+    pub untagged: Vec<String>,
+    /// Images that are gone.
+    pub deleted: Vec<ImageId>,
+    /// Bytes that were freed, leftovers of broken pulls included.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Held shared by pulls, so that a clean-up keeps its hands off what they have not named yet.
+    pub(crate) fn sweep_lock_path(&self) -> PathBuf {
+        self.images().join(".pulls.lock")
+    }
+
+    /// Removes a name, or by id the image with its only name; the image goes with its last name.
+    ///
+    /// `in_use` says who uses an image. With `force` an image goes with all its names, and one that is in use loses
+    /// its names but keeps its content.
+    ///
+    /// # Errors
+    /// When there is no such image, it is in use, or several names lead to an id.
+    pub fn remove(&self, name: &str, in_use: Users<'_>, force: bool) -> Result<Removed, StoreError> {
+        let image = match self.resolve(name) {
+            Err(error) if error.is_damage() => return self.remove_damaged(name),
+            result => result?,
+        };
+        let single = name.parse::<Reference>().ok().map(|reference| reference.to_string());
+        let single = single.filter(|name| image.names.contains(name));
+        let users = in_use(&image.id);
+        let untagged = match &single {
+            Some(single) => vec![single.clone()],
+            None if image.names.len() > 1 && !force => {
+                let id = image.id.short().to_owned();
+                return Err(StoreError::SeveralNames { id, names: image.names });
+            }
+            None => image.names.clone(),
+        };
+        let last = untagged.len() == image.names.len();
+        if last && !users.is_empty() && !force {
+            return Err(StoreError::InUse { name: name.to_owned(), users });
+        }
+        let delete = last && users.is_empty();
+        let trash = self.change_names(|names| {
+            for name in &untagged {
+                names.unset(name);
+            }
+            if !delete {
+                return Ok(Vec::new());
+            }
+            self.forget_image(names, &image);
+            self.take_unused(names, self.parts(&image), in_use)
+        })?;
+        let bytes = self.empty_trash(trash)?;
+        Ok(Removed { untagged, deleted: delete.then_some(image.id), bytes })
+    }
+
+    /// The names of an image that cannot be read go; its content is left to [`Self::prune`].
+    fn remove_damaged(&self, name: &str) -> Result<Removed, StoreError> {
+        let full = name.parse::<Reference>().map(|reference| reference.to_string());
+        let full = full.map_err(|_| StoreError::NotFound { name: name.to_owned() })?;
+        self.change_names(|names| {
+            let Some(manifest) = names.find(&full).map(|entry| entry.descriptor.digest.clone()) else {
+                return Err(StoreError::NotFound { name: name.to_owned() });
+            };
+            names.unset(&full);
+            if !names.entries.iter().any(|entry| entry.descriptor.digest == manifest && entry.name.is_some()) {
+                names.forget(&manifest);
+            }
+            Ok(Removed { untagged: vec![full.clone()], ..Removed::default() })
+        })
+    }
+
+    /// Removes images without a name, with `all` every image, unless it is in use; and what broken pulls have left.
+    ///
+    /// # Errors
+    /// When the index or a file cannot be changed.
+    pub fn prune(&self, all: bool, in_use: Users<'_>) -> Result<Pruned, StoreError> {
+        // While a pull is under way, only what the index names is touched.
+        let alone = FileLock::try_exclusive(&self.sweep_lock_path())?;
+        let mut pruned = Pruned::default();
+        let trash = self.change_names(|names| {
+            let mut parts = Parts::default();
+            for manifest in super::manifests(names) {
+                let Ok(image) = self.image(names, &manifest) else { continue };
+                if (all || image.names.is_empty()) && in_use(&image.id).is_empty() {
+                    pruned.untagged.extend(image.names.iter().cloned());
+                    parts.extend(self.parts(&image));
+                    self.forget_image(names, &image);
+                    pruned.deleted.push(image.id);
+                }
+            }
+            if alone.is_some() {
+                parts.extend(self.everything()?);
+            }
+            self.take_unused(names, parts, in_use)
+        })?;
+        pruned.bytes = self.empty_trash(trash)?;
+        if alone.is_some() {
+            pruned.bytes += self.sweep_leftovers()?;
+        }
+        Ok(pruned)
+    }
+
+    fn forget_image(&self, names: &mut Names, image: &Image) {
+        let same_image = |manifest: &Digest| self.manifest(manifest).is_ok_and(|found| found.config.digest == image.id);
+        for manifest in super::manifests(names) {
+            if manifest == image.manifest_digest || same_image(&manifest) {
+                names.forget(&manifest);
+            }
+        }
+    }
+
+    /// All blobs and layers of one image.
+    fn parts(&self, image: &Image) -> Parts {
+        let mut parts = Parts::default();
+        parts.blobs.insert(image.manifest_digest.clone());
+        parts.blobs.insert(image.id.clone());
+        parts.blobs.extend(image.manifest.layers.iter().map(|layer| layer.digest.clone()));
+        let indexes = image.repo_digests.iter().filter_map(|name| name.split_once('@')?.1.parse().ok());
+        parts.blobs.extend(indexes);
+        parts.layers.extend(image.layers.iter().cloned());
+        parts
+    }
+
+    /// All blobs and layers that are there.
+    fn everything(&self) -> Result<Parts, StoreError> {
+        let digests = |dir: &Path| -> Result<HashSet<Digest>, StoreError> {
+            let names = entries(dir)?.into_iter();
+            Ok(names.filter_map(|(name, _)| format!("sha256:{name}").parse().ok()).collect())
+        };
+        Ok(Parts { blobs: digests(self.blobs())?, layers: digests(self.layers())? })
+    }
+
+    /// Moves those of `parts` aside that nothing in the index refers to. Runs under the index's lock, so that no pull
+    /// can name them meanwhile; a pull that counted on them sees that they are gone before it names anything.
+    fn take_unused(&self, names: &Names, mut parts: Parts, in_use: Users<'_>) -> Result<Vec<PathBuf>, StoreError> {
+        for entry in &names.entries {
+            self.keep_manifest(&mut parts, &entry.descriptor.digest);
+            if let Some(index) = &entry.chosen_from {
+                parts.blobs.remove(index);
+            }
+        }
+        // Layouts that other tools have written to: what their indexes lead to stays.
+        for manifest in self.foreign(names) {
+            self.keep_manifest(&mut parts, &manifest);
+        }
+        // Containers may use an image that the index has lost.
+        for id in parts.blobs.clone() {
+            if !in_use(&id).is_empty()
+                && let Ok(config) = self.config(&id)
+            {
+                parts.blobs.remove(&id);
+                parts.keep_layers(&config.rootfs.diff_ids);
+            }
+        }
+        let mut trash = Vec::new();
+        for digest in &parts.blobs {
+            trash.extend(self.aside(&self.blob_path(digest), &self.blobs().join(format!("{TRASH}{}", digest.hex())))?);
+        }
+        for diff_id in &parts.layers {
+            let aside = self.layers().join(format!("{TRASH}{}", diff_id.hex()));
+            trash.extend(self.aside(&self.layer_path(diff_id), &aside)?);
+            let note = self.note_path(diff_id);
+            let _ = std::fs::remove_file(note);
+        }
+        Ok(trash)
+    }
+
+    fn keep_manifest(&self, parts: &mut Parts, digest: &Digest) {
+        parts.blobs.remove(digest);
+        let Ok(manifest) = self.manifest(digest) else { return };
+        parts.blobs.remove(&manifest.config.digest);
+        for layer in &manifest.layers {
+            parts.blobs.remove(&layer.digest);
+        }
+        if let Ok(config) = self.config(&manifest.config.digest) {
+            parts.keep_layers(&config.rootfs.diff_ids);
+        }
+    }
+
+    /// Manifests that are reached through indexes within the index.
+    fn foreign(&self, names: &Names) -> Vec<Digest> {
+        let mut found = Vec::new();
+        let mut left = names.foreign();
+        while let Some((digest, media_type)) = left.pop() {
+            if found.contains(&digest) || found.len() > 4096 {
+                continue;
+            }
+            found.push(digest.clone());
+            let bytes = self.read_blob(&digest, MAX_MANIFEST_BYTES).unwrap_or_default();
+            if let Ok(Document::Index(index)) = parse(&bytes, &media_type) {
+                left.extend(index.manifests.into_iter().map(|entry| (entry.digest, entry.media_type)));
+            }
+        }
+        found
+    }
+
+    fn aside(&self, path: &Path, aside: &Path) -> Result<Option<PathBuf>, StoreError> {
+        match std::fs::rename(path, aside) {
+            Ok(()) => Ok(Some(aside.to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            // A directory of an earlier removal is in the way: this one stays for the next clean-up.
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(None),
+            Err(source) => Err(StoreError::io("rename", path, source)),
+        }
+    }
+
+    fn empty_trash(&self, trash: Vec<PathBuf>) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for path in trash {
+            bytes += used(&path);
+            delete(&path)?;
+        }
+        Ok(bytes)
+    }
+
+    /// What broken pulls, loads and removals have left. Nothing of it is in use: no pull runs.
+    fn sweep_leftovers(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for dir in [self.blobs(), self.layers(), self.images()] {
+            for (name, path) in entries(dir)? {
+                let leftover = name.starts_with(TRASH)
+                    || name.starts_with(UNFINISHED)
+                    || (name.starts_with(PARTIAL) && !is_locked(&path))
+                    || (name.starts_with(LOCK) && FileLock::try_exclusive(&path)?.is_some())
+                    || (name.starts_with('.') && name.ends_with(".tmp") && is_stale(&path));
+                let orphan =
+                    dir == self.layers() && name.strip_suffix(".json").is_some_and(|hex| !dir.join(hex).exists());
+                if leftover || orphan {
+                    bytes += used(&path);
+                    delete(&path)?;
+                }
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Blobs and unpacked layers.
+#[derive(Debug, Default)]
+struct Parts {
+    blobs: HashSet<Digest>,
+    layers: HashSet<Digest>,
+}
+
+impl Parts {
+    fn extend(&mut self, other: Self) {
+        self.blobs.extend(other.blobs);
+        self.layers.extend(other.layers);
+    }
+
+    fn keep_layers(&mut self, diff_ids: &[Digest]) {
+        for diff_id in diff_ids {
+            self.layers.remove(diff_id);
+        }
+    }
+}
+
+fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
+    let failed = |source| StoreError::io("list", dir, source);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+fn is_stale(path: &Path) -> bool {
+    let modified = std::fs::symlink_metadata(path).and_then(|meta| meta.modified());
+    modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > STALE))
+}
+
+/// Bytes on the disk, roughly: directories count their files, hard links as often as they occur.
+fn used(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
+    if !meta.is_dir() {
+        return meta.blocks() * 512;
+    }
+    let Ok(list) = std::fs::read_dir(path) else { return 0 };
+    list.flatten().map(|entry| used(&entry.path())).sum()
+}
+
+fn delete(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::io("remove", path, source);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let parent = File::open(parent).map_err(failed)?;
+    remove_tree(parent, name.as_bytes()).map_err(|error| failed(error.into()))
+}
