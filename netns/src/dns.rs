@@ -125,7 +125,7 @@ pub enum DnsError {
         #[source]
         source: std::io::Error,
     },
-    /// A socket on 127.0.0.11 could not be had (is `lo` up in that namespace?).
+    /// A socket on 127.0.0.11 could not be had.
     #[error("bind {protocol} on 127.0.0.11 port {port}")]
     Bind {
         /// `udp` or `tcp`.

@@ -309,11 +309,15 @@ impl Network {
     }
 }
 
-/// A record from its file; `None` for a damaged one, which must not take its neighbours' names away.
+/// A record from its file; `None` for a damaged one, which must not take its neighbours' names away. An error
+/// when the kernel is out of something, which says nothing about the file.
 fn read_entry(path: &Path) -> rustix::io::Result<Option<Arc<Entry>>> {
     let record: Record = match state::read(path) {
         Ok(Some(record)) => record,
-        Err(StateError::Read { source, .. }) => return Err(Errno::from_io_error(&source).unwrap_or(Errno::IO)),
+        Err(StateError::Read { source, .. }) => match Errno::from_io_error(&source) {
+            Some(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR)) => return Err(error),
+            _ => return Ok(None),
+        },
         Ok(None) | Err(_) => return Ok(None),
     };
     let pointer = names::from_dotted(&record.container_name);
