@@ -1,0 +1,124 @@
+//! What a container wrote, kept in Docker's json-file format: one JSON object
+//! a line, `{"log":"…\n","stream":"stdout","time":"…"}`, in `<id>-json.log`,
+//! rotated to `<id>-json.log.1`, `.2` … [`Writer`] is the monitor's, [`Reader`]
+//! everybody else's; the files are all they share.
+//!
+//! A line longer than 16 KiB is several records, of which only the last ends in
+//! a newline, as Docker does it. So is a line that its program leaves
+//! unfinished for [`PARTIAL_IDLE`]: a prompt is seen while it waits for its
+//! answer, and whoever joins records up to a newline gets the line as written.
+
+mod escape;
+mod files;
+mod options;
+mod read;
+mod time;
+mod write;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use options::{Driver, Options, OptionsError};
+pub use read::{Query, Reader, Status};
+pub use time::{Time, TimeError, parse_time};
+pub use write::{PARTIAL_IDLE, Writer};
+
+/// Records hold at most this many bytes of output.
+pub const MAX_RECORD: usize = 16 << 10;
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output, and everything of a container with a terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// Its name in the log file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// One record of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Where it came from.
+    pub stream: Stream,
+    /// When the monitor read it.
+    pub time: Time,
+    /// The output; without a newline at its end where the line goes on in the stream's next record.
+    pub text: String,
+}
+
+/// Why a log could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A log file or its directory could not be opened.
+    #[error("open the log {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Records could not be written; they are counted, and the count is logged when writing works again.
+    #[error("write the log {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A full file could not be moved aside.
+    #[error("rotate the log {path}")]
+    Rotate {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A log file could not be read.
+    #[error("read the log {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory could not be watched.
+    #[error("watch the log {path}")]
+    Watch {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The current log file of container `id` in its log directory.
+#[must_use]
+pub fn path(dir: &Path, id: &str) -> PathBuf {
+    dir.join(format!("{id}-json.log"))
+}
+
+/// The `number`th rotated file; 0 is the current one.
+fn rotated(current: &Path, number: u32) -> PathBuf {
+    if number == 0 {
+        return current.to_owned();
+    }
+    let mut name = current.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
