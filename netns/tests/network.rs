@@ -56,12 +56,7 @@ fn a_container_reaches_out_and_is_reached_through_its_published_port() {
         host.remove(container);
         host.take_down(&network);
         host.take_down(&network);
-        pretty(&before, &host.snapshot());
+        host.assert_unchanged(&before);
     });
 }
 
-fn pretty(before: &str, after: &str) {
-    let gone: Vec<_> = before.lines().filter(|line| !after.contains(line)).collect();
-    let new: Vec<_> = after.lines().filter(|line| !before.contains(line)).collect();
-    assert!(before == after, "gone: {gone:#?}\nnew: {new:#?}");
-}

@@ -226,6 +226,7 @@ impl FakeHost {
         sh(&format!(
             "ip link add eth0 type veth peer name tmp0
              ip link set tmp0 netns {path}
+             ip link set eth0 addrgenmode none
              ip address add {HOST}/24 dev eth0
              ip -6 address add 2001:db8::1/64 dev eth0 nodad
              ip link set eth0 up"
@@ -311,6 +312,14 @@ impl FakeHost {
         for network in self.networks.borrow().iter() {
             self.leases(network).release(&container.id).unwrap();
         }
+    }
+
+    /// Fails unless everything is as it was, and shows what is not.
+    pub fn assert_unchanged(&self, before: &str) {
+        let after = self.snapshot();
+        let gone: Vec<_> = before.lines().filter(|line| !after.contains(line)).collect();
+        let new: Vec<_> = after.lines().filter(|line| !before.contains(line)).collect();
+        assert!(before == after, "gone: {gone:#?}\nnew: {new:#?}");
     }
 
     /// All that must be as it was when the last network is gone.
