@@ -1,9 +1,15 @@
 //! OCI images: names, registries, the store, and unpacking.
 
 pub mod auth;
+pub mod config;
 pub mod digest;
+pub mod layer;
 pub mod manifest;
 pub mod platform;
+pub mod progress;
+pub mod pull;
 pub mod reference;
 pub mod registries;
+pub mod registry;
+pub mod store;
 pub mod unpack;

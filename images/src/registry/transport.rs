@@ -1,0 +1,229 @@
+//! HTTP requests to one endpoint: TLS, proxies, redirects.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{RequestBuilder, Response, StatusCode, Url, redirect};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::time::timeout;
+
+use super::failure::{Failure, classify};
+use super::retry::Policy;
+use crate::registries::{Endpoint, Protocol, is_loopback};
+
+/// How many redirects are followed, as in Go's and Docker's client.
+const MAX_REDIRECTS: usize = 10;
+
+/// An HTTP response, any status.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) response: Response,
+    /// Who gave it, for messages: `host:port`.
+    pub(super) host: String,
+    /// Whether it came from another origin than the one asked.
+    pub(super) elsewhere: bool,
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// A header as text.
+    pub(super) fn header(&self, name: reqwest::header::HeaderName) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    tls: bool,
+    direct: bool,
+    ca_file: Option<PathBuf>,
+}
+
+/// HTTP clients, made when first needed: certificates are not read for plain http.
+#[derive(Debug)]
+pub(super) struct Transport {
+    user_agent: String,
+    connect: Duration,
+    stall: Duration,
+    clients: Mutex<HashMap<Kind, reqwest::Client>>,
+    /// What loopback hosts were found to speak.
+    loopback: Mutex<HashMap<String, Protocol>>,
+}
+
+impl Transport {
+    pub(super) fn new(user_agent: &str, policy: &Policy) -> Self {
+        // A header takes no control characters; a user agent is not worth an error.
+        let user_agent = user_agent.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
+        Self {
+            user_agent,
+            connect: policy.connect,
+            stall: policy.stall,
+            clients: Mutex::default(),
+            loopback: Mutex::default(),
+        }
+    }
+
+    /// The URL of `path` (which begins with `/v2/`) at `endpoint`.
+    pub(super) async fn url(&self, endpoint: &Endpoint, path: &str) -> Result<Url, Failure> {
+        let scheme = match self.protocol(endpoint).await? {
+            Protocol::Https => "https",
+            Protocol::Http | Protocol::Loopback => "http",
+        };
+        parse(&format!("{scheme}://{}{}{path}", endpoint.authority, endpoint.prefix), &endpoint.authority)
+    }
+
+    /// Loopback registries speak http more often than https. They are asked
+    /// once, without any secret: a TLS server answers plain http with status
+    /// 400 or with something that is not HTTP.
+    async fn protocol(&self, endpoint: &Endpoint) -> Result<Protocol, Failure> {
+        if endpoint.protocol != Protocol::Loopback {
+            return Ok(endpoint.protocol);
+        }
+        let known = |map: &Mutex<HashMap<String, Protocol>>| {
+            map.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint.authority).copied()
+        };
+        if let Some(protocol) = known(&self.loopback) {
+            return Ok(protocol);
+        }
+        let url = parse(&format!("http://{}/v2/", endpoint.authority), &endpoint.authority)?;
+        let request = self.client(endpoint, &url)?.get(url.clone());
+        let protocol = match self.send(request, &url).await {
+            Ok(response) if response.status() == StatusCode::BAD_REQUEST => Protocol::Https,
+            Ok(_) => Protocol::Http,
+            Err(Failure::Broken { .. }) => Protocol::Https,
+            Err(failure) => return Err(failure),
+        };
+        self.loopback.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.authority.clone(), protocol);
+        Ok(protocol)
+    }
+
+    /// GET, following redirects. `authorization` goes to the origin of `url`
+    /// only, and never again once a redirect has left it.
+    pub(super) async fn get(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+        headers: &HeaderMap,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        let mut here = url.clone();
+        let mut elsewhere = false;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = self.client(endpoint, &here)?.get(here.clone()).headers(headers.clone());
+            if let Some(authorization) = authorization.filter(|_| !elsewhere) {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            let response = self.send(request, &here).await?;
+            let host = authority(&here);
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(Answer { response, host, elsewhere });
+            }
+            here = target(&here, &response)?;
+            elsewhere |= here.origin() != url.origin();
+        }
+        Err(Failure::Redirects { host: authority(url), limit: MAX_REDIRECTS })
+    }
+
+    /// POST of a form, to a token server. Redirects are not followed.
+    pub(super) async fn post(&self, endpoint: &Endpoint, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Failure> {
+        let request = self.client(endpoint, url)?.post(url.clone()).form(form);
+        let response = self.send(request, url).await?;
+        Ok(Answer { response, host: authority(url), elsewhere: false })
+    }
+
+    async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, Failure> {
+        match timeout(self.stall.max(self.connect), request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(classify(error, authority(url), self.connect)),
+            Err(_) => Err(Failure::Stalled { host: authority(url), seconds: self.stall.max(self.connect).as_secs() }),
+        }
+    }
+
+    fn client(&self, endpoint: &Endpoint, url: &Url) -> Result<reqwest::Client, Failure> {
+        let kind = Kind {
+            tls: url.scheme() == "https",
+            direct: is_loopback(&authority(url)),
+            ca_file: endpoint.ca_file.clone().filter(|_| url.scheme() == "https"),
+        };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&kind) {
+            return Ok(client.clone());
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(self.user_agent.as_str())
+            .redirect(redirect::Policy::none())
+            .connect_timeout(self.connect)
+            .tcp_nodelay(true)
+            .tls_backend_preconfigured(tls_config(kind.tls, kind.ca_file.as_deref())?);
+        if kind.direct {
+            // A proxy elsewhere cannot reach our loopback.
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|source| Failure::HttpSetup { source })?;
+        clients.insert(kind, client.clone());
+        Ok(client)
+    }
+}
+
+/// rustls with ring and the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR`
+/// are honoured), and the registry's own CA.
+fn tls_config(used: bool, ca_file: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
+    let mut roots = rustls::RootCertStore::empty();
+    if used {
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
+            tracing::warn!(%error, "some of the system's certificates cannot be read");
+        }
+        roots.add_parsable_certificates(system.certs);
+    }
+    if let Some(path) = ca_file {
+        add_ca_file(&mut roots, path).map_err(|source| Failure::CaFile { path: path.to_owned(), source })?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|source| Failure::TlsSetup { source })?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn add_ca_file(roots: &mut rustls::RootCertStore, path: &Path) -> io::Result<()> {
+    let pem = std::fs::read(path)?;
+    let mut found = false;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        roots.add(certificate).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        found = true;
+    }
+    if found { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "no certificate in PEM form in it")) }
+}
+
+/// Where a redirect leads to, if it may be followed.
+fn target(from: &Url, response: &Response) -> Result<Url, Failure> {
+    let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let location = String::from_utf8_lossy(location);
+    let refused = || Failure::Redirect { host: authority(from), location: location.chars().take(100).collect() };
+    let to = from.join(&location).ok().filter(|_| !location.is_empty()).ok_or_else(refused)?;
+    match (from.scheme(), to.scheme()) {
+        (_, "https") | ("http", "http") => Ok(to),
+        ("https", "http") => Err(Failure::Downgrade { host: authority(from), target: authority(&to) }),
+        _ => Err(refused()),
+    }
+}
+
+fn parse(text: &str, host: &str) -> Result<Url, Failure> {
+    Url::parse(text).map_err(|_| Failure::Redirect { host: host.to_owned(), location: text.to_owned() })
+}
+
+/// `host`, or `host:port` where the port is not the scheme's own.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
