@@ -146,8 +146,8 @@ pub enum DnsError {
     /// The nftables rules that lead port 53 to the sockets could not be installed.
     #[error("redirect port 53 of 127.0.0.11 ({step})")]
     Redirect {
-        /// The message of the netlink batch that failed.
-        step: &'static str,
+        /// The command that the kernel refused.
+        step: String,
         /// The kernel's answer.
         #[source]
         source: std::io::Error,

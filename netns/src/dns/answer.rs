@@ -76,3 +76,6 @@ pub(super) fn answer(
     }
     Verdict::Forward(Box::new(question))
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,8 +67,20 @@ fn every_form_of_a_name_is_known() {
     let db = record("cd", "demo-db-1", &["Alias.With.Dots", "cdcdcdcdcdcd", "host1"], "10.0.0.3");
     lab.publish(&of_service(db, "demo", "db"));
     for name in [
-        "db", "DB", "dB.", "demo-db-1", "alias.with.dots", "ALIAS.with.DOTS.n1_net", "cdcdcdcdcdcd", "host1", "db.n1_net",
-        "demo-db-1.N1_NET.", "db.demo", "database", "DataBase", "short.alias",
+        "db",
+        "DB",
+        "dB.",
+        "demo-db-1",
+        "alias.with.dots",
+        "ALIAS.with.DOTS.n1_net",
+        "cdcdcdcdcdcd",
+        "host1",
+        "db.n1_net",
+        "demo-db-1.N1_NET.",
+        "db.demo",
+        "database",
+        "DataBase",
+        "short.alias",
     ] {
         assert_eq!(lab.addresses(name), ["10.0.0.3"], "{name}");
     }
@@ -83,9 +95,22 @@ fn odd_names_are_harmless_and_found_where_dns_can_carry_them() {
     let lab = lab();
     let longest = "l".repeat(63);
     let too_long = "l".repeat(64);
-    let odd = ["with space", "with,comma", "with\nnewline", "a.dot", &longest, &too_long, "UPPER", "käse", "xn--kse-qla", "a..b", ""];
+    let odd = [
+        "with space",
+        "with,comma",
+        "with\nnewline",
+        "a.dot",
+        &longest,
+        &too_long,
+        "UPPER",
+        "käse",
+        "xn--kse-qla",
+        "a..b",
+        "",
+    ];
     lab.publish(&record("ef", "odd", &odd, "10.0.0.4"));
-    for name in ["with space", "with,comma", "with\nnewline", "a.dot", &longest, "upper", "käse", "xn--kse-qla", "odd"] {
+    for name in ["with space", "with,comma", "with\nnewline", "a.dot", &longest, "upper", "käse", "xn--kse-qla", "odd"]
+    {
         assert_eq!(lab.addresses(name), ["10.0.0.4"], "{name:?}");
     }
     // `dig` writes the space as the zone file format does.
@@ -235,8 +260,7 @@ fn the_c_library_resolves_through_it() {
     let etc = lab.directory.path().join("resolv.inside");
     std::fs::write(&etc, "nameserver 127.0.0.11\noptions ndots:0\n").unwrap();
     let script = format!("mount --bind {} /etc/resolv.conf && getent hosts alias", etc.display());
-    let output =
-        lab.container.run(|| Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap());
+    let output = lab.container.run(|| Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap());
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("10.0.0.2 "), "{text}{} {}", output.status, String::from_utf8_lossy(&output.stderr));
 }

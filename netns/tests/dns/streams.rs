@@ -1,8 +1,12 @@
 //! Clients over TCP, and what they may try.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown};
+use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::process::Command;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::net::{AddressFamily, SocketType};
 use simple_dns::{RCODE, TYPE};
 
 use crate::support::*;
@@ -58,7 +62,9 @@ fn broken_frames_close_that_connection_and_nothing_spins() {
         message[2] |= 0x80;
         [&[0, u8::try_from(good.len()).unwrap()][..], &message].concat()
     };
-    for bytes in [&b"\0\0"[..], b"\0\x05hello", b"GET / HTTP/1.0\r\n\r\n", b"\xFF\xFFxxxx", b"\x00\x0B01234567890", &response] {
+    for bytes in
+        [&b"\0\0"[..], b"\0\x05hello", b"GET / HTTP/1.0\r\n\r\n", b"\xFF\xFFxxxx", b"\x00\x0B01234567890", &response]
+    {
         let mut stream = lab.connect();
         stream.write_all(bytes).unwrap();
         // Closed by the responder, in order or with a reset for what it did not read.
@@ -133,9 +139,10 @@ fn a_client_that_does_not_read_is_cut_and_holds_up_nobody() {
     }
     let before = lab.turns();
     assert_eq!(lab.addresses("demo-many-7"), ["10.0.1.7"]);
-    until("the responder gives up on it", || {
-        matches!(greedy.write(&[0]), Err(error) if error.kind() != std::io::ErrorKind::WouldBlock)
-    });
+    until(
+        "the responder gives up on it",
+        || matches!(greedy.write(&[0]), Err(error) if error.kind() != std::io::ErrorKind::WouldBlock),
+    );
     assert!(lab.turns() - before < 1000, "{} turns", lab.turns() - before);
     assert_eq!(lab.addresses("demo-many-7"), ["10.0.1.7"]);
 }
@@ -153,4 +160,57 @@ fn a_client_that_leaves_while_its_question_is_out_is_forgotten() {
     assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0, "cut by the responder");
     assert!(lab.turns() - before < 50, "{} turns", lab.turns() - before);
     assert_eq!(lab.addresses("web"), ["10.0.0.2"]);
+}
+
+/// The limit on descriptors is the process's: the test runs itself once more, alone in a process.
+#[test]
+fn out_of_descriptors_it_waits_without_spinning_and_goes_on_answering() {
+    const ALONE: &str = "UMIAK_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let me = std::env::current_exe().unwrap();
+        let name = "streams::out_of_descriptors_it_waits_without_spinning_and_goes_on_answering";
+        let output = Command::new(me).args(["--exact", name]).env(ALONE, "1").output().unwrap();
+        assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        return;
+    }
+    let lab = with_web();
+    assert_eq!(lab.addresses("web"), ["10.0.0.2"]);
+    let (udp, tcp) = lab.container.run(|| {
+        let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
+        udp.connect("127.0.0.11:53").unwrap();
+        udp.set_read_timeout(Some(DEADLINE)).unwrap();
+        (udp, rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap())
+    });
+    let own = |expected: &str| {
+        let mut buffer = [0; 512];
+        udp.send(&question("web", TYPE::A)).unwrap();
+        let length = udp.recv(&mut buffer).unwrap();
+        assert_eq!(Answer(buffer[..length].to_vec()).data(), [expected]);
+    };
+    // The table has settled when it no longer reads the directory: then a question needs no descriptor.
+    own("10.0.0.2");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let next = std::fs::File::open("/dev/null").unwrap().as_raw_fd();
+    setrlimit(Resource::RLIMIT_NOFILE, u64::try_from(next).unwrap(), hard).unwrap();
+    let server: std::net::SocketAddrV4 = "127.0.0.11:53".parse().unwrap();
+    rustix::net::connect(&tcp, &server).unwrap();
+    let before = lab.turns();
+    for _ in 0..200 {
+        own("10.0.0.2");
+    }
+    // A foreign name needs a socket: it cannot be asked, and that is said at once.
+    let mut buffer = [0; 512];
+    udp.send(&question("www.example", TYPE::A)).unwrap();
+    let length = udp.recv(&mut buffer).unwrap();
+    assert_eq!(Answer(buffer[..length].to_vec()).code(), RCODE::ServerFailure);
+    assert!(lab.turns() - before < 2000, "{} turns", lab.turns() - before);
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    let mut tcp = TcpStream::from(tcp);
+    tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+    write_frame(&mut tcp, &question("web", TYPE::A));
+    assert_eq!(Answer(read_frame(&mut tcp).unwrap()).data(), ["10.0.0.2"], "taken in when there is room again");
+}
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }

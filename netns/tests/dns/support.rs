@@ -118,7 +118,12 @@ pub fn lab_with(change: impl FnOnce(&mut Config)) -> Lab {
 }
 
 fn serve(
-    host: &Space, container: &Space, config: &Config, turns: &AtomicU64, orders: &Receiver<Order>, mut wake: UnixStream,
+    host: &Space,
+    container: &Space,
+    config: &Config,
+    turns: &AtomicU64,
+    orders: &Receiver<Order>,
+    mut wake: UnixStream,
     ready: &Sender<Ports>,
 ) {
     container.enter();
@@ -315,7 +320,11 @@ pub struct Upstream {
     threads: Vec<JoinHandle<()>>,
 }
 
-pub fn upstream(space: &Space, address: &str, script: impl Fn(&Received) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Upstream {
+pub fn upstream(
+    space: &Space,
+    address: &str,
+    script: impl Fn(&Received) -> Vec<Vec<u8>> + Send + Sync + 'static,
+) -> Upstream {
     let at: SocketAddr = SocketAddr::new(address.parse().unwrap(), 53);
     let (udp, tcp) = space.run(|| (UdpSocket::bind(at).unwrap(), TcpListener::bind(at).unwrap()));
     udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
