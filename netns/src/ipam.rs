@@ -414,3 +414,159 @@ impl Leases {
         IpamError::Lease { path: path.to_owned(), source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cidr(text: &str) -> Cidr {
+        text.parse().unwrap()
+    }
+
+    fn taken(text: &str, via: bool) -> Taken {
+        Taken { cidr: cidr(text), by: "the route through tun0".to_owned(), via }
+    }
+
+    fn subnet(text: &str) -> Subnet {
+        complete(&SubnetRequest { cidr: Some(cidr(text)), ..SubnetRequest::default() }, cidr(text)).unwrap()
+    }
+
+    #[test]
+    fn the_first_range_that_is_free_is_chosen() {
+        let pools = default_pools();
+        let choose = |taken: &[Taken]| choose_subnet(&pools, taken).map(|cidr| cidr.to_string()).unwrap();
+        assert_eq!(choose(&[]), "172.17.0.0/24");
+        assert_eq!(choose(&[taken("172.17.0.0/16", false)]), "172.18.0.0/24");
+        assert_eq!(choose(&[taken("172.17.0.77/32", true)]), "172.17.1.0/24");
+        assert_eq!(choose(&[taken("172.16.0.0/12", false)]), "192.168.0.0/24");
+        // A VPN that takes a part of 10.0.0.0/8 is in nobody's way.
+        assert_eq!(choose(&[taken("10.0.0.0/8", true)]), "172.17.0.0/24");
+    }
+
+    #[test]
+    fn pools_that_are_full_say_how_many_there_are() {
+        let all = [taken("172.16.0.0/12", false), taken("192.168.0.0/16", false)];
+        let error = choose_subnet(&default_pools(), &all).unwrap_err();
+        assert!(error.to_string().contains("all 4096 ranges"), "{error}");
+    }
+
+    #[test]
+    fn a_range_that_is_asked_for_may_be_part_of_a_route_but_not_of_a_link() {
+        let check = |wanted, clash| check_subnet(cidr(wanted), &[clash]);
+        check("10.5.0.0/16", taken("10.0.0.0/8", true)).unwrap();
+        let error = check("10.5.0.0/16", taken("10.0.0.7/8", false)).unwrap_err();
+        assert_eq!(error.to_string(), "subnet 10.5.0.0/16 overlaps 10.0.0.0/8, which is the route through tun0");
+        assert!(check("10.5.0.0/16", taken("10.5.0.0/16", true)).is_err());
+        assert!(check("10.5.0.0/16", taken("10.5.7.0/24", true)).is_err());
+        check("10.5.0.0/16", taken("10.6.0.0/16", false)).unwrap();
+    }
+
+    #[test]
+    fn gateways_are_the_first_address_or_what_was_asked_for() {
+        let request = SubnetRequest {
+            cidr: Some(cidr("10.5.0.0/16")),
+            ip_range: Some(cidr("10.5.1.0/24")),
+            aux: [("router".to_owned(), "10.5.1.0".parse().unwrap())].into(),
+            ..SubnetRequest::default()
+        };
+        assert_eq!(complete(&request, cidr("10.5.0.0/16")).unwrap().gateway.to_string(), "10.5.1.1");
+        assert_eq!(subnet("10.5.0.0/16").gateway.to_string(), "10.5.0.1");
+        for wrong in [
+            SubnetRequest { gateway: Some("10.6.0.1".parse().unwrap()), ..request.clone() },
+            SubnetRequest { ip_range: Some(cidr("10.6.0.0/24")), ..request.clone() },
+            SubnetRequest { ip_range: Some(cidr("10.0.0.0/8")), ..request.clone() },
+            SubnetRequest { aux: [("x".to_owned(), "10.6.0.1".parse().unwrap())].into(), ..request },
+        ] {
+            assert!(matches!(complete(&wrong, cidr("10.5.0.0/16")), Err(IpamError::Outside { .. })));
+        }
+        for small in ["10.5.0.0/31", "10.5.0.0/32"] {
+            let request = SubnetRequest { cidr: Some(cidr(small)), ..SubnetRequest::default() };
+            assert!(matches!(complete(&request, cidr(small)), Err(IpamError::TooSmall(_))));
+        }
+    }
+
+    #[test]
+    fn addresses_are_leased_lowest_first_and_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::new(dir.path().join("leases"));
+        let subnet = subnet("10.5.0.0/29");
+        let lease = |id: &str| leases.lease(&subnet, None, id, &|_| true).map(|address| address.to_string());
+        assert_eq!(lease("a").unwrap(), "10.5.0.2");
+        assert_eq!(lease("b").unwrap(), "10.5.0.3");
+        // The same again for the same container.
+        assert_eq!(lease("a").unwrap(), "10.5.0.2");
+        for id in ["c", "d", "e"] {
+            lease(id).unwrap();
+        }
+        assert_eq!(lease("f").unwrap_err().to_string(), "no free address is left in 10.5.0.0/29: all 5 are in use");
+        leases.release("b").unwrap();
+        leases.release("b").unwrap();
+        assert_eq!(lease("f").unwrap(), "10.5.0.3");
+        assert_eq!(leases.all().unwrap().len(), 5);
+        leases.remove().unwrap();
+        leases.remove().unwrap();
+        assert_eq!(leases.all().unwrap(), []);
+    }
+
+    #[test]
+    fn leases_of_containers_that_are_gone_are_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::new(dir.path());
+        let subnet = subnet("10.5.0.0/30");
+        let lease = |wanted: Option<&str>, id: &str, alive: &[&str]| {
+            let wanted = wanted.map(|text| text.parse().unwrap());
+            leases.lease(&subnet, wanted, id, &|id| alive.contains(&id)).map(|address| address.to_string())
+        };
+        assert_eq!(lease(None, "a", &[]).unwrap(), "10.5.0.2");
+        assert!(lease(None, "b", &["a"]).is_err());
+        assert_eq!(lease(None, "b", &[]).unwrap(), "10.5.0.2");
+        assert_eq!(
+            lease(Some("10.5.0.2"), "c", &["b"]).unwrap_err().to_string(),
+            "address 10.5.0.2 is in use by container b"
+        );
+        assert_eq!(lease(Some("10.5.0.2"), "c", &[]).unwrap(), "10.5.0.2");
+        assert_eq!(lease(Some("10.5.0.2"), "c", &[]).unwrap(), "10.5.0.2");
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_a_container_s_are_refused() {
+        let mut subnet = subnet("10.5.0.0/24");
+        subnet.aux.insert("router".to_owned(), "10.5.0.9".parse().unwrap());
+        for (address, what) in [
+            ("10.5.0.0", "network address"),
+            ("10.5.0.1", "gateway"),
+            ("10.5.0.255", "broadcast address"),
+            ("10.5.0.9", "auxiliary address router"),
+            ("10.6.0.1", "not in subnet 10.5.0.0/24"),
+        ] {
+            let error = subnet.check(address.parse().unwrap()).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+        assert!(!subnet.candidates().any(|address| address.to_string() == "10.5.0.9"));
+        subnet.ip_range = Some(cidr("10.5.0.128/25"));
+        assert_eq!(subnet.candidates().next().unwrap().to_string(), "10.5.0.128");
+        // A static address may lie outside the range that others are chosen from.
+        subnet.check("10.5.0.7".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn commands_at_once_never_get_the_same_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::new(dir.path());
+        let subnet = subnet("10.5.0.0/24");
+        let given = std::sync::Mutex::new(std::collections::HashSet::new());
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (leases, subnet, given) = (&leases, &subnet, &given);
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        let id = format!("{thread}-{n}");
+                        let address = leases.lease(subnet, None, &id, &|_| true).unwrap();
+                        assert!(given.lock().unwrap().insert(address), "{address} was given twice");
+                    }
+                });
+            }
+        });
+        assert_eq!(leases.all().unwrap().len(), 160);
+    }
+}

@@ -1,6 +1,8 @@
 //! Nothing is reachable that was not published: from another machine on the LAN that
 //! routes to container addresses and to 127.0.0.0/8, from other networks, to and from internal ones.
 
+#![allow(clippy::unwrap_used, reason = "the clippy.toml exception covers test functions only")]
+
 mod common;
 
 use common::{Container, FakeHost, HOST, Machine, NEIGHBOUR, on_a_host, published, sh};
@@ -32,8 +34,7 @@ struct Stack {
 fn stack(host: &FakeHost) -> Stack {
     let web_net = host.named("web");
     let other_net = host.named("other");
-    let internal =
-        host.network(NetworkRequest { name: "hidden".into(), internal: true, ..NetworkRequest::default() });
+    let internal = host.network(NetworkRequest { name: "hidden".into(), internal: true, ..NetworkRequest::default() });
     let (web, other) = (host.container(&[&web_net]), host.container(&[&other_net]));
     let hidden = host.container(&[&internal]);
     let mut servers = Vec::new();
@@ -43,11 +44,9 @@ fn stack(host: &FakeHost) -> Stack {
             servers.push(container.machine.serve_udp(&format!("0.0.0.0:{port}")));
         }
     }
-    let ports = [
-        with_protocols(published("127.0.0.2", 8080, &web, 80)),
-        with_protocols(published("0.0.0.0", 9090, &web, 80)),
-    ]
-    .concat();
+    let ports =
+        [with_protocols(published("127.0.0.2", 8080, &web, 80)), with_protocols(published("0.0.0.0", 9090, &web, 80))]
+            .concat();
     firewall::publish(&ports).unwrap();
     Stack { networks: [web_net, other_net, internal], ports, web, other, hidden, servers }
 }
@@ -142,9 +141,7 @@ fn the_attack_works_where_nobody_prevents_it() {
         route_to_loopback(&host.neighbour, HOST);
         let listener = std::net::TcpListener::bind("127.0.0.2:8080").unwrap();
         host.neighbour
-            .within(|| {
-                std::net::TcpStream::connect_timeout(&"127.0.0.2:8080".parse().unwrap(), common::DEADLINE)
-            })
+            .within(|| std::net::TcpStream::connect_timeout(&"127.0.0.2:8080".parse().unwrap(), common::DEADLINE))
             .unwrap();
         drop(listener);
     });
@@ -210,6 +207,30 @@ fn a_closing_reject_does_not_cut_containers_off() {
             }");
         assert_works_beside(host);
         assert_eq!(firewall::obstacles().unwrap(), []);
+    });
+}
+
+/// Rules written by the real tool, which must still be able to read its chain with ours in it.
+#[test]
+fn iptables_reads_its_chain_with_our_rules_in_it() {
+    on_a_host(|host| {
+        if !common::has_program("iptables-nft") {
+            return;
+        }
+        sh("iptables-nft -P FORWARD DROP
+            iptables-nft -N DOCKER-USER
+            iptables-nft -A FORWARD -j DOCKER-USER
+            iptables-nft -A FORWARD -d 203.0.113.9 -j REJECT");
+        assert_works_beside(host);
+        let before = sh("iptables-nft -S");
+        let network = host.named("web");
+        let rules = sh("iptables-nft -S FORWARD");
+        for direction in ["-i", "-o"] {
+            let line = rules.lines().find(|line| line.contains(&format!("{direction} {}", network.bridge)));
+            assert!(line.is_some_and(|line| line.ends_with("-j ACCEPT")), "{rules}");
+        }
+        host.take_down(&network);
+        assert_eq!(sh("iptables-nft -S"), before);
     });
 }
 

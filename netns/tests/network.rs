@@ -59,4 +59,3 @@ fn a_container_reaches_out_and_is_reached_through_its_published_port() {
         host.assert_unchanged(&before);
     });
 }
-

@@ -1,5 +1,7 @@
 //! Holding ports of the host, and who holds them.
 
+#![allow(clippy::unwrap_used, reason = "the clippy.toml exception covers test functions only")]
+
 mod common;
 
 use std::io::{Read as _, Write as _};
@@ -55,11 +57,10 @@ fn the_kernel_picks_and_ranges_are_gone_through() {
         assert_eq!(picked[0].host_port, picked[1].host_port);
 
         let range = spec(Some("127.0.0.1"), Some((8000, 8002)), Protocol::Tcp);
-        let held: Vec<Reserved> =
-            (0..3).flat_map(|_| reserve(std::slice::from_ref(&range)).unwrap()).collect();
+        let held: Vec<Reserved> = (0..3).flat_map(|_| reserve(std::slice::from_ref(&range)).unwrap()).collect();
         assert_eq!(held.iter().map(|port| port.host_port).collect::<Vec<_>>(), [8000, 8001, 8002]);
         assert_eq!(
-            taken(reserve(&[range.clone()])),
+            taken(reserve(std::slice::from_ref(&range))),
             "all of 127.0.0.1:8000-8002/tcp are allocated already"
         );
         drop(held);
@@ -71,9 +72,8 @@ fn the_kernel_picks_and_ranges_are_gone_through() {
 #[test]
 fn ranges_are_matched_one_to_one() {
     let expand = |host, container| PortSpec::expand(None, host, container, Protocol::Tcp);
-    let ports = |specs: Vec<PortSpec>| {
-        specs.iter().map(|spec| (spec.host_ports, spec.container_port)).collect::<Vec<_>>()
-    };
+    let ports =
+        |specs: Vec<PortSpec>| specs.iter().map(|spec| (spec.host_ports, spec.container_port)).collect::<Vec<_>>();
     assert_eq!(
         ports(expand(Some(8000..=8001), 80..=81).unwrap()),
         [(Some((8000, 8000)), 80), (Some((8001, 8001)), 81)]

@@ -2,7 +2,7 @@
 //! namespaces, with a LAN whose other end is somebody else's machine.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::unwrap_used, reason = "the clippy.toml exception covers test functions only")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "the clippy.toml exception covers test functions only")]
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -157,7 +157,10 @@ pub fn tcp(to: &str, wait: Duration) -> std::io::Result<IpAddr> {
     stream.set_read_timeout(Some(wait))?;
     let mut line = Vec::new();
     let mut byte = [0];
-    while { stream.read_exact(&mut byte)?; byte[0] != b'\n' } {
+    while {
+        stream.read_exact(&mut byte)?;
+        byte[0] != b'\n'
+    } {
         line.push(byte[0]);
     }
     stream.write_all(b"ping")?;
@@ -190,6 +193,16 @@ pub fn sh(script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Whether a program is installed; where tests must run, it has to be.
+pub fn has_program(name: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().unwrap().status.success();
+    assert!(found || std::env::var_os("UMIAK_MUST_RUN").is_none_or(|value| value != "1"), "{name} is not installed");
+    if !found {
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}
+
 /// The machine under test. All of its methods work in its namespaces, which the test's thread is in.
 pub struct FakeHost {
     dir: tempfile::TempDir,
@@ -220,7 +233,8 @@ pub fn on_a_host(test: impl FnOnce(&FakeHost) + Send) {
 impl FakeHost {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        sh("ip link set lo up");
+        // A new namespace starts with the real host's value.
+        sh("ip link set lo up; echo 0 > /proc/sys/net/ipv4/ip_forward");
         let neighbour = Machine::new(dir.path().join("neighbour"));
         let path = neighbour.path.display();
         sh(&format!(
@@ -316,7 +330,10 @@ impl FakeHost {
 
     /// Fails unless everything is as it was, and shows what is not.
     pub fn assert_unchanged(&self, before: &str) {
-        let after = self.snapshot();
+        self.assert_same(before, &self.snapshot());
+    }
+
+    pub fn assert_same(&self, before: &str, after: &str) {
         let gone: Vec<_> = before.lines().filter(|line| !after.contains(line)).collect();
         let new: Vec<_> = after.lines().filter(|line| !before.contains(line)).collect();
         assert!(before == after, "gone: {gone:#?}\nnew: {new:#?}");
@@ -324,7 +341,7 @@ impl FakeHost {
 
     /// All that must be as it was when the last network is gone.
     pub fn snapshot(&self) -> String {
-        sh("nft list ruleset
+        sh("nft -s list ruleset
             ip -details address | sed -E 's/ (valid_lft|preferred_lft).*//'
             ip route show table all
             ip -6 route show table all | sed -E 's/ expires [0-9]+sec//'
