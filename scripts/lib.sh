@@ -3,8 +3,10 @@
 #
 #   need_root "$@"      go on through sudo when not root
 #   apt_install PKG...  install what is missing (one `apt-get update` at most)
-#   need_rust           cargo >= the workspace's MSRV, with the static target
+#   as_owner CMD...     run CMD as the owner of this checkout
+#   need_rust           cargo >= the workspace's MSRV, as the owner of the checkout
 #   build_release       build the release binary; prints its path
+#   leftovers           print what umiak has left on this host
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 arch=$(dpkg --print-architecture)
@@ -19,8 +21,6 @@ kept_env+=,CARGO_HOME,RUSTUP_HOME,CARGO_TARGET_DIR,http_proxy,https_proxy,no_pro
 need_root() {
   [ "$(id -u)" -eq 0 ] && return
   command -v sudo >/dev/null || die "must run as root (sudo is not installed: use \`su -c '$0 $*'\`)"
-  # The toolchain of the person who calls is the one to build with.
-  export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
   exec sudo --preserve-env="$kept_env" -- "$0" "$@"
 }
 
@@ -65,28 +65,37 @@ debian_mirror() {
 
 msrv() { sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$repo/Cargo.toml"; }
 
+# The checkout and the toolchain are those of the person who cloned it: builds
+# run as that user, so that no file in them ever belongs to root.
+owner=$(stat -c %U "$repo")
+owner_home=$(getent passwd "$owner" | cut -d: -f6)
+[ "$owner" = "$(id -un)" ] && owner_home=$HOME
+export CARGO_HOME=${CARGO_HOME:-$owner_home/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$owner_home/.rustup}
+case ":$PATH:" in *":$CARGO_HOME/bin:"*) ;; *) PATH=$CARGO_HOME/bin:$PATH ;; esac
+
+as_owner() {
+  if [ "$owner" = "$(id -un)" ]; then "$@"; else runuser -u "$owner" -- env HOME="$owner_home" PATH="$PATH" "$@"; fi
+}
+
 rust_is_new_enough() {
   local have
-  have=$(cargo --version 2>/dev/null | awk '{print $2}') || return 1
+  have=$(cd "$repo" && as_owner cargo --version 2>/dev/null | awk '{print $2}') || return 1
   [ -n "$have" ] && [ "$(printf '%s\n%s\n' "$(msrv)" "${have%%-*}" | sort -V | head -1)" = "$(msrv)" ]
 }
 
 need_rust() {
   apt_install curl ca-certificates gcc libc6-dev musl-tools
-  local home=${CARGO_HOME:-$HOME/.cargo}
-  case ":$PATH:" in *":$home/bin:"*) ;; *) PATH=$home/bin:$PATH ;; esac
-  if ! rust_is_new_enough; then
-    if command -v rustup >/dev/null; then
-      say "updating the Rust toolchain to at least $(msrv)"
-      rustup -q toolchain install stable --profile minimal -c rustfmt -c clippy || die "rustup could not install the stable toolchain"
-      export RUSTUP_TOOLCHAIN=stable
-    else
-      say "installing Rust through rustup"
-      curl -fsSL https://sh.rustup.rs | sh -s -- -q -y --profile minimal -c rustfmt -c clippy --no-modify-path >/dev/null \
-        || die "rustup could not be installed from https://sh.rustup.rs"
-    fi
-    rust_is_new_enough || die "cargo $(msrv) or newer is needed, found: $(cargo --version 2>&1)"
+  rust_is_new_enough && return
+  if as_owner rustup --version >/dev/null 2>&1; then
+    say "the Rust toolchain is older than $(msrv): installing the stable one"
+    as_owner rustup -q toolchain install stable --profile minimal -c rustfmt -c clippy >&2 || die "rustup could not install the stable toolchain"
+    export RUSTUP_TOOLCHAIN=stable
+  else
+    say "installing Rust through rustup"
+    curl -fsSL https://sh.rustup.rs | as_owner sh -s -- -q -y --profile minimal -c rustfmt -c clippy --no-modify-path >&2 \
+      || die "rustup could not be installed from https://sh.rustup.rs"
   fi
+  rust_is_new_enough || die "cargo $(msrv) or newer is needed, found: $(as_owner cargo --version 2>&1)"
 }
 
 # musl where the target can be had, else a static glibc build: both run on any
@@ -94,7 +103,7 @@ need_rust() {
 release_target() {
   local musl gnu
   musl=$(uname -m)-unknown-linux-musl gnu=$(uname -m)-unknown-linux-gnu
-  if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ] || rustup -q target add "$musl" >/dev/null 2>&1; then
+  if [ -d "$(as_owner rustc --print sysroot)/lib/rustlib/$musl/lib" ] || as_owner rustup -q target add "$musl" >/dev/null 2>&1; then
     echo "$musl"
   else
     echo "$gnu"
@@ -103,20 +112,29 @@ release_target() {
 
 build_release() {
   need_rust
-  local target dir
+  local target dir flags=()
   target=$(release_target)
   dir=${CARGO_TARGET_DIR:-$repo/target}
   say "building the release binary for $target"
-  (
-    cd "$repo"
-    case $target in
-      *-gnu)
-        say "the musl target cannot be had here: a static glibc build instead"
-        RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" cargo build --release --locked --target "$target" ;;
-      *) CC_x86_64_unknown_linux_musl=musl-gcc cargo build --release --locked --target "$target" ;;
-    esac
-  ) >&2 || die "the release build failed"
+  case $target in
+    *-gnu) flags=(RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static") ;;
+    *) flags=("CC_${target//-/_}=musl-gcc") ;;
+  esac
+  (cd "$repo" && as_owner env "${flags[@]}" cargo build -q --release --locked --bin umiak --target "$target") >&2 \
+    || die "the release build failed"
   echo "$dir/$target/release/umiak"
+}
+
+# What must not be there once everything is down. Nothing is changed.
+leftovers() {
+  grep -n ' /[^ ]*umiak' /proc/self/mountinfo | grep -v "$repo" | sed 's/^/mount: /' || true
+  ip -o -d link 2>/dev/null | grep -i 'alias umiak' | sed 's/^/link: /' || true
+  nft list tables 2>/dev/null | grep -w 'umiak[_a-z]*' | sed 's/^/nft: /' || true
+  find /sys/fs/cgroup -maxdepth 3 -type d -name umiak 2>/dev/null | sed 's/^/cgroup: /' || true
+  local p
+  for p in /proc/[0-9]*; do
+    if [ "$(cat "$p/comm" 2>/dev/null)" = umiak ]; then echo "process: ${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)"; fi
+  done
 }
 
 # The port of the registry is the one that the documentation names.
