@@ -81,11 +81,10 @@ pub fn remove(links: &Links, network: &Network) -> Result<(), BridgeError> {
         return Ok(());
     }
     // A veth whose other end is in a namespace that still lives goes with its pair.
-    for port in links.list()?.iter().filter(|port| port.master == Some(link.index)) {
-        links.delete(&port.name)?;
-    }
-    links.delete(&network.bridge)?;
-    Ok(())
+    let all = links.list()?;
+    let ports = all.iter().filter(|port| port.master == Some(link.index)).map(|port| port.name.as_str());
+    let doomed: Vec<&str> = ports.chain([network.bridge.as_str()]).collect();
+    Ok(links.delete_all(&doomed)?)
 }
 
 fn settings(network: &Network) -> Result<(), SysctlError> {

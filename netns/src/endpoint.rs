@@ -182,13 +182,12 @@ pub fn loopback_up(netns: impl AsFd) -> Result<(), EndpointError> {
     })
 }
 
-/// Detaches: deletes the veth pair, by its host side. Gone already, e.g. with its namespace: no error.
+/// Detaches: deletes veth pairs, by their host sides, together. Gone already, e.g. with their namespace: no error.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn detach(links: &Links, host_ifname: &str) -> Result<(), EndpointError> {
-    links.delete(host_ifname)?;
-    Ok(())
+pub fn detach(links: &Links, host_ifnames: &[&str]) -> Result<(), EndpointError> {
+    Ok(links.delete_all(host_ifnames)?)
 }
 
 #[cfg(test)]

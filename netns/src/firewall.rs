@@ -168,20 +168,32 @@ pub fn ensure_network(network: &Network) -> Result<(), FirewallError> {
 /// When the kernel refuses. What is gone already is no error.
 pub fn remove_network(network: &Network) -> Result<bool, FirewallError> {
     let socket = open()?;
+    let name = rule::ifname(&network.bridge);
+    let bridges = list_set(&socket, Set::Bridges)?;
+    let last = bridges.iter().flatten().all(|bridge| bridge.key == name);
     let mut batch = Batch::new();
     forward::withdraw(&socket, &mut batch, &network.bridge).map_err(list("ip filter FORWARD"))?;
-    socket.commit(batch).map_err(change)?;
-    for (set, element) in network_elements(network) {
-        delete_one(&socket, set, element)?;
-    }
-    let last = list_set(&socket, Set::Bridges)?.is_none_or(|bridges| bridges.is_empty());
-    if last {
-        let mut batch = Batch::new();
-        table::delete(&mut batch);
-        match socket.commit(batch) {
-            Err(refused) if !is(&refused, libc::ENOENT) => return Err(change(refused)),
-            _ => {}
+    match bridges {
+        Some(_) if last => table::delete(&mut batch),
+        Some(bridges) if bridges.iter().any(|bridge| bridge.key == name) => {
+            for (set, element) in network_elements(network) {
+                table::elements(&mut batch, DELSETELEM, set, &[element]);
+            }
         }
+        _ => {}
+    }
+    match socket.commit(batch) {
+        Ok(()) => {}
+        // Something went meanwhile, so nothing was deleted: the rest one by one.
+        Err(refused) if is(&refused, libc::ENOENT) => {
+            let mut batch = Batch::new();
+            forward::withdraw(&socket, &mut batch, &network.bridge).map_err(list("ip filter FORWARD"))?;
+            socket.commit(batch).map_err(change)?;
+            for (set, element) in network_elements(network) {
+                delete_one(&socket, set, element)?;
+            }
+        }
+        Err(refused) => return Err(change(refused)),
     }
     Ok(last)
 }
@@ -397,8 +409,11 @@ fn read_port(set: Set, element: &Element) -> Option<Published> {
     }
     let len = if matches!(set, Set::Publish4 | Set::Publish4Any) { 4 } else { 16 };
     let any = matches!(set, Set::Publish4Any | Set::Publish6Any);
-    let (host_ip, rest) =
-        if any { (address(&vec![0; len])?, &element.key[..]) } else { (address(element.key.get(..len)?)?, &element.key[len..]) };
+    let (host_ip, rest) = if any {
+        (address(&vec![0; len])?, &element.key[..])
+    } else {
+        (address(element.key.get(..len)?)?, &element.key[len..])
+    };
     let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     Some(Published {
         host_ip,
@@ -420,7 +435,8 @@ fn list_set(socket: &Socket, set: Set) -> Result<Option<Vec<Element>>, FirewallE
     let mut elements = Vec::new();
     for message in &messages {
         for (_, element) in attributes(find(message, 3).unwrap_or_default()) {
-            let bytes = |kind| find(element, kind).and_then(|data| find(data, rule::NFTA_DATA_VALUE)).map(<[u8]>::to_vec);
+            let bytes =
+                |kind| find(element, kind).and_then(|data| find(data, rule::NFTA_DATA_VALUE)).map(<[u8]>::to_vec);
             if let Some(key) = bytes(1) {
                 let (end, value) = (bytes(10).unwrap_or_default(), bytes(2).unwrap_or_default());
                 elements.push(Element { key, end, value });

@@ -45,6 +45,9 @@ pub enum LinkError {
         #[source]
         source: io::Error,
     },
+    /// The kernel gave no random number.
+    #[error("get a random number")]
+    Random(#[source] io::Error),
     /// There is no link of that name.
     #[error("there is no link {0}")]
     Missing(String),
@@ -55,7 +58,9 @@ impl LinkError {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Open(source) | Self::List { source, .. } | Self::Change { source, .. } => source.raw_os_error(),
+            Self::Open(source) | Self::Random(source) | Self::List { source, .. } | Self::Change { source, .. } => {
+                source.raw_os_error()
+            }
             Self::Missing(_) => None,
         }
     }
@@ -74,6 +79,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Whether it is a bridge.
     pub is_bridge: bool,
+    /// The group, a number that nothing but `delete_all` cares about here.
+    pub group: u32,
 }
 
 /// A veth pair to make: one end a port of a bridge here, the other in a namespace.
@@ -282,6 +289,35 @@ impl Links {
         }
     }
 
+    /// Deletes links together, which takes as long as one: each deletion waits until
+    /// no processor can be using the link. Gone already: no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete_all(&self, names: &[&str]) -> Result<(), LinkError> {
+        if let [name] = names {
+            return self.delete(name).map(drop);
+        }
+        let all = self.list()?;
+        let doomed: Vec<&Link> = all.iter().filter(|link| names.contains(&link.name.as_str())).collect();
+        let Some(first) = doomed.first() else { return Ok(()) };
+        let group = unused_group(&all)?;
+        for link in &doomed {
+            let message = LinkMessageBuilder::<LinkUnspec>::default().name(&link.name).link_group(group).build();
+            match self.change("mark for deletion", &link.name, self.handle.link().set(message).execute()) {
+                // Gone meanwhile, with its namespace.
+                Err(error) if error.errno() == Some(libc::ENODEV) => {}
+                result => result?,
+            }
+        }
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::Group(group)];
+        match self.change("delete links", &first.name, self.handle.link().del_with_message(message).execute()) {
+            Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
+            result => result,
+        }
+    }
+
     fn change(
         &self,
         action: &'static str,
@@ -296,6 +332,17 @@ impl Links {
     }
 }
 
+/// A random group, so that two commands do not delete each other's links.
+fn unused_group(links: &[Link]) -> Result<u32, LinkError> {
+    loop {
+        let random = umiak_base::id::random_hex(4).map_err(LinkError::Random)?;
+        match u32::from_str_radix(&random, 16) {
+            Ok(group) if group != 0 && !links.iter().any(|link| link.group == group) => return Ok(group),
+            _ => {}
+        }
+    }
+}
+
 fn io_error(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
@@ -304,12 +351,19 @@ fn io_error(error: rtnetlink::Error) -> io::Error {
 }
 
 fn link(message: &LinkMessage) -> Link {
-    let mut link =
-        Link { index: message.header.index, name: String::new(), master: None, alias: None, is_bridge: false };
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        master: None,
+        alias: None,
+        is_bridge: false,
+        group: 0,
+    };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Controller(master) => link.master = Some(*master),
+            LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::LinkInfo(infos) => {
                 link.is_bridge = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));

@@ -127,8 +127,32 @@ fn an_endpoint_has_what_it_was_given_and_nothing_else() {
         assert!(!machine.sh("ip link").contains("front0"));
         // The namespace is gone first.
         drop(second);
-        endpoint::detach(&host.links, &spec.host_ifname).unwrap();
-        endpoint::detach(&host.links, &spec.host_ifname).unwrap();
+        endpoint::detach(&host.links, &[&spec.host_ifname]).unwrap();
+        endpoint::detach(&host.links, &[&spec.host_ifname]).unwrap();
+    });
+}
+
+#[test]
+fn endpoints_go_together_and_nothing_else_does() {
+    on_a_host(|host| {
+        let (one, two) = (host.named("one"), host.named("two"));
+        let both = host.container(&[&one, &two]);
+        let stays = host.container(&[&one]);
+        assert!(both.machine.sh("ip route show default").contains("dev eth0"));
+        let names: Vec<&str> = both.endpoints.iter().map(|endpoint| endpoint.host_ifname.as_str()).collect();
+        // One is gone already, another name never was.
+        let gone = host.container(&[&one]);
+        let gone = gone.endpoints[0].host_ifname.clone();
+        let all = [&names[..], &[&gone, "uv-never-0"]].concat();
+        endpoint::detach(&host.links, &all).unwrap();
+        endpoint::detach(&host.links, &all).unwrap();
+        let left = sh("ip -brief link");
+        assert!(all.iter().all(|name| !left.contains(name)), "{left}");
+        assert!(left.contains(&stays.endpoints[0].host_ifname) && left.contains("eth0"), "{left}");
+        // A network that goes down takes its ports along.
+        host.take_down(&one);
+        assert!(!sh("ip -brief link").contains("uv-"));
+        assert!(sh("ip -brief link").contains(&two.bridge));
     });
 }
 

@@ -320,9 +320,8 @@ impl FakeHost {
     }
 
     pub fn remove(&self, container: Container) {
-        for endpoint in &container.endpoints {
-            endpoint::detach(&self.links, &endpoint.host_ifname).unwrap();
-        }
+        let names: Vec<&str> = container.endpoints.iter().map(|endpoint| endpoint.host_ifname.as_str()).collect();
+        endpoint::detach(&self.links, &names).unwrap();
         for network in self.networks.borrow().iter() {
             self.leases(network).release(&container.id).unwrap();
         }
