@@ -1,0 +1,9 @@
+//! The registry client against a scripted registry and against a real one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "helpers of tests fail as tests do")]
+
+mod auth;
+mod faults;
+mod manifests;
+mod real;
+mod support;
