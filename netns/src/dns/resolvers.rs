@@ -44,6 +44,23 @@ impl ResolvConf {
         }
         conf
     }
+
+    /// The `resolv.conf` of a container whose names are answered here: as Docker writes it, with the search
+    /// domains and options of this file. Without an `ndots` of its own, names with no dot are looked up
+    /// as they are first, for they are most likely peers.
+    #[must_use]
+    pub fn for_container(&self) -> String {
+        let mut text = format!("nameserver {}\n", super::ADDRESS);
+        if !self.search.is_empty() {
+            text.push_str(&format!("search {}\n", self.search.join(" ")));
+        }
+        let mut options = self.options.clone();
+        if !options.iter().any(|option| option.starts_with("ndots:")) {
+            options.push("ndots:0".to_owned());
+        }
+        text.push_str(&format!("options {}\n", options.join(" ")));
+        text
+    }
 }
 
 /// An address, for IPv6 with the zone that link-local ones need.
@@ -153,6 +170,11 @@ mod tests {
         assert_eq!(conf.search, ["a.example", "b.example"]);
         assert_eq!(conf.options, ["ndots:2", "edns0", "rotate"]);
         assert_eq!(ResolvConf::parse(""), ResolvConf::default());
+        assert_eq!(
+            conf.for_container(),
+            "nameserver 127.0.0.11\nsearch a.example b.example\noptions ndots:2 edns0 rotate\n"
+        );
+        assert_eq!(ResolvConf::default().for_container(), "nameserver 127.0.0.11\noptions ndots:0\n");
     }
 
     #[test]

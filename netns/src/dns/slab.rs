@@ -14,17 +14,22 @@ struct Place<T> {
     value: Option<T>,
 }
 
+/// Beyond this many places, the memory is given back when the last thing is gone.
+const KEPT: usize = 32;
+
 /// At most `limit` things.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     places: Vec<Place<T>>,
     free: Vec<u16>,
+    /// Of the next thing: counted over all places, so that places may be forgotten.
+    generation: u32,
     limit: u16,
 }
 
 impl<T> Slab<T> {
     pub(super) const fn new(limit: u16) -> Self {
-        Self { places: Vec::new(), free: Vec::new(), limit }
+        Self { places: Vec::new(), free: Vec::new(), generation: 0, limit }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,7 +54,8 @@ impl<T> Slab<T> {
             }
         };
         let slot = self.places.get_mut(usize::from(place))?;
-        slot.value = Some(value);
+        *slot = Place { generation: self.generation, value: Some(value) };
+        self.generation = self.generation.wrapping_add(1);
         Some(Key { place, generation: slot.generation })
     }
 
@@ -61,8 +67,11 @@ impl<T> Slab<T> {
     pub(super) fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.places.get_mut(usize::from(key.place)).filter(|slot| slot.generation == key.generation)?;
         let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.place);
+        if self.len() == 0 && self.places.len() > KEPT {
+            self.places = Vec::new();
+            self.free = Vec::new();
+        }
         Some(value)
     }
 
@@ -77,6 +86,18 @@ impl<T> Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_leaves_no_memory_behind() {
+        let mut slab = Slab::new(1000);
+        let keys: Vec<_> = (0..1000).map(|n| slab.insert(n).unwrap()).collect();
+        for &key in &keys {
+            slab.remove(key).unwrap();
+        }
+        assert_eq!(slab.places.capacity() + slab.free.capacity(), 0);
+        let next = slab.insert(7).unwrap();
+        assert!(keys.iter().all(|&key| key != next && slab.get_mut(key).is_none()));
+    }
 
     #[test]
     fn a_key_never_reaches_the_next_holder() {
