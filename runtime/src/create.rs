@@ -67,6 +67,12 @@ pub enum CreateError {
         /// How many.
         count: usize,
     },
+    /// There is nothing to run a program in.
+    #[error("container {id} is not running")]
+    NotRunning {
+        /// The container.
+        id: String,
+    },
     /// Capabilities.
     #[error(transparent)]
     Capabilities(#[from] CapabilityError),
@@ -141,6 +147,14 @@ pub enum CreateError {
     /// The first process said why it cannot run.
     #[error(transparent)]
     Program(Failure),
+    /// A sysctl that this kernel does not have for a container, or that refuses the value.
+    #[error("set the sysctls {names}: {reason}")]
+    Sysctls {
+        /// All of them: which one it was is not told.
+        names: String,
+        /// As far as it is known.
+        reason: String,
+    },
     /// libcontainer failed and nothing more is known.
     #[error("start the container")]
     Libcontainer(#[source] Box<LibcontainerError>),
@@ -310,7 +324,23 @@ fn run(config: &Config, paths: &Paths, decided: &Decided, user: &User) -> Result
     };
     let program = Program::new(launch(config, decided, user), Arc::clone(&pipe));
     let built = build(config, paths, program, listener.as_ref());
-    finish(built, decided, listener, pipe, reader)
+    finish(built, decided, listener, pipe, reader).map_err(|error| name_cause(error, config, &decided.settings))
+}
+
+/// libcontainer's accounts name a file or a system call: says which of the config's wishes stands behind it.
+fn name_cause(error: CreateError, config: &Config, settings: &[Setting]) -> CreateError {
+    let CreateError::Program(Failure::Logged { text }) = &error else { return error };
+    if let Some(setting) = settings.iter().find(|setting| text.contains(&format!("/{}\"", setting.file))) {
+        // `… Os { code: 34, kind: …, message: "Numerical result out of range" } …`
+        let message = text.split("message: \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or(text);
+        let (limit, value) = (setting.limit, setting.value.clone());
+        return CgroupError::Invalid { limit, value, reason: message.to_lowercase() }.into();
+    }
+    if !config.sysctls.is_empty() && (text.contains("procfs") || text.contains("sysctl")) {
+        let names = config.sysctls.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        return CreateError::Sysctls { names, reason: text.clone() };
+    }
+    error
 }
 
 fn launch(config: &Config, decided: &Decided, user: &User) -> Launch {
@@ -319,6 +349,7 @@ fn launch(config: &Config, decided: &Decided, user: &User) -> Launch {
         args: environment::c_strings(&config.args),
         env: environment::c_strings(&env),
         cwd: PathBuf::from(if config.cwd.is_empty() { "/" } else { config.cwd.as_str() }),
+        make_cwd: true,
         uid: user.uid,
         gid: user.gid,
         groups: user.groups.clone(),
@@ -373,7 +404,7 @@ fn finish(
         return Err(explain(error, cgroup, pipe, reader));
     }
     // The pipe closes when the program runs: nothing in it then means that it does.
-    match report::most_telling(reader.finish(pipe)) {
+    match reader.finish(pipe).into_iter().find(Failure::is_exact) {
         None => Ok(Created { pid, console }),
         Some(failure) => Err(CreateError::Program(failure)),
     }
@@ -414,7 +445,7 @@ fn prepare_state(paths: &Paths, state: &Path) -> Result<(), CreateError> {
     fs::create_dir_all(&paths.state).map_err(file("make", &paths.state))
 }
 
-fn set_oom_score(value: i32) -> Result<(), CreateError> {
+pub(crate) fn set_oom_score(value: i32) -> Result<(), CreateError> {
     let path = Path::new("/proc/self/oom_score_adj");
     match fs::write(path, value.to_string()) {
         // Going below an inherited score takes CAP_SYS_RESOURCE; nobody asked for 0.

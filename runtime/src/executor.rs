@@ -40,6 +40,8 @@ pub struct Launch {
     pub env: Vec<CString>,
     /// Working directory.
     pub cwd: PathBuf,
+    /// Make the working directory where it is missing.
+    pub make_cwd: bool,
     /// User.
     pub uid: u32,
     /// Group.
@@ -147,7 +149,7 @@ impl Launch {
             reason: format!("{what}{}", reason(error)),
         };
         if let Err(error) = rustix::process::chdir(&self.cwd) {
-            if error != Errno::NOENT {
+            if error != Errno::NOENT || !self.make_cwd {
                 return Err(failed("", &error.into()));
             }
             std::fs::create_dir_all(&self.cwd).map_err(|error| failed("mkdir: ", &error))?;

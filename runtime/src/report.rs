@@ -65,6 +65,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Told by our own code, and final; libcontainer also logs what it then lives with.
+    #[must_use]
+    pub const fn is_exact(&self) -> bool {
+        !matches!(self, Self::Logged { .. })
+    }
+
     /// Docker's exit code for it.
     #[must_use]
     pub const fn exit_code(&self) -> i32 {
@@ -118,7 +124,7 @@ impl Reader {
 /// The failure to show: the executor's own, which is exact, or else what libcontainer logged first, which is closest to the cause.
 #[must_use]
 pub fn most_telling(failures: Vec<Failure>) -> Option<Failure> {
-    let exact = failures.iter().find(|failure| !matches!(failure, Failure::Logged { .. })).cloned();
+    let exact = failures.iter().find(|failure| failure.is_exact()).cloned();
     exact.or_else(|| failures.into_iter().next())
 }
 

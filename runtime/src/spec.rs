@@ -7,7 +7,8 @@ mod paths;
 mod rlimits;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
@@ -53,6 +54,17 @@ pub enum SpecError {
         option: String,
         /// Its name.
         module: &'static str,
+    },
+    /// A namespace to join that is not there.
+    #[error("join the {kind} namespace {path}")]
+    Namespace {
+        /// Which kind.
+        kind: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
     },
     /// No program.
     #[error("no command specified")]
@@ -100,7 +112,24 @@ pub fn check(config: &Config) -> Result<(), SpecError> {
         }
     }
     check_modules(config)?;
+    check_namespaces(config)?;
     config.sysctls.iter().try_for_each(|(name, _)| check_sysctl(config, name))
+}
+
+fn check_namespaces(config: &Config) -> Result<(), SpecError> {
+    let there = |kind, path: &Path| {
+        let failed = |source| SpecError::Namespace { kind, path: path.to_owned(), source };
+        std::fs::metadata(path).map(drop).map_err(failed)
+    };
+    if let NetNs::Path(path) = &config.netns {
+        there("network", path)?;
+    }
+    for (kind, choice) in [("PID", &config.pid_ns), ("IPC", &config.ipc_ns), ("UTS", &config.uts_ns)] {
+        if let Namespace::Path(path) = choice {
+            there(kind, path)?;
+        }
+    }
+    Ok(())
 }
 
 /// An LSM option that the kernel cannot honour is refused: Docker ignores it, and the container runs less confined than asked.
@@ -177,7 +206,7 @@ pub fn build(config: &Config, parts: &Parts<'_>) -> Result<Spec, SpecError> {
 }
 
 /// Everything, as root: the executor steps down from there.
-fn process(config: &Config) -> Result<Process, SpecError> {
+pub(crate) fn process(config: &Config) -> Result<Process, SpecError> {
     let every = || every_capability().into_iter().collect::<Capabilities>();
     let mut capabilities = LinuxCapabilitiesBuilder::default()
         .bounding(every())
@@ -343,10 +372,8 @@ pub fn default_mounts(config: &Config, cgroup: &Cgroup) -> Result<Vec<Mount>, Sp
             }
         }
     }
-    out.push(match config.ipc_ns {
-        Namespace::Host => mount("/dev/mqueue", "bind", "/dev/mqueue", with(&["bind"]))?,
-        _ => mount("/dev/mqueue", "mqueue", "mqueue", with(&[]))?,
-    });
+    // Shows the queues of the IPC namespace it is mounted in, whichever that is.
+    out.push(mount("/dev/mqueue", "mqueue", "mqueue", with(&[]))?);
     Ok(out)
 }
 

@@ -205,3 +205,24 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
     };
     bpf(PROG_ATTACH, &attributes).map(drop)
 }
+
+/// Makes the detached mount behind `tree` read-only (`mount_setattr(2)`, Linux 5.12).
+///
+/// # Errors
+/// The kernel's.
+pub fn make_read_only(tree: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the path is a literal, the attributes live through the call and their size is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}

@@ -99,10 +99,14 @@ fn ranges(profile: &Profile, context: &Context, abi: Abi) -> Vec<(u32, Verdict)>
     }
     let unknown = if profile.default == Action::Allow { Action::Allow } else { ENOSYS };
     let mut out: Vec<(u32, Verdict)> = vec![(0, Verdict::simple(profile.default))];
-    let mut push = |start: u32, verdict: Verdict| match out.last_mut() {
-        Some(last) if last.1 == verdict => {}
-        Some(last) if last.0 == start => last.1 = verdict,
-        _ => out.push((start, verdict)),
+    let mut push = |start: u32, verdict: Verdict| {
+        // A range that would be empty goes, and then one that continues its predecessor is not begun.
+        if out.last().is_some_and(|last| last.0 == start) {
+            out.pop();
+        }
+        if out.last().is_none_or(|last| last.1 != verdict) {
+            out.push((start, verdict));
+        }
     };
     let (ordinary, private): (Vec<_>, Vec<_>) = verdicts.into_iter().partition(|(number, _)| *number <= table::NEWEST);
     for (number, verdict) in ordinary {
