@@ -42,9 +42,7 @@ fn service(map: &mut Map, path: &str, problems: &mut Problems) {
     for key in ["networks", "models"] {
         names_to_map(map, key, |span| Node::new(span, Value::Null));
     }
-    names_to_map(map, "depends_on", |span| {
-        Node::map(span, [("condition", Node::text(span, "service_started"))])
-    });
+    names_to_map(map, "depends_on", |span| Node::map(span, [("condition", Node::text(span, "service_started"))]));
     if let Some(entry) = map.get_mut("extends") {
         wrap_text(&mut entry.node, "service");
     }

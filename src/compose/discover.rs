@@ -5,12 +5,8 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::Diagnostic;
 
 const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
-const OVERRIDES: [&str; 4] = [
-    "compose.override.yml",
-    "compose.override.yaml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-];
+const OVERRIDES: [&str; 4] =
+    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
 /// The project's file in `start` or the nearest directory above, with its override file; empty when there is none.
 pub(crate) fn discover(start: &Path, warnings: &mut Vec<Diagnostic>) -> Vec<PathBuf> {

@@ -68,7 +68,8 @@ pub(crate) struct Defaults<'a>(pub(crate) &'a Environment);
 impl Defaults<'_> {
     /// `COMPOSE_FILE`, split at `COMPOSE_PATH_SEPARATOR`.
     pub(crate) fn files(&self, current_dir: &Path) -> Vec<PathBuf> {
-        let separator = self.0.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty()).map_or(":", String::as_str);
+        let separator =
+            self.0.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty()).map_or(":", String::as_str);
         let Some(files) = self.0.get("COMPOSE_FILE") else { return Vec::new() };
         let absolute = |file: &str| match file {
             "-" => PathBuf::from(file),

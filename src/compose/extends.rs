@@ -9,6 +9,7 @@ use super::load::display_name;
 use super::merge::{KeyPath, delete, empty, merge, take_edits, unify};
 use super::node::{Map, Node};
 use super::paths;
+use super::suggest::nearest;
 
 /// A file that services extend from.
 #[derive(Debug)]
@@ -72,8 +73,11 @@ impl Files<'_> {
         let base = match extends.get("file") {
             None => {
                 let Some(entry) = set.services.get(reference) else {
-                    let message = format!("cannot extend service \"{name}\" in {shown}: service \"{reference}\" not found");
-                    self.problems.error(extends.span, message);
+                    let message =
+                        format!("cannot extend service \"{name}\" in {shown}: service \"{reference}\" not found");
+                    let near = nearest(reference, set.services.keys().map(String::as_str).filter(|key| *key != name));
+                    self.problems.error(extends.span, message).help =
+                        near.map(|name| format!("did you mean `{name}`?"));
                     return Err(Failed);
                 };
                 self.extended(reference, &entry.node, set, scope, chain)?

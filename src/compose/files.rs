@@ -56,7 +56,7 @@ impl<'p> Files<'p> {
         match yaml::parse(self.problems, source) {
             Ok(documents) => Ok(documents),
             Err(error) => {
-                self.problems.push(error);
+                self.problems.push(*error);
                 Err(Failed)
             }
         }
@@ -79,6 +79,7 @@ impl<'p> Files<'p> {
             self.problems.push(Diagnostic::error("empty compose file"));
             return Err(Failed);
         }
+        default_contexts(&mut tree);
         paths::resolve(&mut tree, scope.dir, self.home.as_deref());
         resolve_variables(&mut tree, scope.environment);
         Ok(tree)
@@ -96,6 +97,10 @@ impl<'p> Files<'p> {
         let mut document = self.prepare(document, scope)?;
         let edits = take_edits(&mut document);
         canonical::canonicalise(&mut document, self.problems);
+        if self.problems.failed() && tree.as_map().is_some_and(|map| map.is_empty()) {
+            // say what else is wrong with it
+            parse::project(&document, self.problems);
+        }
         self.stop_on_errors()?;
         self.include(&mut document, file, scope, included, &edits)?;
         delete(tree, &edits);
@@ -139,6 +144,18 @@ fn read_stdin() -> Result<String, String> {
     let limit = u64::try_from(yaml::MAX_FILE_SIZE).unwrap_or(u64::MAX);
     std::io::stdin().lock().take(limit).read_to_string(&mut text).map_err(|error| error.to_string())?;
     Ok(text)
+}
+
+/// A build without a context has these files' directory.
+fn default_contexts(tree: &mut Node) {
+    let services = tree.as_map_mut().and_then(|map| map.get_mut("services")?.node.as_map_mut());
+    for service in services.into_iter().flat_map(|map| map.values_mut()) {
+        let Some(build) = service.node.as_map_mut().and_then(|map| map.get_mut("build")) else { continue };
+        let (key, span) = (build.key, build.node.span);
+        if let Some(map) = build.node.as_map_mut() {
+            map.entry("context".to_owned()).or_insert_with(|| Entry { key, node: Node::text(span, ".") });
+        }
+    }
 }
 
 /// Name of the entry that carries the value of a secret's or config's variable; no file can bring it.

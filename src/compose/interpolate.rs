@@ -60,7 +60,8 @@ impl Interpolation<'_> {
             Ok(text) => return text,
             Err(TemplateError::Invalid) => {
                 let message = format!("invalid interpolation format for {path}");
-                self.problems.error(span, message).help = Some("you may need to escape any $ with another $".to_owned());
+                self.problems.error(span, message).help =
+                    Some("you may need to escape any $ with another $".to_owned());
             }
             Err(error @ TemplateError::Missing { .. }) => {
                 self.problems.error(span, format!("error while interpolating {path}: {error}"));

@@ -45,8 +45,9 @@ pub struct LoadOptions {
 pub fn load(options: &LoadOptions) -> Result<Project, LoadError> {
     let mut problems = Problems::default();
     let result = Loading { options, problems: &mut problems }.run();
-    let (errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
+    let (mut errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
         problems.found.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
+    errors.sort_by_key(|error| error.place.as_ref().map(|place| (place.file.clone(), place.line, place.column)));
     match result {
         Ok(mut project) if errors.is_empty() => {
             project.warnings = warnings;
@@ -214,9 +215,9 @@ impl Loading<'_> {
                 }
                 name.clone()
             }
-            None => match self.name_in_files(documents, environment)? {
-                Some(name) => name,
-                None => names::directory_name(working_dir),
+            None => match name_in_files(documents, environment) {
+                name if name.is_empty() => names::directory_name(working_dir),
+                name => name,
             },
         };
         if name.is_empty() {
@@ -225,26 +226,16 @@ impl Loading<'_> {
         environment.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
         Ok(name)
     }
+}
 
-    fn name_in_files(
-        &mut self,
-        documents: &[(PathBuf, Vec<Node>)],
-        environment: &Environment,
-    ) -> Result<Option<String>, Failed> {
-        let first = documents.iter().filter_map(|(_, documents)| documents.first());
-        let Some(node) = first.filter_map(|node| node.get("name")).rfind(|node| node.as_text() != Some("")) else {
-            return Ok(None);
-        };
-        let lookup = |name: &str| environment.get(name).cloned();
-        let text = node.scalar_text().unwrap_or_default();
-        // what is wrong with the template is reported when the file itself is interpolated
-        let name = template::substitute(&text, &lookup, &mut |_| {}).unwrap_or_default();
-        if let Err(message) = names::check_project_name(&name) {
-            self.problems.error(node.span, message);
-            return Err(Failed);
-        }
-        Ok(Some(name).filter(|name| !name.is_empty()))
-    }
+/// The last `name` of all documents, made a valid one.
+fn name_in_files(documents: &[(PathBuf, Vec<Node>)], environment: &Environment) -> String {
+    let names = documents.iter().flat_map(|(_, documents)| documents).filter_map(|document| document.get("name"));
+    let text = names.filter_map(Node::scalar_text).rfind(|name| !name.is_empty()).unwrap_or_default();
+    let lookup = |name: &str| environment.get(name).cloned();
+    // what is wrong with the template is reported when the file itself is interpolated
+    let name = template::substitute(&text, &lookup, &mut |_| {}).unwrap_or_default();
+    names::normalise_project_name(&name)
 }
 
 /// A path as messages show it: relative to the current directory when below it.

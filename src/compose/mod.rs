@@ -12,6 +12,7 @@ pub mod support;
 pub mod units;
 
 mod canonical;
+mod config;
 mod discover;
 mod dotenv;
 mod environment;
@@ -34,6 +35,10 @@ mod template;
 mod validate;
 mod yaml;
 
+#[cfg(test)]
+mod tests;
+
+pub use config::config;
 pub use diagnostic::{Diagnostic, LoadError, Place, Severity, Source, Sources, Span};
 pub use load::{LoadOptions, load};
 pub use model::*;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 /// What of a text can stand in a project name: lower case, `[a-z0-9_-]`, not beginning with `_` or `-`.
 pub fn normalise_project_name(text: &str) -> String {
-    let kept = text.to_lowercase().chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-')).collect::<String>();
+    let kept =
+        text.to_lowercase().chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-')).collect::<String>();
     kept.trim_start_matches(['_', '-']).to_owned()
 }
 

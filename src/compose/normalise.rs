@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::model::{Dependency, NetworkDef, Project, Service, ServiceNetwork, VolumeKind};
+use super::model::{Dependency, Project, Service, ServiceNetwork, VolumeKind};
 
 /// Fills in everything implied.
 pub(crate) fn normalise(project: &mut Project) {
@@ -40,7 +40,7 @@ fn default_network(project: &mut Project) {
         used |= service.networks.contains_key("default");
     }
     if used {
-        project.networks.entry("default".to_owned()).or_insert_with(NetworkDef::default);
+        project.networks.entry("default".to_owned()).or_default();
     }
 }
 

@@ -209,10 +209,7 @@ mod tests {
             ("8080:80", r#"{"mode":"ingress","target":80,"protocol":"tcp","published":"8080"}"#),
             ("53:53/UDP", r#"{"mode":"ingress","target":53,"protocol":"udp","published":"53"}"#),
             ("127.0.0.1::53", r#"{"mode":"ingress","target":53,"protocol":"tcp","host_ip":"127.0.0.1"}"#),
-            (
-                "[::1]:81:80",
-                r#"{"mode":"ingress","target":80,"protocol":"tcp","published":"81","host_ip":"::1"}"#,
-            ),
+            ("[::1]:81:80", r#"{"mode":"ingress","target":80,"protocol":"tcp","published":"81","host_ip":"::1"}"#),
             ("9000-9002:80", r#"{"mode":"ingress","target":80,"protocol":"tcp","published":"9000-9002"}"#),
             (
                 "90-91:80-81",
@@ -242,10 +239,7 @@ mod tests {
                 r#"{"type":"bind","target":"/b","source":"./a","read_only":true,"bind":{"create_host_path":true,"selinux":"Z","propagation":"rshared"}}"#,
             ),
             ("vol:/e:nocopy", r#"{"type":"volume","target":"/e","source":"vol","volume":{"nocopy":true}}"#),
-            (
-                "C:\\x:/y",
-                r#"{"type":"bind","target":"/y","source":"C:\\x","bind":{"create_host_path":true}}"#,
-            ),
+            ("C:\\x:/y", r#"{"type":"bind","target":"/y","source":"C:\\x","bind":{"create_host_path":true}}"#),
             ("", "error: invalid empty volume spec"),
             ("aa::/b", "error: invalid spec: aa::/b: empty section between colons"),
             ("aa:/b:ro:x", "error: invalid spec: aa:/b:ro:x: too many colons"),

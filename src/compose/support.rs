@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, Sources, Span};
-use super::model::{Condition, Namespace, PullPolicy, RestartPolicy, Service, VolumeKind};
 use super::model::Project;
+use super::model::{Condition, Namespace, PullPolicy, RestartPolicy, Service, VolumeKind};
 use super::node::{Node, Value};
 
 /// What happens with a key.

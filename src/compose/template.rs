@@ -200,7 +200,9 @@ mod tests {
 
     #[test]
     fn errors() {
-        for template in ["${}", "${ FOO}", "${FOO!}", "${FOO/a/b}", "${FOO", "${1}", "${UNSET:-x\n}", "${FOO:}", "${", "${FOO:x}"] {
+        for template in
+            ["${}", "${ FOO}", "${FOO!}", "${FOO/a/b}", "${FOO", "${1}", "${UNSET:-x\n}", "${FOO:}", "${", "${FOO:x}"]
+        {
             assert_eq!(run(template).0, Err(TemplateError::Invalid), "{template}");
         }
         for (template, reason) in [("${UNSET?}", ""), ("${BAR:?not $FOO}", "not first"), ("${UNSET:?a: b}", "a: b")] {

@@ -56,10 +56,8 @@ impl Check<'_> {
         }
         let Some(build) = &service.build else { return };
         if build.dockerfile_inline.is_some() && build.dockerfile.is_some() {
-            let message = format!(
-                "service \"{}\" declares mutually exclusive dockerfile and dockerfile_inline",
-                service.name
-            );
+            let message =
+                format!("service \"{}\" declares mutually exclusive dockerfile and dockerfile_inline", service.name);
             self.error("build", message);
         }
         for (context, value) in &build.additional_contexts {
@@ -142,8 +140,7 @@ impl Check<'_> {
 
     fn files<'a>(&mut self, what: &str, mounts: impl Iterator<Item = &'a FileMount>, known: &[&String]) {
         for mount in mounts.filter(|mount| !known.contains(&&mount.source)) {
-            let message =
-                format!("service \"{}\" refers to undefined {what} {}", self.service.name, mount.source);
+            let message = format!("service \"{}\" refers to undefined {what} {}", self.service.name, mount.source);
             self.undefined(mount.span, message, &mount.source, known.iter().copied());
         }
     }

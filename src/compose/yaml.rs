@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 100;
 pub(crate) const MAX_FILE_SIZE: usize = 16 << 20;
 
 /// Parses all documents of a source. An empty source has none.
-pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Diagnostic> {
+pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Box<Diagnostic>> {
     let text = problems.sources.get(source).map(|source| source.text.clone()).unwrap_or_default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut builder = Builder { problems, source, anchors: HashMap::new(), stack: Vec::new(), size: 0, done: None };
@@ -86,11 +86,11 @@ impl Builder<'_> {
         }
     }
 
-    fn error(&self, span: Span, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::error(message).at(self.problems.sources.place(span))
+    fn error(&self, span: Span, message: impl Into<String>) -> Box<Diagnostic> {
+        Box::new(Diagnostic::error(message).at(self.problems.sources.place(span)))
     }
 
-    fn syntax(&self, error: &ScanError) -> Diagnostic {
+    fn syntax(&self, error: &ScanError) -> Box<Diagnostic> {
         let marker: &Marker = error.marker();
         let span = self.span(YamlSpan::empty(*marker));
         let lines = self.problems.sources.get(self.source).map_or(0, |source| source.text.lines().count());
@@ -98,16 +98,13 @@ impl Builder<'_> {
         self.error(span, format!("invalid YAML: {}", error.info()))
     }
 
-    fn event(&mut self, event: Event<'_>, span: YamlSpan) -> Result<(), Diagnostic> {
+    fn event(&mut self, event: Event<'_>, span: YamlSpan) -> Result<(), Box<Diagnostic>> {
         let span = self.span(span);
         match event {
             Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag.as_deref(), span),
-            Event::SequenceStart(anchor, tag) => {
-                self.open(anchor, tag.as_ref(), span, Content::List(Vec::new()))
-            }
+            Event::SequenceStart(anchor, tag) => self.open(anchor, tag.as_ref(), span, Content::List(Vec::new())),
             Event::MappingStart(anchor, tag) => {
-                let content =
-                    Content::Map { entries: Map::new(), merges: Vec::new(), key: None, merge_at: None };
+                let content = Content::Map { entries: Map::new(), merges: Vec::new(), key: None, merge_at: None };
                 self.open(anchor, tag.as_ref(), span, content)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
@@ -123,7 +120,7 @@ impl Builder<'_> {
         anchor: usize,
         tag: Option<&Tag>,
         span: Span,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Box<Diagnostic>> {
         let plain = style == ScalarStyle::Plain;
         if self.expects_key() {
             return self.key(&text, plain, anchor, tag, span);
@@ -147,10 +144,19 @@ impl Builder<'_> {
     }
 
     /// Takes a scalar as a mapping's next key.
-    fn key(&mut self, text: &str, plain: bool, anchor: usize, tag: Option<&Tag>, at: Span) -> Result<(), Diagnostic> {
+    fn key(
+        &mut self,
+        text: &str,
+        plain: bool,
+        anchor: usize,
+        tag: Option<&Tag>,
+        at: Span,
+    ) -> Result<(), Box<Diagnostic>> {
         let is_text = !plain || tag.is_some() || matches!(scalar::resolve(text), Value::Text(_));
         if !is_text {
-            return Err(self.error(at, format!("non-string key: {text}")).help(format!("write it as \"{text}\"")));
+            let mut error = self.error(at, format!("non-string key: {text}"));
+            error.help = Some(format!("write it as \"{text}\""));
+            return Err(error);
         }
         if anchor != 0 {
             self.anchors.insert(anchor, (Node::text(at, text), 1));
@@ -175,7 +181,7 @@ impl Builder<'_> {
         tag: Option<&Cow<'_, Tag>>,
         span: Span,
         content: Content,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Box<Diagnostic>> {
         if self.expects_key() {
             return Err(self.error(span, "a mapping key must be a string"));
         }
@@ -188,7 +194,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Diagnostic> {
+    fn close(&mut self) -> Result<(), Box<Diagnostic>> {
         let Some(open) = self.stack.pop() else { return Ok(()) };
         let value = match open.content {
             Content::List(list) => Value::List(list),
@@ -202,7 +208,7 @@ impl Builder<'_> {
     }
 
     /// Fills in what `<<` brings: the mapping's own keys win, then the first of several.
-    fn merged(&self, mut entries: Map, merges: Vec<Node>) -> Result<Map, Diagnostic> {
+    fn merged(&self, mut entries: Map, merges: Vec<Node>) -> Result<Map, Box<Diagnostic>> {
         for node in merges {
             let span = node.span;
             let Value::Map(map) = node.value else {
@@ -224,7 +230,7 @@ impl Builder<'_> {
         Ok(entries)
     }
 
-    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Diagnostic> {
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Box<Diagnostic>> {
         if self.stack.iter().any(|open| open.anchor == anchor) {
             return Err(self.error(span, "an alias inside the value it stands for"));
         }
@@ -241,7 +247,7 @@ impl Builder<'_> {
         self.add(node)
     }
 
-    fn add(&mut self, node: Node) -> Result<(), Diagnostic> {
+    fn add(&mut self, node: Node) -> Result<(), Box<Diagnostic>> {
         match self.stack.last_mut().map(|open| &mut open.content) {
             None => self.done = Some(node),
             Some(Content::List(list)) => list.push(node),
@@ -259,7 +265,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Diagnostic> {
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Box<Diagnostic>> {
         self.size += nodes;
         match self.size > MAX_NODES {
             true => Err(self.error(span, format!("more than {MAX_NODES} values, aliases counted each time"))),

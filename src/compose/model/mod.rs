@@ -8,8 +8,9 @@ mod deploy;
 mod mounts;
 mod network;
 mod resources;
-mod service;
 mod select;
+mod service;
+mod service_values;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,16 +20,17 @@ use serde::Serialize;
 
 pub use build::{Build, Develop, SshKey, Watch, WatchAction};
 pub use deploy::{
-    BlkioConfig, Deploy, DeviceRequest, DiscreteResource, GenericResource, Limits, Placement, PlacementPreference, Reservations,
-    Resources, RestartPolicyConfig, ThrottleDevice, UpdateConfig, WeightDevice,
+    BlkioConfig, Deploy, DeviceRequest, DiscreteResource, GenericResource, Limits, Placement, PlacementPreference,
+    Reservations, Resources, RestartPolicyConfig, ThrottleDevice, UpdateConfig, WeightDevice,
 };
 pub use mounts::{BindOptions, FileMount, ImageOptions, ServiceVolume, TmpfsOptions, VolumeKind, VolumeOptions};
 pub use network::{NetworkMode, PortMapping, PortRange, Protocol, ServiceNetwork};
 pub use resources::{Cidr, FileDef, FileSource, Ipam, IpamPool, ModelDef, NetworkDef, VolumeDef};
 pub use select::{DependencyCycle, UnknownService};
-pub use service::{
+pub use service::Service;
+pub use service_values::{
     Condition, CredentialSpec, Dependency, Device, EnvFile, Healthcheck, Hook, Logging, Namespace, Provider,
-    PullPolicy, RestartPolicy, Service, ServiceModel, Ulimit,
+    PullPolicy, RestartPolicy, ServiceModel, Ulimit,
 };
 
 use super::diagnostic::{Diagnostic, Sources};

@@ -36,9 +36,9 @@ fn update_config(f: &Fields<'_, '_>) -> UpdateConfig {
     let orders = ["start-first", "stop-first"].map(|word| (word, word.to_owned()));
     UpdateConfig {
         parallelism: f.number("parallelism"),
-        delay: f.duration("delay"),
+        delay: f.duration("delay").filter(|delay| !delay.is_zero()),
         failure_action: f.word("failure_action"),
-        monitor: f.duration("monitor"),
+        monitor: f.duration("monitor").filter(|monitor| !monitor.is_zero()),
         max_failure_ratio: f.float("max_failure_ratio").filter(|ratio| *ratio != 0.0),
         order: f.one_of("order", &orders),
         extensions: f.extensions(),
@@ -79,7 +79,8 @@ fn placement(f: &Fields<'_, '_>) -> Placement {
     Placement {
         constraints: f.texts("constraints"),
         preferences: f.list("preferences", |node, path| {
-            let read = |f: &Fields<'_, '_>| PlacementPreference { spread: f.word("spread"), extensions: f.extensions() };
+            let read =
+                |f: &Fields<'_, '_>| PlacementPreference { spread: f.word("spread"), extensions: f.extensions() };
             Fields::new(f.cx, node, path).map(|f| f.finish_with(read))
         }),
         max_replicas_per_node: f.number("max_replicas_per_node").filter(|count: &u64| *count != 0),
@@ -120,15 +121,19 @@ pub(super) fn blkio(f: &Fields<'_, '_>) -> Option<BlkioConfig> {
     f.object("blkio_config", |f| {
         let throttled = |key: &'static str| {
             f.list(key, |node, path| {
-                let read = |f: &Fields<'_, '_>| Some(ThrottleDevice { path: f.word("path")?, rate: f.bytes("rate")? });
-                Fields::new(f.cx, node, path)?.finish_with(read)
+                Fields::new(f.cx, node, path)?.finish_with(|f| {
+                    let (path, rate) = (f.word("path"), f.bytes("rate"));
+                    Some(ThrottleDevice { path: path?, rate: rate? })
+                })
             })
         };
         BlkioConfig {
             weight: f.number("weight").filter(|weight: &u16| *weight != 0),
             weight_device: f.list("weight_device", |node, path| {
-                let read = |f: &Fields<'_, '_>| Some(WeightDevice { path: f.word("path")?, weight: f.number("weight")? });
-                Fields::new(f.cx, node, path)?.finish_with(read)
+                Fields::new(f.cx, node, path)?.finish_with(|f| {
+                    let (path, weight) = (f.word("path"), f.number("weight"));
+                    Some(WeightDevice { path: path?, weight: weight? })
+                })
             }),
             device_read_bps: throttled("device_read_bps"),
             device_read_iops: throttled("device_read_iops"),

@@ -53,11 +53,6 @@ struct Named<'t, 'a, 'c> {
 
 impl<'a, 'c> Named<'_, 'a, 'c> {
     fn services(&self) -> IndexMap<String, Service> {
-        if self.top.raw("services").is_some_and(Node::is_null) {
-            let at = self.top.key_span("services").unwrap_or_default();
-            self.cx.error(at, "services must be a mapping");
-            return IndexMap::new();
-        }
         self.section("services", |cx, name, node, key, path| {
             if node.is_null() {
                 cx.error(key, format!("{path} must be a mapping"));
@@ -72,7 +67,9 @@ impl<'a, 'c> Named<'_, 'a, 'c> {
         key: &'static str,
         read: impl Fn(&'c Context, &str, &'a Node, Span, &str) -> Option<T>,
     ) -> IndexMap<String, T> {
-        if self.top.raw(key).is_none_or(Node::is_null) {
+        if self.top.raw(key).is_some_and(Node::is_null) {
+            let at = self.top.key_span(key).unwrap_or_default();
+            self.cx.error(at, format!("{key} must be a mapping"));
             return IndexMap::new();
         }
         let read = |name: &str, node: &'a Node, span: Span, path: &str| {

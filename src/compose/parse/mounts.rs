@@ -33,12 +33,15 @@ pub(super) fn volume(cx: &Context, node: &Node, path: &str) -> Option<ServiceVol
             cx.error(node.span, format!("{path} is missing a mount target"));
         }
         if source.is_none() && kind == Some(VolumeKind::Bind) {
-            cx.error(node.span, format!("{path}: invalid mount config for type \"bind\": field Source must not be empty"));
+            cx.error(
+                node.span,
+                format!("{path}: invalid mount config for type \"bind\": field Source must not be empty"),
+            );
         }
         let volume = ServiceVolume {
             kind: kind.unwrap_or(VolumeKind::Volume),
             source,
-            target: clean_path(&target?),
+            target: target.as_deref().map(clean_path).unwrap_or_default(),
             read_only: f.flag("read_only"),
             consistency: f.word("consistency"),
             bind: f.object("bind", bind),
@@ -54,7 +57,7 @@ pub(super) fn volume(cx: &Context, node: &Node, path: &str) -> Option<ServiceVol
             span: node.span,
             extensions: f.extensions(),
         };
-        kind.map(|_| volume)
+        kind.and(target).map(|_| volume)
     })
 }
 
@@ -103,16 +106,9 @@ pub(super) fn files(f: &Fields<'_, '_>, key: &'static str) -> Vec<FileMount> {
             if source.is_none() {
                 f.missing(node.span, "source");
             }
-            let mount = FileMount {
-                source: source?,
-                target: f.word("target"),
-                uid: f.word("uid"),
-                gid: f.word("gid"),
-                mode: mode(f),
-                span: node.span,
-                extensions: f.extensions(),
-            };
-            Some(mount)
+            let (target, uid, gid, mode) = (f.word("target"), f.word("uid"), f.word("gid"), mode(f));
+            let (source, span, extensions) = (source?, node.span, f.extensions());
+            Some(FileMount { source, target, uid, gid, mode, span, extensions })
         })
     })
 }

@@ -8,7 +8,7 @@ use crate::compose::model::{Cidr, FileDef, Ipam, IpamPool, ModelDef, NetworkDef,
 use crate::compose::node::Node;
 
 /// A network; null is a network without settings.
-pub(super) fn network<'c>(cx: &'c Context, _: &str, node: &Node, key: Span, path: &str) -> Option<NetworkDef> {
+pub(super) fn network(cx: &Context, _: &str, node: &Node, key: Span, path: &str) -> Option<NetworkDef> {
     if node.is_null() {
         return Some(NetworkDef { span: key, ..NetworkDef::default() });
     }
@@ -72,7 +72,7 @@ fn aux_addresses(f: &Fields<'_, '_>) -> indexmap::IndexMap<String, std::net::IpA
 }
 
 /// A volume; null is a volume without settings.
-pub(super) fn volume<'c>(cx: &'c Context, _: &str, node: &Node, key: Span, path: &str) -> Option<VolumeDef> {
+pub(super) fn volume(cx: &Context, _: &str, node: &Node, key: Span, path: &str) -> Option<VolumeDef> {
     if node.is_null() {
         return Some(VolumeDef { span: key, ..VolumeDef::default() });
     }
@@ -98,12 +98,12 @@ pub(super) fn volume<'c>(cx: &'c Context, _: &str, node: &Node, key: Span, path:
 }
 
 /// A secret: from a file or a variable.
-pub(super) fn secret<'c>(cx: &'c Context, _: &str, node: &Node, key: Span, path: &str) -> Option<FileDef> {
+pub(super) fn secret(cx: &Context, _: &str, node: &Node, key: Span, path: &str) -> Option<FileDef> {
     file(cx, node, key, path, &["file", "environment"])
 }
 
 /// A config: from a file, a variable, or written out.
-pub(super) fn config<'c>(cx: &'c Context, _: &str, node: &Node, key: Span, path: &str) -> Option<FileDef> {
+pub(super) fn config(cx: &Context, _: &str, node: &Node, key: Span, path: &str) -> Option<FileDef> {
     file(cx, node, key, path, &["file", "environment", "content"])
 }
 
@@ -145,7 +145,7 @@ fn file(cx: &Context, node: &Node, key: Span, path: &str, sources: &[&str]) -> O
 }
 
 /// A model; `model` is required.
-pub(super) fn model<'c>(cx: &'c Context, _: &str, node: &Node, key: Span, path: &str) -> Option<ModelDef> {
+pub(super) fn model(cx: &Context, _: &str, node: &Node, key: Span, path: &str) -> Option<ModelDef> {
     let fields = Fields::new(cx, node, path)?;
     Some(fields.finish_with(|f| {
         if f.raw("model").is_none() {

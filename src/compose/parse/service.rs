@@ -13,7 +13,7 @@ use crate::compose::node::{Node, Value};
 use crate::compose::units::{parse_duration, shell_words};
 
 /// Reads one service.
-pub(super) fn service<'c>(cx: &'c Context, name: &str, node: &Node, key: Span, path: &str) -> Option<Service> {
+pub(super) fn service(cx: &Context, name: &str, node: &Node, key: Span, path: &str) -> Option<Service> {
     let fields = Fields::new(cx, node, path)?;
     let key_spans = node.as_map().into_iter().flatten().map(|(key, entry)| (key.clone(), entry.key)).collect();
     Some(fields.finish_with(|f| {
@@ -54,7 +54,10 @@ fn identity(f: &Fields<'_, '_>, service: &mut Service) {
         && !is_container_name(name)
         && let Some(node) = f.raw("container_name")
     {
-        f.cx.error(node.span, format!("{} does not match pattern '[a-zA-Z0-9][a-zA-Z0-9_.-]+'", f.path("container_name")));
+        f.cx.error(
+            node.span,
+            format!("{} does not match pattern '[a-zA-Z0-9][a-zA-Z0-9_.-]+'", f.path("container_name")),
+        );
     }
     service.hostname = f.word("hostname");
     service.domainname = f.word("domainname");
@@ -196,11 +199,7 @@ fn rare(f: &Fields<'_, '_>, service: &mut Service) {
 }
 
 fn service_model(f: &Fields<'_, '_>) -> ServiceModel {
-    ServiceModel {
-        endpoint_var: f.word("endpoint_var"),
-        model_var: f.word("model_var"),
-        extensions: f.extensions(),
-    }
+    ServiceModel { endpoint_var: f.word("endpoint_var"), model_var: f.word("model_var"), extensions: f.extensions() }
 }
 
 /// A command: null, a shell-like line, or a list.
@@ -341,8 +340,9 @@ fn dependency(cx: &Context, node: &Node, at: Span, path: &str) -> Option<Depende
         if f.raw("condition").is_none() {
             f.missing(at, "condition");
         }
-        let condition = f.one_of("condition", &CONDITIONS)?;
-        Some(Dependency { condition, required: f.bool("required").unwrap_or(true), restart: f.flag("restart") })
+        let condition = f.one_of("condition", &CONDITIONS);
+        let (required, restart) = (f.bool("required").unwrap_or(true), f.flag("restart"));
+        Some(Dependency { condition: condition?, required, restart })
     })
 }
 
@@ -400,7 +400,8 @@ pub(super) fn ulimits(f: &Fields<'_, '_>, key: &'static str) -> IndexMap<String,
                     f.missing(at, key);
                 }
             }
-            Some(Ulimit { soft: f.int("soft")?, hard: f.int("hard")?, single: false })
+            let (soft, hard) = (f.int("soft"), f.int("hard"));
+            Some(Ulimit { soft: soft?, hard: hard?, single: false })
         })
     };
     f.named(key, read).into_iter().collect()
@@ -413,10 +414,13 @@ fn device(cx: &Context, node: &Node, path: &str) -> Option<Device> {
             f.missing(node.span, "source");
         }
         let (target, permissions) = (f.word("target"), f.word("permissions"));
+        if target.is_none() {
+            cx.error(node.span, format!("service device {path} is missing a mount target"));
+        }
         if permissions.as_deref().is_some_and(|letters| !letters.chars().all(|letter| "rwm".contains(letter))) {
             cx.error(node.span, format!("{path}.permissions must be made of 'r', 'w' and 'm'"));
         }
-        Some(Device { source: source?, target, permissions, extensions: f.extensions() })
+        Some(Device { source: source?, target: target?, permissions, extensions: f.extensions() })
     })
 }
 

@@ -1,0 +1,168 @@
+//! Every case of `corpus/` gives what `docker compose config --format json` gave (`scripts/record-compose-corpus`), as
+//! data; what Docker Compose refuses is refused.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::compose::{LoadOptions, config, load};
+use serde_json::Value;
+
+/// Cases that differ on purpose, with the reason.
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("include-conflict", "newer versions merge what an included file defines too, the local file on top"),
+    ("include-extends", "newer versions include first, so that included services can be extended"),
+    ("ipam-options", "Docker Compose drops `ipam.options`; it is kept here"),
+    ("ulimit-zero", "Docker Compose prints `{}` for a limit of 0; 0 is printed here"),
+];
+
+pub(super) fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose/corpus")
+}
+
+/// Name of a case, its options, and the path without extension of what was recorded.
+pub(super) struct Case {
+    pub name: String,
+    pub options: LoadOptions,
+    expected: PathBuf,
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut names: Vec<PathBuf> = std::fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    names.retain(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "yaml"));
+    names.iter().map(|path| case(path)).collect()
+}
+
+fn case(path: &Path) -> Case {
+    let environment = [("HOME", "/root"), ("PATH", "/bin")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let mut options = LoadOptions { environment: BTreeMap::from(environment), ..LoadOptions::default() };
+    let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+    if !path.is_dir() {
+        options.current_dir = corpus();
+        options.files = vec![path.to_path_buf()];
+        options.project_name = Some("case".to_owned());
+        return Case { name, options, expected: path.with_extension("") };
+    }
+    options.current_dir = path.to_path_buf();
+    let args = std::fs::read_to_string(path.join("args")).unwrap();
+    let mut words = args.split_whitespace();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().unwrap().to_owned();
+        match word {
+            "-f" => options.files.push(value().into()),
+            "-p" => options.project_name = Some(value()),
+            "--env-file" => options.env_files.push(value().into()),
+            "--profile" => options.profiles.push(value()),
+            "--project-directory" => options.project_dir = Some(value().into()),
+            word => panic!("{name}: unknown word {word}"),
+        }
+    }
+    Case { name, options, expected: path.join("expected") }
+}
+
+/// Writes paths from the corpus directory on, and what Go's JSON says by accident in one way only.
+fn neutral(value: &mut Value, depth: usize) {
+    match value {
+        Value::String(text) => {
+            let (here, above) = (corpus(), corpus().parent().unwrap().to_path_buf());
+            *text = text.replace(&*here.to_string_lossy(), "@").replace(&*above.to_string_lossy(), "@^");
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| neutral(value, depth + 1)),
+        Value::Object(map) => {
+            if depth == 0 {
+                // its JSON leaves models out, its YAML has them
+                map.remove("models");
+            } else {
+                // its JSON leaves extensions out below the top, its YAML has them
+                map.retain(|key, _| !key.starts_with("x-"));
+            }
+            if let Some(Value::Object(networks)) = map.get_mut("networks") {
+                // `{}` and nothing are the same attachment
+                for network in networks.values_mut().filter(|network| network.as_object().is_some_and(|n| n.is_empty()))
+                {
+                    *network = Value::Null;
+                }
+            }
+            if map.get("exec").is_some_and(|exec| *exec == serde_json::json!({"command": null})) {
+                map.remove("exec");
+            }
+            for (go, key) in [("Path", "path"), ("Weight", "weight"), ("Rate", "rate")] {
+                if let Some(value) = map.remove(go) {
+                    map.insert(key.to_owned(), value);
+                }
+            }
+            map.values_mut().for_each(|value| neutral(value, depth + 1));
+        }
+        _ => {}
+    }
+}
+
+fn compare(case: &Case) -> Result<(), String> {
+    let recorded = std::fs::read_to_string(case.expected.with_extension("json")).ok();
+    match (load(&case.options), recorded) {
+        (Ok(project), Some(recorded)) => {
+            let mut ours = config(&project).unwrap();
+            let mut theirs: Value = serde_json::from_str(&recorded).unwrap();
+            neutral(&mut ours, 0);
+            neutral(&mut theirs, 0);
+            let mut found = Vec::new();
+            differences("", &ours, &theirs, &mut found);
+            if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+        }
+        (Err(_), None) => Ok(()),
+        (Ok(_), None) => {
+            let theirs = std::fs::read_to_string(case.expected.with_extension("error")).unwrap_or_default();
+            Err(format!("accepted; Docker Compose says: {theirs}"))
+        }
+        (Err(error), Some(_)) => {
+            let messages: Vec<String> = error.0.iter().map(|error| error.render().to_string()).collect();
+            Err(format!("refused: {}", messages.join("\n")))
+        }
+    }
+}
+
+fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            for (key, value) in a {
+                differences(
+                    &format!("{path}.{key}"),
+                    value,
+                    b.get(key).unwrap_or(&Value::String("(nothing)".into())),
+                    found,
+                );
+            }
+            for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
+                found.push(format!("{path}.{key}: nothing, Docker Compose: {value}"));
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                differences(&format!("{path}[{index}]"), a, b, found);
+            }
+        }
+        (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64() => {}
+        (a, b) if a == b => {}
+        (a, b) => found.push(format!("{path}: {a}, Docker Compose: {b}")),
+    }
+}
+
+#[test]
+fn equals_docker_compose() {
+    let (mut failed, mut equal, cases) = (Vec::new(), 0, cases());
+    assert!(cases.len() > 100, "the corpus is missing");
+    for case in &cases {
+        let known = DIFFERENCES.iter().find(|(name, _)| *name == case.name);
+        match (compare(case), known) {
+            (Ok(()), None) => equal += 1,
+            (Ok(()), Some(_)) => failed.push(format!("{}: equal, but listed as a difference", case.name)),
+            (Err(_), Some(_)) => {}
+            (Err(difference), None) => failed.push(format!("== {}\n{difference}", case.name)),
+        }
+    }
+    println!("{equal} of {} cases equal, {} explained differences", cases.len(), DIFFERENCES.len());
+    for (name, reason) in DIFFERENCES {
+        println!("  {name}: {reason}");
+    }
+    assert!(failed.is_empty(), "{} cases differ\n{}", failed.len(), failed.join("\n"));
+}

@@ -1,0 +1,5 @@
+//! The loader against what Docker Compose said about the same files, and its own messages word for word.
+
+mod corpus;
+mod errors;
+mod mutation;
