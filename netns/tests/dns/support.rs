@@ -326,7 +326,7 @@ pub fn upstream(
     script: impl Fn(&Received) -> Vec<Vec<u8>> + Send + Sync + 'static,
 ) -> Upstream {
     let at: SocketAddr = SocketAddr::new(address.parse().unwrap(), 53);
-    let (udp, tcp) = space.run(|| (UdpSocket::bind(at).unwrap(), TcpListener::bind(at).unwrap()));
+    let (udp, tcp) = space.run(|| (rebind(|| UdpSocket::bind(at)), rebind(|| TcpListener::bind(at))));
     udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     tcp.set_nonblocking(true).unwrap();
     let (received, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -382,6 +382,17 @@ impl Drop for Upstream {
             }
         }
     }
+}
+
+/// Binds an address that was in use until now. A program being started by another test's thread holds a copy
+/// of every descriptor between its fork and its exec, so a closed socket may linger for that long.
+fn rebind<T>(bind: impl Fn() -> std::io::Result<T>) -> T {
+    let mut bound = None;
+    until("the address is free", || {
+        bound = bind().ok();
+        bound.is_some()
+    });
+    bound.unwrap()
 }
 
 /// A message behind its length; `None` at the end of the stream.
