@@ -205,12 +205,13 @@ pub fn has_program(name: &str) -> bool {
 
 /// The machine under test. All of its methods work in its namespaces, which the test's thread is in.
 pub struct FakeHost {
-    dir: tempfile::TempDir,
     pub links: Links,
     /// Another machine on the LAN.
     pub neighbour: Machine,
     networks: RefCell<Vec<Network>>,
     containers: RefCell<usize>,
+    // Last, so that it is dropped last: namespaces are pinned in it.
+    dir: tempfile::TempDir,
 }
 
 /// Runs a test on a host of its own.
@@ -221,11 +222,9 @@ pub fn on_a_host(test: impl FnOnce(&FakeHost) + Send) {
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
             let host = FakeHost::new();
             test(&host);
-            host
         });
-        match thread.join() {
-            Ok(host) => drop(host),
-            Err(panic) => std::panic::resume_unwind(panic),
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
         }
     });
 }
@@ -252,6 +251,13 @@ impl FakeHost {
              ip -6 address add 2001:db8::2/64 dev eth0 nodad
              ip link set eth0 up"
         ));
+        // The kernel notices the other end in its own time.
+        let end = std::time::Instant::now() + DEADLINE;
+        while !sh("ip link show dev eth0").contains("state UP")
+            || sh("ip route; ip -6 route; ip route show table local").contains("linkdown")
+        {
+            assert!(std::time::Instant::now() < end, "the LAN does not come up");
+        }
         Self {
             links: Links::open().unwrap(),
             neighbour,
