@@ -112,13 +112,6 @@ impl Diagnostic {
         self.place = place;
         self
     }
-
-    /// The same message, with advice.
-    #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
 }
 
 impl fmt::Display for Diagnostic {

@@ -46,7 +46,7 @@ impl Interpolation<'_> {
         }
     }
 
-    fn text(&mut self, text: &str, span: super::Span, path: &str) -> String {
+    fn text(&mut self, text: &str, span: super::diagnostic::Span, path: &str) -> String {
         let mut unset = Vec::new();
         let lookup = |name: &str| self.environment.get(name).cloned();
         let result = substitute(text, &lookup, &mut |name| unset.push(name.to_owned()));

@@ -237,7 +237,7 @@ fn mount_target(node: &Node, directory: &str) -> Option<String> {
 
 /// An empty tree to merge files onto.
 pub(crate) fn empty() -> Node {
-    Node::new(super::Span::default(), Value::Map(Map::new()))
+    Node::new(super::diagnostic::Span::default(), Value::Map(Map::new()))
 }
 
 /// Adds the entries of `section` of an included project to `target`; what both define is merged, `target` winning.

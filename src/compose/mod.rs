@@ -12,7 +12,6 @@ pub mod support;
 pub mod units;
 
 mod canonical;
-mod config;
 mod discover;
 mod dotenv;
 mod environment;
@@ -38,7 +37,6 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use config::config;
-pub use diagnostic::{Diagnostic, LoadError, Place, Severity, Source, Sources, Span};
+pub use diagnostic::LoadError;
 pub use load::{LoadOptions, load};
 pub use model::*;

@@ -8,7 +8,7 @@ mod deploy;
 mod mounts;
 mod network;
 mod resources;
-mod select;
+pub mod select;
 mod service;
 mod service_values;
 
@@ -26,7 +26,6 @@ pub use deploy::{
 pub use mounts::{BindOptions, FileMount, ImageOptions, ServiceVolume, TmpfsOptions, VolumeKind, VolumeOptions};
 pub use network::{NetworkMode, PortMapping, PortRange, Protocol, ServiceNetwork};
 pub use resources::{Cidr, FileDef, FileSource, Ipam, IpamPool, ModelDef, NetworkDef, VolumeDef};
-pub use select::{DependencyCycle, UnknownService};
 pub use service::Service;
 pub use service_values::{
     Condition, CredentialSpec, Dependency, Device, EnvFile, Healthcheck, Hook, Logging, Namespace, Provider,

@@ -312,16 +312,3 @@ pub struct ServiceModel {
     #[serde(flatten)]
     pub extensions: Extensions,
 }
-
-impl PullPolicy {
-    /// The age after which an image is pulled again, for the policies that have one.
-    pub fn period(&self) -> Option<Duration> {
-        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        match self {
-            Self::Daily => Some(DAY),
-            Self::Weekly => Some(DAY * 7),
-            Self::Every(_, period) => Some(*period),
-            Self::Always | Self::Never | Self::Missing | Self::Build => None,
-        }
-    }
-}

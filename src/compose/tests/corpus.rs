@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::compose::{LoadOptions, config, load};
+use crate::compose::{LoadOptions, load};
 use serde_json::Value;
 
 /// Cases that differ on purpose, with the reason.
@@ -65,7 +65,9 @@ fn neutral(value: &mut Value, depth: usize) {
     match value {
         Value::String(text) => {
             let (here, above) = (corpus(), corpus().parent().unwrap().to_path_buf());
-            *text = text.replace(&*here.to_string_lossy(), "@").replace(&*above.to_string_lossy(), "@^");
+            // `config` prints a file to be loaded again, where `$$` means `$`
+            *text =
+                text.replace("$$", "$").replace(&*here.to_string_lossy(), "@").replace(&*above.to_string_lossy(), "@^");
         }
         Value::Array(list) => list.iter_mut().for_each(|value| neutral(value, depth + 1)),
         Value::Object(map) => {
@@ -101,7 +103,7 @@ fn compare(case: &Case) -> Result<(), String> {
     let recorded = std::fs::read_to_string(case.expected.with_extension("json")).ok();
     match (load(&case.options), recorded) {
         (Ok(project), Some(recorded)) => {
-            let mut ours = config(&project).unwrap();
+            let mut ours = serde_json::to_value(&project).unwrap();
             let mut theirs: Value = serde_json::from_str(&recorded).unwrap();
             neutral(&mut ours, 0);
             neutral(&mut theirs, 0);

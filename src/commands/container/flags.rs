@@ -1,0 +1,463 @@
+//! The flags of `container run`, as `docker run` has them, turned into a
+//! request. Pure: nothing is looked up or made here.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use indexmap::IndexMap;
+use umiak_runtime::config::{Bind, Device, DeviceRate, Mount, MountKind, Namespace, Tmpfs, Ulimit, Volume};
+
+use crate::engine::container::{DnsConfig, LogConfig};
+use crate::engine::request::{Join, NetworkRequest, Request};
+use crate::ui::human::parse_size;
+
+/// What a container is made of.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "one per flag")]
+pub struct Flags {
+    /// Assign a name to the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Set environment variables
+    #[arg(short, long, value_name = "K=V")]
+    env: Vec<String>,
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Set labels
+    #[arg(short, long, value_name = "K=V")]
+    label: Vec<String>,
+    /// Username or UID (format: <name|uid>[:<group|gid>])
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Additional groups to join
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Overwrite the entrypoint of the image
+    #[arg(long)]
+    entrypoint: Option<String>,
+    /// Container host name
+    #[arg(short = 'h', long)]
+    hostname: Option<String>,
+    /// Publish a container's ports: [[IP:]HOST:]CONTAINER[/PROTO]
+    #[arg(short, long, value_name = "PORT")]
+    publish: Vec<String>,
+    /// Publish all exposed ports on random ports
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Expose a port or a range of ports
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
+    /// Bind mount or volume: [SOURCE:]TARGET[:OPTIONS]
+    #[arg(short, long, value_name = "VOLUME")]
+    volume: Vec<String>,
+    /// Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly]
+    #[arg(long, value_name = "MOUNT")]
+    mount: Vec<String>,
+    /// Mount a tmpfs directory: PATH[:OPTIONS]
+    #[arg(long, value_name = "PATH")]
+    tmpfs: Vec<String>,
+    /// Connect to a network: NAME, none, host, or container:NAME
+    #[arg(long, value_name = "NETWORK")]
+    network: Vec<String>,
+    /// Network-scoped alias
+    #[arg(long, value_name = "NAME")]
+    network_alias: Vec<String>,
+    /// IPv4 address
+    #[arg(long)]
+    ip: Option<std::net::Ipv4Addr>,
+    /// Hardware address
+    #[arg(long, value_name = "MAC")]
+    mac_address: Option<String>,
+    /// Custom DNS servers
+    #[arg(long)]
+    dns: Vec<String>,
+    /// Custom DNS search domains
+    #[arg(long)]
+    dns_search: Vec<String>,
+    /// DNS options
+    #[arg(long)]
+    dns_option: Vec<String>,
+    /// Add a host-to-IP mapping: HOST:IP
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<String>,
+    /// Memory limit
+    #[arg(short, long, value_name = "BYTES")]
+    memory: Option<String>,
+    /// Memory soft limit
+    #[arg(long, value_name = "BYTES")]
+    memory_reservation: Option<String>,
+    /// Memory plus swap; -1 for unlimited swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Number of CPUs
+    #[arg(long, value_name = "N")]
+    cpus: Option<f64>,
+    /// CPU shares (relative weight)
+    #[arg(long, value_name = "N")]
+    cpu_shares: Option<u64>,
+    /// CPU time in microseconds per period
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_quota: Option<i64>,
+    /// Length of a CPU period
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<u64>,
+    /// CPUs in which to allow execution (0-3, 0,1)
+    #[arg(long, value_name = "CPUS")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes in which to allow execution
+    #[arg(long, value_name = "NODES")]
+    cpuset_mems: Option<String>,
+    /// Limit of processes; -1 for unlimited
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// Block I/O weight, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    blkio_weight: Option<u16>,
+    /// Limit the read rate of a device: DEVICE:BYTES
+    #[arg(long, value_name = "DEVICE:BYTES")]
+    device_read_bps: Vec<String>,
+    /// Limit the write rate of a device: DEVICE:BYTES
+    #[arg(long, value_name = "DEVICE:BYTES")]
+    device_write_bps: Vec<String>,
+    /// Limit the read operations of a device: DEVICE:N
+    #[arg(long, value_name = "DEVICE:N")]
+    device_read_iops: Vec<String>,
+    /// Limit the write operations of a device: DEVICE:N
+    #[arg(long, value_name = "DEVICE:N")]
+    device_write_iops: Vec<String>,
+    /// Tune the host's OOM preferences (-1000 to 1000)
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
+    /// Add a Linux capability
+    #[arg(long, value_name = "CAP")]
+    cap_add: Vec<String>,
+    /// Drop a Linux capability
+    #[arg(long, value_name = "CAP")]
+    cap_drop: Vec<String>,
+    /// Give extended privileges to the container
+    #[arg(long)]
+    privileged: bool,
+    /// Mount the container's root filesystem as read only
+    #[arg(long)]
+    read_only: bool,
+    /// Security options: no-new-privileges, seccomp=…, systempaths=unconfined
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Add a host device: HOST[:CONTAINER[:rwm]]
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
+    /// Sysctl options
+    #[arg(long, value_name = "K=V")]
+    sysctl: Vec<String>,
+    /// Ulimit options: NAME=SOFT[:HARD]
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    shm_size: Option<String>,
+    /// Run an init inside the container that forwards signals and reaps processes
+    #[arg(long)]
+    init: bool,
+    /// Allocate a pseudo-TTY
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Keep STDIN open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Signal to stop the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds to wait before killing the container
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u64>,
+    /// Logging driver: json-file, local, none
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// Log driver options: max-size, max-file
+    #[arg(long, value_name = "K=V")]
+    log_opt: Vec<String>,
+    /// PID namespace to use: host, container:NAME
+    #[arg(long, value_name = "MODE")]
+    pid: Option<String>,
+    /// IPC namespace to use: host, shareable, private, container:NAME
+    #[arg(long, value_name = "MODE")]
+    ipc: Option<String>,
+    /// UTS namespace to use: host
+    #[arg(long, value_name = "MODE")]
+    uts: Option<String>,
+    /// Automatically remove the container when it exits
+    #[arg(long)]
+    pub rm: bool,
+}
+
+impl Flags {
+    /// The request for `image` with the command line `command`.
+    pub fn request(&self, image: &str, command: &[String]) -> Result<Request> {
+        let mut request = Request {
+            name: self.name.clone(),
+            image: image.to_owned(),
+            entrypoint: self.entrypoint.as_ref().map(|e| if e.is_empty() { Vec::new() } else { vec![e.clone()] }),
+            command: (!command.is_empty()).then(|| command.to_vec()),
+            env: self.environment()?,
+            labels: self.label.iter().map(|label| pair(label)).collect(),
+            working_dir: self.workdir.clone(),
+            user: self.user.clone(),
+            hostname: self.hostname.clone(),
+            ports: self.ports()?,
+            publish_all: self.publish_all,
+            expose: self.expose.clone(),
+            network: self.networks()?,
+            extra_hosts: self.extra_hosts()?,
+            dns: DnsConfig {
+                servers: self.dns.clone(),
+                search: self.dns_search.clone(),
+                options: self.dns_option.clone(),
+                links: Vec::new(),
+            },
+            log: LogConfig {
+                driver: self.log_driver.clone().unwrap_or_else(|| LogConfig::default().driver),
+                options: self.log_opt.iter().map(|option| pair(option)).collect(),
+            },
+            stop_signal: self.stop_signal.clone(),
+            stop_timeout: self.stop_timeout,
+            auto_remove: self.rm,
+            ..Request::default()
+        };
+        self.runtime(&mut request)?;
+        self.limits(&mut request)?;
+        Ok(request)
+    }
+
+    fn environment(&self) -> Result<Vec<(String, Option<String>)>> {
+        let mut all = Vec::new();
+        for path in &self.env_file {
+            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            all.extend(lines.filter_map(variable));
+        }
+        all.extend(self.env.iter().filter_map(|entry| variable(entry)));
+        Ok(all)
+    }
+
+    fn ports(&self) -> Result<Vec<umiak_netns::publish::PortSpec>> {
+        let mut ports = Vec::new();
+        for text in &self.publish {
+            ports.extend(crate::engine::ports::parse(text)?);
+        }
+        Ok(ports)
+    }
+
+    fn networks(&self) -> Result<NetworkRequest> {
+        let join = |network: &str| Join {
+            network: network.to_owned(),
+            aliases: self.network_alias.clone(),
+            ipv4: self.ip,
+            mac: self.mac_address.clone(),
+            ..Join::default()
+        };
+        match self.network.as_slice() {
+            [] => Ok(NetworkRequest::Networks(vec![join(crate::engine::network::DEFAULT)])),
+            [one] => Ok(match one.as_str() {
+                "none" => NetworkRequest::None,
+                "host" => NetworkRequest::Host,
+                "default" => NetworkRequest::Networks(vec![join(crate::engine::network::DEFAULT)]),
+                name => match name.strip_prefix("container:") {
+                    Some(container) => NetworkRequest::Container(container.to_owned()),
+                    None => NetworkRequest::Networks(vec![join(name)]),
+                },
+            }),
+            several => {
+                if let Some(alone) = several.iter().find(|n| matches!(n.as_str(), "none" | "host") || n.contains(':')) {
+                    bail!("--network {alone} cannot be combined with other networks");
+                }
+                Ok(NetworkRequest::Networks(several.iter().map(|name| join(name)).collect()))
+            }
+        }
+    }
+
+    fn extra_hosts(&self) -> Result<Vec<(String, String)>> {
+        let split = |entry: &String| {
+            let (host, address) = entry.split_once([':', '='])?;
+            (!host.is_empty() && !address.is_empty()).then(|| (host.to_owned(), address.to_owned()))
+        };
+        self.add_host.iter().map(|entry| split(entry).with_context(|| format!("bad format for add-host: \"{entry}\""))).collect()
+    }
+
+    fn runtime(&self, request: &mut Request) -> Result<()> {
+        let runtime = &mut request.runtime;
+        for text in &self.volume {
+            runtime.mounts.push(volume(text)?);
+        }
+        for text in &self.mount {
+            runtime.mounts.push(mount(text)?);
+        }
+        for text in &self.tmpfs {
+            runtime.mounts.push(crate::engine::mounts::tmpfs(text)?);
+        }
+        runtime.group_add.clone_from(&self.group_add);
+        runtime.cap_add.clone_from(&self.cap_add);
+        runtime.cap_drop.clone_from(&self.cap_drop);
+        runtime.privileged = self.privileged;
+        runtime.rootfs.read_only = self.read_only;
+        runtime.init = self.init;
+        runtime.tty = self.tty;
+        runtime.stdin_open = self.interactive;
+        for option in &self.security_opt {
+            crate::engine::security::apply(runtime, option, &std::env::current_dir().context("the current directory")?)?;
+        }
+        for device in &self.device {
+            runtime.devices.push(self::device(device)?);
+        }
+        runtime.sysctls = self.sysctl.iter().map(|entry| pair(entry)).collect();
+        for text in &self.ulimit {
+            runtime.ulimits.push(ulimit(text)?);
+        }
+        if let Some(size) = &self.shm_size {
+            runtime.shm_size = bytes("--shm-size", size)?;
+        }
+        self.namespaces(request)
+    }
+
+    fn namespaces(&self, request: &mut Request) -> Result<()> {
+        for (flag, value) in [("pid", &self.pid), ("ipc", &self.ipc), ("uts", &self.uts)] {
+            let Some(value) = value else { continue };
+            let mode = match (flag, value.as_str(), value.strip_prefix("container:")) {
+                (_, "host", _) => Namespace::Host,
+                (_, "private", _) => Namespace::Private,
+                ("ipc", "shareable", _) => Namespace::Shareable,
+                ("pid" | "ipc", _, Some(container)) => {
+                    request.join.push((if flag == "pid" { "pid" } else { "ipc" }, container.to_owned()));
+                    continue;
+                }
+                _ => bail!("--{flag}: invalid mode \"{value}\""),
+            };
+            match flag {
+                "pid" => request.runtime.pid_ns = mode,
+                "ipc" => request.runtime.ipc_ns = mode,
+                _ => request.runtime.uts_ns = mode,
+            }
+        }
+        Ok(())
+    }
+
+    fn limits(&self, request: &mut Request) -> Result<()> {
+        let limits = &mut request.runtime.limits;
+        let size = |flag: &str, value: &Option<String>| value.as_deref().map(|text| bytes(flag, text)).transpose();
+        limits.memory = size("--memory", &self.memory)?;
+        limits.memory_reservation = size("--memory-reservation", &self.memory_reservation)?;
+        limits.memory_swap = match self.memory_swap.as_deref() {
+            Some("-1") => Some(-1),
+            Some(text) => Some(i64::try_from(bytes("--memory-swap", text)?)?),
+            None => None,
+        };
+        limits.nano_cpus = self.cpus.map(crate::engine::limits::nano_cpus).transpose()?;
+        limits.cpu_shares = self.cpu_shares;
+        limits.cpu_quota = self.cpu_quota;
+        limits.cpu_period = self.cpu_period;
+        limits.cpuset_cpus = self.cpuset_cpus.clone().unwrap_or_default();
+        limits.cpuset_mems = self.cpuset_mems.clone().unwrap_or_default();
+        if let Some(pids) = self.pids_limit {
+            limits.pids = if pids == 0 { -1 } else { pids };
+        }
+        limits.blkio_weight = self.blkio_weight;
+        let rates = |flag: &str, all: &[String]| -> Result<Vec<DeviceRate>> {
+            all.iter().map(|text| rate(flag, text)).collect()
+        };
+        limits.blkio_read_bps = rates("--device-read-bps", &self.device_read_bps)?;
+        limits.blkio_write_bps = rates("--device-write-bps", &self.device_write_bps)?;
+        limits.blkio_read_iops = rates("--device-read-iops", &self.device_read_iops)?;
+        limits.blkio_write_iops = rates("--device-write-iops", &self.device_write_iops)?;
+        limits.oom_score_adj = self.oom_score_adj.unwrap_or(0);
+        Ok(())
+    }
+}
+
+/// `K=V`; a value is empty where there is none.
+pub fn pair(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+/// `K=V`, or `K` to take it from our own environment; `None` where that has none.
+pub fn variable(text: &str) -> Option<(String, Option<String>)> {
+    match text.split_once('=') {
+        Some((key, value)) => Some((key.to_owned(), Some(value.to_owned()))),
+        None => std::env::var(text).ok().map(|value| (text.to_owned(), Some(value))),
+    }
+}
+
+/// Key-value pairs as a map, later ones win.
+pub fn pairs(all: &[String]) -> IndexMap<String, String> {
+    all.iter().map(|text| pair(text)).collect()
+}
+
+fn bytes(flag: &str, text: &str) -> Result<u64> {
+    parse_size(text).with_context(|| format!("{flag}: \"{text}\" is not a size like 64m or 1.5g"))
+}
+
+fn rate(flag: &str, text: &str) -> Result<DeviceRate> {
+    let (path, rate) = text.rsplit_once(':').with_context(|| format!("{flag}: \"{text}\" is not DEVICE:RATE"))?;
+    Ok(DeviceRate { path: path.into(), rate: bytes(flag, rate)? })
+}
+
+fn volume(text: &str) -> Result<Mount> {
+    let mut parts: Vec<&str> = text.split(':').collect();
+    let options: Vec<&str> = match parts.len() {
+        3 => parts.pop().into_iter().flat_map(|options| options.split(',')).collect(),
+        1 | 2 => Vec::new(),
+        _ => bail!("invalid volume specification: '{text}'"),
+    };
+    crate::engine::mounts::short(if parts.len() == 2 { Some(parts[0]) } else { None }, parts[parts.len() - 1], &options)
+}
+
+fn mount(text: &str) -> Result<Mount> {
+    let fields = text.split(',').map(pair);
+    let (mut kind, mut source, mut target, mut read_only) = ("volume".to_owned(), None, None, false);
+    let mut tmpfs = Tmpfs::default();
+    for (key, value) in fields {
+        match key.as_str() {
+            "type" => kind = value,
+            "source" | "src" => source = Some(value),
+            "target" | "destination" | "dst" => target = Some(value),
+            "readonly" | "ro" => read_only = !matches!(value.as_str(), "false" | "0"),
+            "tmpfs-size" => tmpfs.size = bytes("tmpfs-size", &value)?,
+            "tmpfs-mode" => tmpfs.mode = Some(u32::from_str_radix(&value, 8).context("tmpfs-mode is octal")?),
+            _ => bail!("--mount: unknown option '{key}' in '{text}'"),
+        }
+    }
+    let target = target.with_context(|| format!("--mount: target is required in '{text}'"))?;
+    let kind = match (kind.as_str(), source) {
+        ("bind", Some(source)) => MountKind::Bind(Bind { source: std::path::absolute(source)?, ..Bind::default() }),
+        ("volume", source) => MountKind::Volume(Volume { name: source.unwrap_or_default(), ..Volume::default() }),
+        ("tmpfs", None) => MountKind::Tmpfs(tmpfs),
+        _ => bail!("--mount: '{text}' is not a bind with a source, a volume, or a tmpfs without one"),
+    };
+    Ok(Mount { target, kind, read_only })
+}
+
+fn device(text: &str) -> Result<Device> {
+    let mut parts = text.split(':');
+    let host = parts.next().unwrap_or_default();
+    let second = parts.next();
+    let (container, permissions) = match (second, parts.next()) {
+        (Some(permissions), None) if permissions.bytes().all(|b| b"rwm".contains(&b)) => (host, permissions),
+        (container, permissions) => (container.unwrap_or(host), permissions.unwrap_or("rwm")),
+    };
+    if !host.starts_with('/') || !container.starts_with('/') || !permissions.bytes().all(|b| b"rwm".contains(&b)) {
+        bail!("bad device specification: {text}");
+    }
+    Ok(Device { host: host.into(), container: container.into(), permissions: permissions.to_owned() })
+}
+
+fn ulimit(text: &str) -> Result<Ulimit> {
+    let wrong = || format!("invalid ulimit argument: {text}");
+    let (name, values) = text.split_once('=').with_context(wrong)?;
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let number = |value: &str| value.parse::<i64>().with_context(wrong);
+    Ok(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
+}

@@ -1,0 +1,117 @@
+//! `container stop|start|kill|rm|wait`: the same for each container named; all
+//! are tried, and any failure makes the exit code 1.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::commands::Context;
+use crate::engine::{Container, stop};
+use crate::{failure, out};
+
+/// Stop running containers.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Seconds to wait before killing the container; -1 waits without end
+    #[arg(short = 't', long = "timeout", visible_alias = "time", allow_hyphen_values = true)]
+    timeout: Option<i64>,
+    /// Containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// Start stopped containers.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// Kill running containers.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Signal to send
+    #[arg(short, long, default_value = "SIGKILL")]
+    signal: String,
+    /// Containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// Remove containers.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Kill a running container first
+    #[arg(short, long)]
+    force: bool,
+    /// Remove the anonymous volumes of the container too
+    #[arg(short, long)]
+    volumes: bool,
+    /// Containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// Block until containers stop, then print their exit codes.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+impl Stop {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        each(context, &self.containers, |container, _| context.engine.stop(container, self.timeout))
+    }
+}
+
+impl Start {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        each(context, &self.containers, |container, _| context.engine.start(container, None))
+    }
+}
+
+impl Kill {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let signal = stop::signal(&self.signal)?;
+        each(context, &self.containers, |container, _| context.engine.kill(container, signal))
+    }
+}
+
+impl Rm {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        each(context, &self.containers, |container, _| context.engine.remove(container, self.force, self.volumes))
+    }
+}
+
+impl Wait {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let mut result = ExitCode::SUCCESS;
+        for key in &self.containers {
+            match Container::find(&context.engine.roots, key).and_then(|c| context.engine.wait(&c.config.id, None)) {
+                Ok(code) => out!("{}", code.unwrap_or_default()),
+                Err(error) => result = failure::report(&error),
+            }
+        }
+        Ok(result)
+    }
+}
+
+fn each(context: &Context, keys: &[String], act: impl Fn(&Container, &str) -> Result<()>) -> Result<ExitCode> {
+    let mut result = ExitCode::SUCCESS;
+    for key in keys {
+        match Container::find(&context.engine.roots, key).and_then(|container| act(&container, key)) {
+            Ok(()) => out!("{key}"),
+            Err(error) => result = failure::report(&error),
+        }
+    }
+    Ok(result)
+}

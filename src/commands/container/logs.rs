@@ -1,0 +1,31 @@
+//! `container logs`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::commands::Context;
+use crate::engine::Container;
+use crate::project::follow::{Follow, Options};
+
+/// Fetch the logs of a container.
+#[derive(Debug, Args)]
+pub struct Logs {
+    #[command(flatten)]
+    which: crate::commands::logs::Selection,
+    /// The container
+    container: String,
+}
+
+impl Logs {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let container = Container::find(&context.engine.roots, &self.container)?;
+        let options = Options { separate_streams: true, ..self.which.options()? };
+        let mut follow = Follow::new(&context.engine, options, crate::ui::logs::Prefixes::new([].into_iter(), false, false));
+        follow.add(&container, String::new())?;
+        follow.run(self.which.follow)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

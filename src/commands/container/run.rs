@@ -1,0 +1,100 @@
+//! `container run`.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::flags::Flags;
+use crate::commands::Context;
+use crate::engine::image::Policy;
+use crate::engine::{Container, attach};
+use crate::failure::{self, Coded};
+use crate::monitor::protocol::Attach;
+use crate::out;
+
+/// Create and run a new container from an image.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct Run {
+    /// Run the container in the background and print its ID
+    #[arg(short, long)]
+    detach: bool,
+    /// Pull the image before running: always, missing, never
+    #[arg(long, value_enum, default_value = "missing")]
+    pull: Policy,
+    /// Suppress the pull output
+    #[arg(short, long)]
+    quiet: bool,
+    /// Platform of the image: os[/arch[/variant]]
+    #[arg(long)]
+    platform: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// The image
+    image: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Run {
+    /// Runs the command. When nothing could be started, the exit code is 125, 126 or 127.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        if self.flags.tty && !self.detach && !std::io::IsTerminal::is_terminal(&std::io::stdin()) && self.flags.interactive
+        {
+            bail!("the input device is not a TTY");
+        }
+        let request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
+        let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
+        let engine = &context.engine;
+        let image = engine.image(&self.image, self.pull, self.platform.as_deref(), &progress).map_err(not_started)?;
+        progress.finish();
+        engine.ensure_networks(&request).map_err(not_started)?;
+        let container = engine.create(request, &image).map_err(not_started)?;
+        if self.detach {
+            if let Err(error) = engine.start(&container, None) {
+                self.give_up(context, &container);
+                return Err(not_started(error));
+            }
+            out!("{}", container.config.id);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let wanted =
+            Attach { stdin: self.flags.interactive, stdout: true, stderr: true, close_stdin: self.flags.interactive };
+        let (ours, theirs) = attach::pair()?;
+        if let Err(error) = engine.start(&container, Some((wanted, theirs))) {
+            self.give_up(context, &container);
+            return Err(not_started(error));
+        }
+        let code = engine.converse(&container, &ours, wanted, self.flags.tty)?;
+        if self.flags.rm {
+            // The monitor removes it as well; whoever comes second finds nothing left to do.
+            engine.gone(&container.config.id)?;
+        }
+        Ok(failure::code(code))
+    }
+
+    fn give_up(&self, context: &Context, container: &Container) {
+        if self.flags.rm {
+            // What could not be started is told; this one only clears up.
+            let _ = context.engine.remove(container, true, true);
+        }
+    }
+}
+
+/// An error before anything ran: exit code 125, unless a better one is known.
+fn not_started(error: anyhow::Error) -> anyhow::Error {
+    if error.downcast_ref::<Coded>().is_some() {
+        return error;
+    }
+    let hint = error.downcast_ref::<failure::Hint>().map(|hint| hint.0.clone());
+    let coded = anyhow::Error::new(Coded { text: failure::one_line(&error), code: 125 });
+    match hint {
+        Some(hint) => coded.context(failure::Hint(hint)),
+        None => coded,
+    }
+}

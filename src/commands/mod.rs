@@ -1,0 +1,221 @@
+//! The command line: one file per verb. Docker Compose's verbs stand at the
+//! top, the engine's objects are groups.
+
+mod container;
+mod down;
+mod exec;
+mod image;
+mod images;
+mod kill;
+pub mod logs;
+mod ls;
+mod network;
+mod port;
+mod ps;
+mod pull;
+mod restart;
+mod rm;
+mod start;
+mod stop;
+mod top;
+mod up;
+mod version;
+mod volume;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::engine::{Engine, Roots};
+use crate::failure::Coded;
+use crate::ui::Ansi;
+use crate::ui::progress::{Mode, Progress};
+
+/// Runs Docker Compose stacks on Linux, without a daemon.
+#[derive(Debug, Parser)]
+#[command(name = "umiak", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Compose configuration files
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Project name
+    #[arg(short = 'p', long, value_name = "NAME")]
+    pub project_name: Option<String>,
+    /// Alternate working directory (default: the directory of the first Compose file)
+    #[arg(long, value_name = "DIR")]
+    pub project_directory: Option<PathBuf>,
+    /// Profiles to enable
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub profiles: Vec<String>,
+    /// Environment files instead of .env
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub env_files: Vec<PathBuf>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_PROGRESS", hide_env = true)]
+    pub progress: Mode,
+    /// When colours and cursor movements are used
+    #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_ANSI", hide_env = true)]
+    pub ansi: Ansi,
+    /// Where images, volumes and containers are kept
+    #[arg(long, value_name = "DIR", env = "UMIAK_ROOT", default_value = "/var/lib/umiak")]
+    pub root: PathBuf,
+    /// Where sockets, locks and namespaces of running containers are kept
+    #[arg(long, value_name = "DIR", env = "UMIAK_RUN_ROOT", default_value = "/run/umiak")]
+    pub run_root: PathBuf,
+    /// Registries: mirrors, plain http, CA files
+    #[arg(long, value_name = "FILE", env = "UMIAK_REGISTRIES", default_value = "/etc/umiak/registries.toml")]
+    pub registries: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create and start containers
+    Up(up::Up),
+    /// Stop and remove containers and networks
+    Down(down::Down),
+    /// List containers of the project
+    Ps(ps::Ps),
+    /// View output from containers
+    Logs(logs::Logs),
+    /// Execute a command in a running container
+    Exec(exec::Exec),
+    /// Stop services
+    Stop(stop::Stop),
+    /// Start services
+    Start(start::Start),
+    /// Restart services
+    Restart(restart::Restart),
+    /// Force stop service containers
+    Kill(kill::Kill),
+    /// Remove stopped service containers
+    Rm(rm::Rm),
+    /// Pull service images
+    Pull(pull::Pull),
+    /// List images used by the created containers
+    Images(images::Images),
+    /// Print the public port for a port binding
+    Port(port::Port),
+    /// Display the running processes
+    Top(top::Top),
+    /// List running projects
+    Ls(ls::Ls),
+    /// Show the version
+    Version(version::Version),
+    /// Manage single containers
+    #[command(subcommand)]
+    Container(container::Container),
+    /// Manage images
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(network::Network),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(volume::Volume),
+}
+
+/// The form of what is listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For scripts: one object per line, or one array.
+    Json,
+}
+
+/// What a command works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The global flags.
+    pub global: Global,
+    /// Containers, images, networks, volumes.
+    pub engine: Engine,
+}
+
+impl Context {
+    /// Progress as the global flags ask for it.
+    pub fn progress(&self) -> Progress {
+        Progress::new(self.global.progress, self.global.ansi)
+    }
+}
+
+/// Parses the command line and runs the command.
+pub fn run() -> Result<ExitCode> {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Command::Version(command) = &cli.command {
+        return command.run();
+    }
+    require_root(&cli.command)?;
+    let roots = Roots { data: absolute(&cli.global.root)?, run: absolute(&cli.global.run_root)? };
+    roots.prepare()?;
+    let engine = Engine::new(roots, cli.global.registries.clone());
+    let context = Context { global: cli.global, engine };
+    dispatch(cli.command, &context)
+}
+
+fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
+    match command {
+        Command::Up(command) => command.run(context),
+        Command::Down(command) => command.run(context),
+        Command::Ps(command) => command.run(context),
+        Command::Logs(command) => command.run(context),
+        Command::Exec(command) => command.run(context),
+        Command::Stop(command) => command.run(context),
+        Command::Start(command) => command.run(context),
+        Command::Restart(command) => command.run(context),
+        Command::Kill(command) => command.run(context),
+        Command::Rm(command) => command.run(context),
+        Command::Pull(command) => command.run(context),
+        Command::Images(command) => command.run(context),
+        Command::Port(command) => command.run(context),
+        Command::Top(command) => command.run(context),
+        Command::Ls(command) => command.run(context),
+        Command::Version(command) => command.run(),
+        Command::Container(command) => command.run(context),
+        Command::Image(command) => command.run(context),
+        Command::Network(command) => command.run(context),
+        Command::Volume(command) => command.run(context),
+    }
+}
+
+/// Asks before something is lost; without a terminal nobody can answer.
+fn confirm(what: &str) -> Result<bool> {
+    use std::io::{IsTerminal as _, Write as _};
+    if !std::io::stdin().is_terminal() {
+        anyhow::bail!("{what} Nobody is there to confirm it: use --force");
+    }
+    let _ = write!(std::io::stderr(), "WARNING! {what}\nAre you sure you want to continue? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn absolute(path: &std::path::Path) -> Result<PathBuf> {
+    use anyhow::Context as _;
+    std::path::absolute(path).with_context(|| format!("make {} absolute", path.display()))
+}
+
+/// Namespaces, cgroups and the firewall need root; said before anything is tried.
+fn require_root(_command: &Command) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let text = "umiak needs root: it makes namespaces, control groups and firewall rules".to_owned();
+    Err(anyhow::Error::new(Coded { text, code: 1 })
+        .context(crate::failure::Hint(format!("sudo umiak {}", arguments.join(" ")))))
+}

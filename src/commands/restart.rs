@@ -1,0 +1,55 @@
+//! `restart`: stopped in reverse order, started in order.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Context, down};
+use crate::project::{load, observe, sequence};
+
+/// Restart services.
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// Seconds to wait for a container to stop before it is killed
+    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    timeout: Option<i64>,
+    /// Don't restart dependent services
+    #[arg(long)]
+    no_deps: bool,
+    /// Services; all if none
+    services: Vec<String>,
+}
+
+impl Restart {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = load::named(context, &self.services)?;
+        let _lock = context.engine.lock_project(&project.name)?;
+        let mut services = self.services.clone();
+        if let (Some(model), false, false) = (&project.model, self.no_deps, services.is_empty()) {
+            // Those that depend on a restarted service with `restart: true` go along.
+            for service in model.services.values() {
+                let bound = |(name, on): (&String, &crate::compose::Dependency)| on.restart && self.services.contains(name);
+                if service.depends_on.iter().any(bound) && !services.contains(&service.name) {
+                    services.push(service.name.clone());
+                }
+            }
+        }
+        let members = observe::members(&context.engine, &project.name)?;
+        let members = observe::select(members, &services, &|name| project.knows(name))?;
+        let progress = context.progress();
+        let what = |member: &observe::Member| format!("Container {}", member.container.config.name);
+        let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {
+            progress.working(&what(member), "Restarting");
+            context.engine.stop(&member.container, self.timeout)
+        });
+        errors.extend(sequence::forward(&members, project.model.as_ref(), |member| {
+            context.engine.start(&member.container, None)?;
+            progress.done(&what(member), "Started");
+            Ok(())
+        }));
+        progress.finish();
+        down::finish(errors)
+    }
+}

@@ -1,0 +1,209 @@
+//! The client's side of being attached to a container: our own streams against
+//! the monitor's frames, the terminal in raw mode, signals passed on.
+
+use std::io::IsTerminal as _;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::termios::{OptionalActions, Termios};
+
+use super::container::{Container, EXIT_UNKNOWN};
+use super::{Engine, wait};
+use crate::monitor::protocol::{Attach, Kind, put_frame, take_frame};
+
+/// A stream socket pair: one end for the monitor, one for us.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .context("make a socket pair")
+}
+
+/// Signals that a command in the foreground passes on to its container.
+const PASSED_ON: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGCONT,
+];
+
+/// Takes signals out of their default course, to be read from a descriptor. Children are not affected: they start
+/// with a clean mask.
+pub fn signals(which: &[Signal]) -> Result<SignalFd> {
+    let mask: SigSet = which.iter().copied().collect();
+    mask.thread_block().context("block signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")
+}
+
+/// Puts the terminal into raw mode for as long as it lives.
+#[derive(Debug)]
+pub struct RawTerminal {
+    before: Termios,
+}
+
+impl RawTerminal {
+    /// `None` where stdin is no terminal.
+    pub fn enter() -> Result<Option<Self>> {
+        if !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).context("read the terminal's settings")?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &raw)
+            .context("put the terminal into raw mode")?;
+        Ok(Some(Self { before }))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &self.before);
+    }
+}
+
+/// The size of our own terminal, as a resize frame's text.
+pub fn terminal_size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
+    (size.ws_row > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// A session with an attached container.
+#[derive(Debug)]
+struct Session<'a> {
+    socket: &'a OwnedFd,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+    stdin_open: bool,
+}
+
+impl Session<'_> {
+    fn put(&mut self, kind: Kind, payload: &[u8]) {
+        put_frame(&mut self.outgoing, kind, payload);
+    }
+
+    fn resize(&mut self) {
+        if let Some((rows, columns)) = terminal_size() {
+            self.put(Kind::Resize, format!("{rows} {columns}").as_bytes());
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        while !self.outgoing.is_empty() {
+            match rustix::net::send(self.socket, &self.outgoing, rustix::net::SendFlags::NOSIGNAL) {
+                Ok(sent) => drop(self.outgoing.drain(..sent)),
+                Err(rustix::io::Errno::INTR) => {}
+                // The container has ended; what it said last is still to be read.
+                Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => self.outgoing.clear(),
+                Err(error) => return Err(error).context("write to the container"),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_stdin(&mut self, buffer: &mut [u8]) {
+        match rustix::io::read(rustix::stdio::stdin(), &mut *buffer) {
+            Ok(0) | Err(rustix::io::Errno::IO) => {
+                self.stdin_open = false;
+                self.put(Kind::StdinEnd, b"");
+            }
+            Ok(count) => {
+                let bytes = buffer[..count].to_vec();
+                self.put(Kind::Stdin, &bytes);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The exit code, once it has come; `Some(None)` when the monitor has gone without one.
+    fn read_frames(&mut self, buffer: &mut [u8]) -> Result<Option<Option<i32>>> {
+        match rustix::io::read(self.socket, &mut *buffer) {
+            Ok(0) | Err(rustix::io::Errno::CONNRESET) => return Ok(Some(None)),
+            Ok(count) => self.incoming.extend_from_slice(&buffer[..count]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("read from the container"),
+        }
+        while let Some((kind, payload)) = take_frame(&mut self.incoming)? {
+            match kind {
+                Kind::Stdout => crate::ui::write_raw(&payload),
+                Kind::Stderr => {
+                    let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), &payload);
+                }
+                Kind::Exit => return Ok(Some(String::from_utf8_lossy(&payload).parse().ok())),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Engine {
+    /// Passes streams and signals until the container ends; its exit code.
+    pub fn converse(&self, container: &Container, socket: &OwnedFd, attach: Attach, tty: bool) -> Result<i32> {
+        let mut watched = PASSED_ON.to_vec();
+        watched.push(Signal::SIGWINCH);
+        let signals = signals(&watched)?;
+        let _raw = if tty && attach.stdin { RawTerminal::enter()? } else { None };
+        let mut session =
+            Session { socket, outgoing: Vec::new(), incoming: Vec::new(), stdin_open: attach.stdin };
+        if tty {
+            session.resize();
+        }
+        let mut buffer = vec![0_u8; 64 * 1024];
+        loop {
+            session.flush()?;
+            let stdin = rustix::stdio::stdin();
+            let mut fds = vec![
+                PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+            ];
+            if session.stdin_open {
+                fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
+            }
+            match poll(&mut fds, None) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error).context("poll"),
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            drop(fds);
+            if ready.get(2) == Some(&true) {
+                session.read_stdin(&mut buffer);
+            }
+            if ready[1] {
+                while let Some(signal) = signals.read_signal().context("read the signalfd")? {
+                    self.pass_on(container, signal.ssi_signo, &mut session, tty);
+                }
+            }
+            if ready[0]
+                && let Some(code) = session.read_frames(&mut buffer)?
+            {
+                return match code {
+                    Some(code) => Ok(code),
+                    None => Ok(self.wait(&container.config.id, None)?.unwrap_or(EXIT_UNKNOWN)),
+                };
+            }
+        }
+    }
+
+    fn pass_on(&self, container: &Container, number: u32, session: &mut Session<'_>, tty: bool) {
+        let number = i32::try_from(number).unwrap_or(0);
+        if number == Signal::SIGWINCH as i32 {
+            if tty {
+                session.resize();
+            }
+            return;
+        }
+        // Only a started container knows its PID 1: read afresh.
+        let current = Container::load(&self.roots, &container.config.id).ok().flatten();
+        let init = current.and_then(|container| container.state.init).and_then(wait::pidfd);
+        if let (Some(pidfd), Some(signal)) = (init, rustix::process::Signal::from_named_raw(number)) {
+            let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Joining a container to one more network, or taking it off one, also while it
+//! runs: its config changes, its namespace gets or loses an interface, and its
+//! monitor is told to read the config again.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context as _, Result, bail};
+use umiak_base::state;
+
+use super::container::{Config, Container, NetworkMode};
+use super::request::Join;
+use super::{Engine, network};
+use crate::monitor::protocol::{Kind, put_frame};
+
+impl Engine {
+    /// Joins one more network.
+    pub fn connect(&self, container: &Container, join: &Join) -> Result<()> {
+        let _lock = self.lock(&container.config.id)?;
+        let mut config = self.changeable(container)?;
+        let NetworkMode::Networks(attachments) = &mut config.network else {
+            bail!("container {} does not have networks of its own", config.name);
+        };
+        if attachments.iter().any(|attachment| attachment.network == join.network) {
+            bail!("endpoint with name {} already exists in network {}", config.name, join.network);
+        }
+        // Interfaces keep their places: a new one never takes the name of one that stays.
+        let place = (0..).find(|place| attachments.iter().all(|attachment| attachment.place != *place)).unwrap_or(0);
+        let attachment = network::one_attachment(&self.roots, &config.id, place, join)?;
+        attachments.push(attachment.clone());
+        if let Err(error) = network::attach_one(&self.roots, &config, &attachment) {
+            network::release_one(&self.roots, &attachment, &config.id)?;
+            return Err(error);
+        }
+        self.write_changed(&config)
+    }
+
+    /// Leaves a network.
+    pub fn disconnect(&self, container: &Container, name: &str) -> Result<()> {
+        let _lock = self.lock(&container.config.id)?;
+        let mut config = self.changeable(container)?;
+        let NetworkMode::Networks(attachments) = &mut config.network else {
+            bail!("container {} does not have networks of its own", config.name);
+        };
+        let Some(index) = attachments.iter().position(|attachment| attachment.network == name) else {
+            bail!("container {} is not connected to network {name}", config.name);
+        };
+        let attachment = attachments.remove(index);
+        if container.state.ports.iter().any(|_| attachment.default_route || index == 0) && container.state.status.is_up() {
+            bail!(
+                "container {} publishes ports through network {name}: stop it before it is disconnected from there",
+                config.name
+            );
+        }
+        network::detach_one(&self.roots, &config, &attachment)?;
+        umiak_netns::dns::withdraw(&self.roots.run.join("dns"), &attachment.network_id, &config.id)?;
+        self.write_changed(&config)?;
+        network::release_one(&self.roots, &attachment, &config.id)?;
+        network::leave(&self.roots, &attachment)
+    }
+
+    fn changeable(&self, container: &Container) -> Result<Config> {
+        let path = self.roots.container(&container.config.id).join("config.json");
+        state::read::<Config>(&path)?.with_context(|| format!("No such container: {}", container.config.name))
+    }
+
+    fn write_changed(&self, config: &Config) -> Result<()> {
+        state::write(&self.roots.container(&config.id).join("config.json"), config)?;
+        // Nobody listens where it does not run; then the next start reads the new config anyway.
+        if let Ok(mut stream) = UnixStream::connect(self.roots.control_socket(&config.id)) {
+            let mut frame = Vec::new();
+            put_frame(&mut frame, Kind::Reload, b"");
+            stream.write_all(&frame).context("tell the monitor")?;
+            // It closes the connection once it has done so.
+            let _ = std::io::Read::read(&mut stream, &mut [0_u8; 1]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! Making a container: from a request and its image to `config.json`, with its
+//! name, volumes, addresses and files. Undone as a whole when any part fails.
+
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use umiak_base::state;
+use umiak_images::store::Image;
+use umiak_runtime::config::{Bind, EtcFiles, Mount, MountKind, NetNs, Rootfs};
+
+use super::container::{Config, Container, NetworkMode};
+use super::request::{NetworkRequest, Process, Request, anonymous_targets, join_labels, volume_mount};
+use super::roots::make_dir;
+use super::{Engine, names, network, ports, volume};
+
+impl Engine {
+    /// Makes a container from an image that is in the store.
+    pub fn create(&self, request: Request, image: &Image) -> Result<Container> {
+        let id = umiak_base::id::new_id().context("random bytes")?;
+        let name = match &request.name {
+            Some(name) => name.clone(),
+            None => names::invent(&self.roots)?,
+        };
+        check(&request)?;
+        names::take(&self.roots, &name, &id)?;
+        let mut made = Made { volumes: Vec::new() };
+        match self.make(&id, &name, request, image, &mut made) {
+            Ok(container) => Ok(container),
+            Err(error) => {
+                self.unmake(&id, &name, &made);
+                Err(error)
+            }
+        }
+    }
+
+    fn make(&self, id: &str, name: &str, request: Request, image: &Image, made: &mut Made) -> Result<Container> {
+        let dir = self.roots.container(id);
+        make_dir(&dir)?;
+        let mut config = self.plan(id, name, &request, image)?;
+        for file in &request.files {
+            config.runtime.mounts.push(self.write_file(id, file)?);
+        }
+        self.volumes(&mut config, image, made)?;
+        // Refuses targets that would hide what isolation rests on, and two mounts at one place, before anything runs.
+        umiak_runtime::mounts::plan(&config.runtime, Vec::new())?;
+        config.network = self.join(id, &request)?;
+        config.runtime.netns = match &config.network {
+            NetworkMode::Host => NetNs::Host,
+            NetworkMode::Container(other) => NetNs::Path(self.roots.netns(other)),
+            NetworkMode::None | NetworkMode::Networks(_) => NetNs::Path(self.roots.netns(id)),
+        };
+        state::write(&dir.join("config.json"), &config)?;
+        Ok(Container { config, state: super::container::State::default() })
+    }
+
+    fn plan(&self, id: &str, name: &str, request: &Request, image: &Image) -> Result<Config> {
+        let defaults = &image.config.config;
+        let process = Process::plan(request, defaults);
+        let mut exposed: Vec<String> = defaults.exposed_ports.iter().map(|port| ports::exposed(port)).collect();
+        exposed.extend(request.expose.iter().map(|port| ports::exposed(port)));
+        exposed.extend(request.ports.iter().map(ports::target));
+        exposed.sort();
+        exposed.dedup();
+        let mut published = request.ports.clone();
+        if request.publish_all {
+            published.extend(exposed.iter().filter_map(|port| ports::ephemeral(port)));
+        }
+        let dir = self.roots.container(id);
+        let mut runtime = request.runtime.clone();
+        let own_uts = runtime.uts_ns == umiak_runtime::config::Namespace::Private;
+        let host_network = matches!(request.network, NetworkRequest::Host);
+        runtime.id = id.to_owned();
+        runtime.hostname = match (&request.hostname, own_uts) {
+            (_, false) => String::new(),
+            (Some(hostname), _) => hostname.clone(),
+            (None, _) if host_network => super::host_name(),
+            (None, _) => umiak_base::id::short(id).to_owned(),
+        };
+        runtime.args = process.args();
+        if runtime.args.is_empty() {
+            bail!("no command specified: the image {} has none", request.image);
+        }
+        runtime.env.clone_from(&process.env);
+        runtime.cwd = request.working_dir.clone().unwrap_or_else(|| defaults.working_dir.clone());
+        runtime.user = request.user.clone().unwrap_or_else(|| defaults.user.clone());
+        runtime.stop_signal = request.stop_signal.clone().or_else(|| defaults.stop_signal.clone()).unwrap_or_default();
+        runtime.cgroup_path = format!("/umiak/{id}");
+        runtime.rootfs = Rootfs {
+            layers: self.store()?.layer_dirs(image)?,
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            merged: dir.join("bundle/rootfs"),
+            read_only: request.runtime.rootfs.read_only,
+        };
+        runtime.files = EtcFiles {
+            hosts: dir.join("hosts"),
+            resolv_conf: dir.join("resolv.conf"),
+            hostname: dir.join("hostname"),
+        };
+        Ok(Config {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            created: Timestamp::now(),
+            image: request.image.clone(),
+            image_id: image.id.to_string(),
+            labels: join_labels(&defaults.labels, &request.labels),
+            entrypoint: process.entrypoint,
+            command: process.command,
+            network: NetworkMode::None,
+            ports: published,
+            exposed,
+            log: request.log.clone(),
+            stop_signal: Some(runtime.stop_signal.clone()).filter(|signal| !signal.is_empty()),
+            stop_timeout: request.stop_timeout,
+            auto_remove: request.auto_remove,
+            anonymous_volumes: request.inherited_volumes.clone(),
+            extra_hosts: request.extra_hosts.clone(),
+            dns: request.dns.clone(),
+            join: self.joined(request)?,
+            runtime,
+        })
+    }
+
+    /// Containers whose namespaces are joined, as ids.
+    fn joined(&self, request: &Request) -> Result<Vec<(String, String)>> {
+        let find = |(kind, key): &(&'static str, String)| {
+            Ok(((*kind).to_owned(), Container::find(&self.roots, key)?.config.id))
+        };
+        request.join.iter().map(find).collect()
+    }
+
+    /// Named volumes are made where they are missing; the image's `VOLUME`s and mounts without a source get
+    /// anonymous ones.
+    fn volumes(&self, config: &mut Config, image: &Image, made: &mut Made) -> Result<()> {
+        for target in anonymous_targets(&image.config.config.volumes, &config.runtime.mounts) {
+            config.runtime.mounts.push(volume_mount(target, String::new()));
+        }
+        for mount in &mut config.runtime.mounts {
+            let MountKind::Volume(volume) = &mut mount.kind else { continue };
+            if volume.name.is_empty() {
+                volume.name = umiak_base::id::new_id().context("random bytes")?;
+                config.anonymous_volumes.push(volume.name.clone());
+            }
+            let (source, new) = volume::ensure(&self.roots, &volume.name, config.anonymous_volumes.contains(&volume.name))?;
+            volume.source = source;
+            if new {
+                made.volumes.push(volume.name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&self, id: &str, request: &Request) -> Result<NetworkMode> {
+        Ok(match &request.network {
+            NetworkRequest::None => NetworkMode::None,
+            NetworkRequest::Host => NetworkMode::Host,
+            NetworkRequest::Container(key) => {
+                let other = Container::find(&self.roots, key)?;
+                match other.config.network {
+                    NetworkMode::Host => NetworkMode::Host,
+                    // A chain of shared namespaces ends where the namespace really is.
+                    NetworkMode::Container(owner) => NetworkMode::Container(owner),
+                    _ => NetworkMode::Container(other.config.id),
+                }
+            }
+            NetworkRequest::Networks(joins) => NetworkMode::Networks(network::attachments(&self.roots, id, joins)?),
+        })
+    }
+
+    /// Writes a secret or config beside the container, and gives its mount.
+    fn write_file(&self, id: &str, file: &super::request::File) -> Result<Mount> {
+        let dir = self.roots.container(id).join("files");
+        make_dir(&dir)?;
+        let path = dir.join(umiak_base::id::random_hex(8).context("random bytes")?);
+        let wrong = || format!("write {}", path.display());
+        let mut handle =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).with_context(wrong)?;
+        std::io::Write::write_all(&mut handle, &file.content).with_context(wrong)?;
+        chown(&path, Some(file.uid), Some(file.gid)).with_context(wrong)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(file.mode);
+        handle.set_permissions(mode).with_context(wrong)?;
+        let kind = MountKind::Bind(Bind { source: path, ..Bind::default() });
+        Ok(Mount { target: file.target.clone(), kind, read_only: true })
+    }
+
+    fn unmake(&self, id: &str, name: &str, made: &Made) {
+        // The error that led here is what is told; what stays is found and removed by the next command.
+        let _ = network::release(&self.roots, id);
+        for volume in &made.volumes {
+            let _ = volume::remove_empty(&self.roots, volume);
+        }
+        let _ = std::fs::remove_dir_all(self.roots.container(id));
+        let _ = names::release(&self.roots, name);
+    }
+}
+
+/// What was made for a container besides itself.
+struct Made {
+    volumes: Vec<String>,
+}
+
+/// What can be refused before anything is made.
+fn check(request: &Request) -> Result<()> {
+    for mount in &request.runtime.mounts {
+        if let MountKind::Bind(bind) = &mount.kind
+            && !bind.create_missing
+            && !bind.source.exists()
+        {
+            bail!("invalid mount config for type \"bind\": bind source path does not exist: {}", bind.source.display());
+        }
+    }
+    super::logs::check(&request.log)?;
+    if let Some(signal) = &request.stop_signal {
+        super::stop::signal(signal)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! A command in a running container: joined by a short-lived child of our own,
+//! with one thread, that ends with the command. No monitor is needed.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags, poll};
+use serde::{Deserialize, Serialize};
+use umiak_base::{ProcessRef, state};
+use umiak_runtime::create::Paths;
+use umiak_runtime::exec::{Exec, Parent, exec, wait};
+
+use super::container::{Config, Container};
+use super::{Engine, Roots, attach};
+use crate::failure::Coded;
+use crate::ipc;
+use crate::monitor::create::{clean_signal_mask, state_dir, take_streams};
+
+/// What is to be run.
+#[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "one per flag")]
+pub struct Request {
+    /// The command line.
+    pub args: Vec<String>,
+    /// Added to the container's environment.
+    pub env: Vec<(String, Option<String>)>,
+    /// Instead of the container's user.
+    pub user: Option<String>,
+    /// Instead of the container's working directory.
+    pub cwd: Option<String>,
+    /// With a terminal.
+    pub tty: bool,
+    /// With our own input.
+    pub stdin: bool,
+    /// With all capabilities.
+    pub privileged: bool,
+    /// Not waited for.
+    pub detach: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    roots: Roots,
+    id: String,
+    init: ProcessRef,
+    spec: Exec,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    /// The command runs. With a terminal, its master side comes along.
+    Started { pid: u32 },
+    /// It has ended.
+    Ended { code: i32 },
+    /// It was never started.
+    Failed { text: String, code: i32 },
+}
+
+impl Engine {
+    /// Runs a command in a container; its exit code (0 for one that is not waited for).
+    pub fn exec(&self, container: &Container, request: Request) -> Result<i32> {
+        let init = container.state.init.filter(|_| container.state.status.is_up());
+        let Some(init) = init else { bail!("container {} is not running", container.config.name) };
+        let env = request.env.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?))).collect();
+        let spec = Exec {
+            args: request.args,
+            env,
+            user: request.user.unwrap_or_default(),
+            cwd: request.cwd.unwrap_or_default(),
+            tty: request.tty,
+            privileged: request.privileged,
+        };
+        let (ours, theirs) = ipc::pair()?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg("__exec")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .context("start the exec process")?;
+        let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+        let nothing = null().context("open /dev/null")?;
+        let mut streams = [nothing.as_fd(), nothing.as_fd(), nothing.as_fd()];
+        if !request.tty && !request.detach {
+            streams[1] = rustix::stdio::stdout();
+            streams[2] = rustix::stdio::stderr();
+            if request.stdin {
+                streams[0] = rustix::stdio::stdin();
+            }
+        }
+        let order = Order { roots: self.roots.clone(), id: container.config.id.clone(), init, spec };
+        ipc::send(&ours, &order, &streams)?;
+        let (pid, console) = match ipc::receive::<Answer>(&ours)? {
+            Some((Answer::Started { pid }, mut fds)) => (pid, fds.pop()),
+            Some((Answer::Failed { text, code }, _)) => {
+                let _ = child.wait();
+                return Err(Coded { text, code }.into());
+            }
+            _ => bail!("the exec process ended without a word"),
+        };
+        if request.detach {
+            return Ok(0);
+        }
+        let code = converse(&ours, console.as_ref(), pid, request.stdin)?;
+        let _ = child.wait();
+        Ok(code)
+    }
+}
+
+/// Passes the terminal's bytes and our signals until the command has ended.
+fn converse(socket: &OwnedFd, console: Option<&OwnedFd>, pid: u32, stdin: bool) -> Result<i32> {
+    let signals = attach::signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH])?;
+    let _raw = if console.is_some() && stdin { attach::RawTerminal::enter()? } else { None };
+    let resize = |console: &OwnedFd| {
+        if let Some((rows, columns)) = attach::terminal_size() {
+            let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            let _ = rustix::termios::tcsetwinsize(console, size);
+        }
+    };
+    console.inspect(|console| resize(console));
+    let (mut reading, mut writing, mut code) = (stdin && console.is_some(), console.is_some(), None);
+    let mut buffer = vec![0_u8; 16 * 1024];
+    loop {
+        if let (Some(code), false) = (code, writing) {
+            return Ok(code);
+        }
+        let none = PollFlags::empty();
+        let when = |wanted: bool| if wanted { PollFlags::IN } else { none };
+        let terminal = console.map_or(socket.as_fd(), AsFd::as_fd);
+        let mut fds = [
+            PollFd::from_borrowed_fd(socket.as_fd(), when(code.is_none())),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(terminal, when(writing)),
+            PollFd::from_borrowed_fd(rustix::stdio::stdin(), when(reading)),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+        let ready = fds.map(|fd| !fd.revents().is_empty());
+        if ready[2] && writing && let Some(console) = console {
+            match rustix::io::read(console, &mut buffer) {
+                Ok(count) if count > 0 => crate::ui::write_raw(&buffer[..count]),
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                // EIO: nobody has the other side open any more (pty(7)).
+                _ => writing = false,
+            }
+        }
+        if ready[3] && reading && let Some(console) = console {
+            match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+                Ok(count) if count > 0 => write_all(console, &buffer[..count])?,
+                _ => reading = false,
+            }
+        }
+        if ready[1] {
+            while let Some(signal) = signals.read_signal().context("read the signalfd")? {
+                pass_on(signal.ssi_signo, pid, console, &resize);
+            }
+        }
+        if ready[0] && code.is_none() {
+            code = match ipc::receive::<Answer>(socket)? {
+                Some((Answer::Ended { code }, _)) => Some(code),
+                _ => bail!("the exec process was killed"),
+            };
+        }
+    }
+}
+
+fn pass_on(number: u32, pid: u32, console: Option<&OwnedFd>, resize: &dyn Fn(&OwnedFd)) {
+    let Ok(signal) = Signal::try_from(i32::try_from(number).unwrap_or(0)) else { return };
+    match (signal, console) {
+        (Signal::SIGWINCH, Some(console)) => resize(console),
+        (Signal::SIGWINCH, None) => {}
+        _ => drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(0)), signal)),
+    }
+}
+
+fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::IO) => return Ok(()),
+            Err(error) => return Err(error).context("write to the terminal"),
+        }
+    }
+    Ok(())
+}
+
+/// Runs an `exec` child; its orders come over descriptor 0.
+pub fn child_main() -> ExitCode {
+    let Ok(socket) = crate::monitor::take_stdin() else { return ExitCode::FAILURE };
+    let answered = match child(&socket) {
+        Ok(code) => ipc::send(&socket, &Answer::Ended { code }, &[]),
+        Err(error) => {
+            let code = error.downcast_ref::<Coded>().map_or(126, |coded| coded.code);
+            ipc::send(&socket, &Answer::Failed { text: crate::failure::one_line(&error), code }, &[])
+        }
+    };
+    // Nobody listens for the end of a detached command.
+    if answered.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn child(socket: &OwnedFd) -> Result<i32> {
+    clean_signal_mask()?;
+    let (order, streams) = ipc::receive::<Order>(socket)?.context("the command that started this process has gone")?;
+    let dir = order.roots.container(&order.id);
+    let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
+    take_streams(&streams)?;
+    drop(streams);
+    let paths = Paths { bundle: dir.join("bundle"), state: state_dir(&order.roots) };
+    let executed = exec(&config.runtime, &paths, order.init, &order.spec, Parent::Caller).map_err(|error| {
+        let code = error.exit_code();
+        let chain = anyhow::Error::new(error);
+        Coded { text: crate::failure::one_line(&chain), code }
+    })?;
+    let console: Vec<BorrowedFd<'_>> = executed.console.iter().map(AsFd::as_fd).collect();
+    ipc::send(socket, &Answer::Started { pid: executed.pid }, &console)?;
+    drop(executed.console);
+    wait(executed.pid).context("wait for the command")
+}

@@ -1,0 +1,153 @@
+//! Images as containers need them: found in the store, or pulled.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result};
+use umiak_images::auth::{Credentials, Places};
+use umiak_images::platform::Platform;
+use umiak_images::progress::{Event, Progress as PullProgress};
+use umiak_images::reference::Reference;
+use umiak_images::registries::Registries;
+use umiak_images::registry::Client;
+use umiak_images::store::{Image, ImageId, StoreError};
+
+use super::Engine;
+use super::container::Container;
+use crate::compose::{PullPolicy, Service};
+use crate::failure::WithHint as _;
+use crate::ui::progress::Progress;
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Policy {
+    /// Every time.
+    Always,
+    /// When the store does not have it.
+    Missing,
+    /// Never.
+    Never,
+}
+
+impl Policy {
+    /// What a service says. Windows of time are looked at when the store knows when it pulled: until then such an
+    /// image is pulled when it is missing.
+    pub fn of_service(service: &Service) -> Self {
+        match service.pull_policy {
+            Some(PullPolicy::Always | PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)) => Self::Always,
+            Some(PullPolicy::Never) => Self::Never,
+            Some(PullPolicy::Missing | PullPolicy::Build) | None => Self::Missing,
+        }
+    }
+}
+
+/// A name as repository and tag, in the short form that people write.
+pub fn split_name(name: &str) -> (String, String) {
+    match name.parse::<Reference>() {
+        Ok(reference) => {
+            let familiar = reference.familiar();
+            let (repository, tag) = match familiar.rsplit_once(':') {
+                Some((repository, tag)) if !tag.contains('/') => (repository.to_owned(), tag.to_owned()),
+                _ => (familiar, "<none>".to_owned()),
+            };
+            (repository, tag)
+        }
+        Err(_) => ("<none>".to_owned(), "<none>".to_owned()),
+    }
+}
+
+/// The names of containers made from an image.
+pub fn in_use(containers: &[Container], id: &ImageId) -> Vec<String> {
+    let id = id.to_string();
+    containers.iter().filter(|container| container.config.image_id == id).map(|c| c.config.name.clone()).collect()
+}
+
+impl Engine {
+    /// An image by name, pulled as the policy says.
+    pub fn image(&self, name: &str, policy: Policy, platform: Option<&str>, progress: &Progress) -> Result<Image> {
+        let store = self.store()?;
+        if policy != Policy::Always {
+            match store.resolve(name) {
+                Ok(image) if store.layer_dirs(&image).is_ok() => return Ok(image),
+                Err(StoreError::NotFound { .. }) if policy == Policy::Never => {
+                    return Err(anyhow::anyhow!("No such image: {name}"))
+                        .hint(|| format!("pull it with `umiak image pull {name}`"));
+                }
+                Err(error @ StoreError::Ambiguous { .. }) => return Err(error.into()),
+                // Missing or damaged: a pull gets or repairs it.
+                _ => {}
+            }
+        }
+        let reference: Reference = name.parse().with_context(|| format!("invalid reference format: {name}"))?;
+        let platform = match platform {
+            Some(text) => text.parse::<Platform>().with_context(|| format!("invalid platform: {text}"))?,
+            None => Platform::host(),
+        };
+        let what = format!("Image {}", reference.familiar());
+        progress.working(&what, "Pulling");
+        let bridge = Bridge { progress, layers: Mutex::default() };
+        let pulled = self.client().and_then(|client| {
+            umiak_images::pull::pull(store, &client, &reference, &platform, &bridge)
+                .with_context(|| format!("pull {}", reference.familiar()))
+        });
+        match pulled {
+            Ok(pulled) => {
+                progress.done(&what, if pulled.changed { "Pulled" } else { "Up to date" });
+                Ok(pulled.image)
+            }
+            Err(error) => {
+                progress.failed(&what, "Error");
+                Err(error)
+            }
+        }
+    }
+
+    fn client(&self) -> Result<Client> {
+        let registries = Registries::load(&self.registries)?;
+        let credentials = Credentials::load(&Places::of_process())?;
+        Ok(Client::new(registries, credentials, concat!("umiak/", env!("CARGO_PKG_VERSION")))?)
+    }
+
+    /// Where registry settings are read from.
+    pub fn registries_file(&self) -> &PathBuf {
+        &self.registries
+    }
+}
+
+/// Shows a pull's events as progress lines.
+struct Bridge<'a> {
+    progress: &'a Progress,
+    layers: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Bridge<'_> {
+    fn name(layer: &umiak_images::digest::Digest) -> String {
+        format!("Layer {}", layer.short())
+    }
+}
+
+impl PullProgress for Bridge<'_> {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Waiting { layer, .. } => self.progress.working(&Self::name(layer), "Waiting"),
+            Event::Exists { layer } => self.progress.done(&Self::name(layer), "Already exists"),
+            Event::Downloading { layer, bytes, total } => {
+                let name = Self::name(layer);
+                if let Ok(mut layers) = self.layers.lock() {
+                    let shown = layers.entry(name.clone()).or_insert(0);
+                    // Redrawn for every hundredth, not for every packet.
+                    if bytes < *shown + (total / 100).max(1) && bytes != total {
+                        return;
+                    }
+                    *shown = bytes;
+                }
+                self.progress.bytes(&name, "Downloading", bytes, total);
+            }
+            Event::Extracting { layer } => self.progress.working(&Self::name(layer), "Extracting"),
+            Event::Done { layer } => self.progress.done(&Self::name(layer), "Pull complete"),
+            Event::Retrying { layer, reason } => self.progress.note(&format!("{}  Retrying: {reason}", Self::name(layer))),
+            _ => {}
+        }
+    }
+}

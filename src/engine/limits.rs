@@ -1,0 +1,13 @@
+//! Limits as people write them, in the units of the runtime.
+
+use anyhow::{Result, bail};
+
+/// CPUs in billionths.
+pub fn nano_cpus(cpus: f64) -> Result<u64> {
+    let nano = cpus * 1e9;
+    if !nano.is_finite() || nano < 0.0 || nano > 1e18 {
+        bail!("invalid number of CPUs: {cpus}");
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    Ok(nano.round() as u64)
+}

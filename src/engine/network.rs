@@ -1,0 +1,414 @@
+//! Networks as objects: `networks/<name>.json` and what the kernel holds of them.
+//!
+//! A bridge is made when the first container is attached, also after a reboot;
+//! it goes when the network is removed. The default network of single containers
+//! removes itself with its last container, so that nothing stays behind.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use umiak_base::{FileLock, state};
+use umiak_netns::endpoint::{EndpointSpec, host_ifname};
+use umiak_netns::ipam::{Leases, SubnetRequest};
+use umiak_netns::link::Links;
+use umiak_netns::{Network, NetworkRequest, dns, endpoint, namespace};
+
+use super::Roots;
+use super::container::{Attachment, Config};
+use super::request::{Join, Request};
+use crate::compose::{NetworkDef, Project};
+use crate::project::labels;
+
+/// The network of containers that name none.
+pub const DEFAULT: &str = "bridge";
+
+/// What is wanted of a network.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// `bridge`.
+    pub driver: Option<String>,
+    /// `com.docker.network.bridge.name` and so on.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// No way out.
+    pub internal: bool,
+    /// With an IPv6 subnet.
+    pub ipv6: bool,
+    /// Subnets asked for.
+    pub subnets: Vec<SubnetRequest>,
+}
+
+impl Wanted {
+    /// A project's network.
+    pub fn of_project(project: &Project, key: &str, definition: &NetworkDef) -> Self {
+        let own = [(labels::PROJECT, project.name.as_str()), (labels::NETWORK, key), (labels::VERSION, env!("CARGO_PKG_VERSION"))];
+        let mut all: BTreeMap<String, String> = definition.labels.clone().into_iter().collect();
+        all.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        let cidr = |cidr: &crate::compose::Cidr| umiak_netns::cidr::Cidr::new(cidr.address, cidr.prefix);
+        let subnets = definition
+            .ipam
+            .config
+            .iter()
+            .map(|pool| SubnetRequest {
+                cidr: pool.subnet.as_ref().and_then(cidr),
+                gateway: pool.gateway,
+                ip_range: pool.ip_range.as_ref().and_then(cidr),
+                aux: pool.aux_addresses.iter().map(|(name, address)| (name.clone(), *address)).collect(),
+            })
+            .collect();
+        Self {
+            name: definition.name.clone(),
+            driver: definition.driver.clone(),
+            options: definition.driver_opts.clone().into_iter().collect(),
+            labels: all,
+            internal: definition.internal,
+            ipv6: definition.enable_ipv6.unwrap_or(false),
+            subnets,
+        }
+    }
+}
+
+impl Wanted {
+    fn request(&self) -> NetworkRequest {
+        NetworkRequest {
+            name: self.name.clone(),
+            driver: self.driver.clone(),
+            subnets: self.subnets.clone(),
+            internal: self.internal,
+            enable_ipv6: self.ipv6,
+            labels: self.labels.clone(),
+            options: self.options.clone(),
+        }
+    }
+}
+
+fn path(roots: &Roots, name: &str) -> PathBuf {
+    roots.networks().join(format!("{name}.json"))
+}
+
+fn leases(roots: &Roots, name: &str) -> Leases {
+    Leases::new(roots.networks().join(format!("{name}.leases")))
+}
+
+/// One network changes at a time; commands that only read take no lock.
+fn lock(roots: &Roots, name: &str) -> Result<FileLock> {
+    Ok(FileLock::exclusive(&roots.lock(&format!("network-{name}")))?)
+}
+
+/// A network by its name.
+pub fn find(roots: &Roots, name: &str) -> Result<Option<Network>> {
+    if check_name(name).is_err() {
+        return Ok(None);
+    }
+    Ok(state::read(&path(roots, name))?)
+}
+
+/// A network by name, id, or a prefix of its id.
+pub fn lookup(roots: &Roots, key: &str) -> Result<Network> {
+    if let Some(network) = find(roots, key)? {
+        return Ok(network);
+    }
+    let mut by_id: Vec<Network> = list(roots)?.into_iter().filter(|n| !key.is_empty() && n.id.starts_with(key)).collect();
+    match (by_id.pop(), by_id.is_empty()) {
+        (Some(network), true) => Ok(network),
+        (Some(_), false) => bail!("the id prefix {key} is ambiguous"),
+        (None, _) => bail!("network {key} not found"),
+    }
+}
+
+/// All networks, by name. A damaged one is reported and left out.
+pub fn list(roots: &Roots) -> Result<Vec<Network>> {
+    let dir = roots.networks();
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+        let name = entry.with_context(|| format!("list {}", dir.display()))?.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
+        match find(roots, name) {
+            Ok(network) => all.extend(network),
+            Err(error) => crate::note!("warning: {}", crate::failure::one_line(&error)),
+        }
+    }
+    all.sort_by(|a: &Network, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+/// Docker's rule for names.
+pub fn check_name(name: &str) -> Result<()> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if name.is_empty() || name.len() > 200 || !name.as_bytes()[0].is_ascii_alphanumeric() || !name.bytes().all(legal) {
+        bail!("invalid network name: \"{name}\", only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+    }
+    Ok(())
+}
+
+/// Makes the network unless it is there; whether it was made. An external one must be there.
+pub fn ensure(roots: &Roots, wanted: &Wanted, external: bool) -> Result<bool> {
+    if external {
+        return match find(roots, &wanted.name)? {
+            Some(_) => Ok(false),
+            None => bail!("network {} declared as external, but could not be found", wanted.name),
+        };
+    }
+    if let Some(there) = find(roots, &wanted.name)? {
+        let owner = |labels: &BTreeMap<String, String>| labels.get(labels::PROJECT).cloned();
+        if owner(&there.labels) != owner(&wanted.labels) {
+            bail!(
+                "a network with name {} exists but was not created for this project: set `external: true` to use an existing network",
+                wanted.name
+            );
+        }
+        return Ok(false);
+    }
+    create(roots, wanted).map(|_| true)
+}
+
+/// Makes a network: chooses its subnet and writes it down. The bridge comes with the first container.
+pub fn create(roots: &Roots, wanted: &Wanted) -> Result<Network> {
+    check_name(&wanted.name)?;
+    // Subnets are chosen one network at a time, or two would choose the same.
+    let _all = FileLock::exclusive(&roots.lock("subnets"))?;
+    if find(roots, &wanted.name)?.is_some() {
+        bail!("network with name {} already exists", wanted.name);
+    }
+    let mut taken = Links::open()?.taken(None)?;
+    taken.extend(list(roots)?.iter().flat_map(Network::taken));
+    let id = umiak_base::id::new_id().context("random bytes")?;
+    let network = Network::plan(&wanted.request(), &id, &jiff::Timestamp::now().to_string(), &taken)?;
+    state::write(&path(roots, &wanted.name), &network)?;
+    Ok(network)
+}
+
+/// Removes a network: its bridge, its rules, its file. Containers that are attached are named.
+pub fn remove(roots: &Roots, name: &str) -> Result<()> {
+    let network = lookup(roots, name)?;
+    let _lock = lock(roots, &network.name)?;
+    let users = users(roots, &network)?;
+    if !users.is_empty() {
+        bail!("network {} has active endpoints: {}", network.name, users.join(", "));
+    }
+    tear_down(roots, &network)?;
+    let file = path(roots, &network.name);
+    std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+    let _ = std::fs::remove_file(roots.lock(&format!("network-{}", network.name)));
+    Ok(())
+}
+
+fn tear_down(roots: &Roots, network: &Network) -> Result<()> {
+    network.down(&Links::open()?, &roots.run)?;
+    dns::forget_network(&roots.run.join("dns"), &network.id)?;
+    leases(roots, &network.name).remove()?;
+    Ok(())
+}
+
+/// The names of containers attached to a network.
+pub fn users(roots: &Roots, network: &Network) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for container in super::Container::list(roots, &mut |_| {})? {
+        if container.config.network.attachments().iter().any(|a| a.network_id == network.id) {
+            names.push(container.config.name);
+        }
+    }
+    Ok(names)
+}
+
+impl super::Engine {
+    /// Makes the default network where a request wants it; others must be there.
+    pub fn ensure_networks(&self, request: &Request) -> Result<()> {
+        let super::request::NetworkRequest::Networks(joins) = &request.network else { return Ok(()) };
+        for join in joins {
+            if find(&self.roots, &join.network)?.is_some() {
+                continue;
+            }
+            if join.network != DEFAULT {
+                bail!("network {} not found", join.network);
+            }
+            let wanted = Wanted { name: DEFAULT.into(), ..Wanted::default() };
+            if let Err(error) = create(&self.roots, &wanted)
+                && find(&self.roots, DEFAULT)?.is_none()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives a new container an address on each network it joins.
+pub fn attachments(roots: &Roots, id: &str, joins: &[Join]) -> Result<Vec<Attachment>> {
+    let mut all = Vec::new();
+    for (index, join) in joins.iter().enumerate() {
+        let _lock = lock(roots, &join.network)?;
+        let network = find(roots, &join.network)?.with_context(|| format!("network {} not found", join.network))?;
+        all.push(attachment(roots, id, index, join, &network).with_context(|| format!("network {}", join.network))?);
+    }
+    // The default route goes through the network with the highest priority, the first one among equals.
+    let usable = |index: &usize| !all[*index].internal;
+    let best = (0..joins.len()).filter(usable).max_by_key(|index| (joins[*index].gateway_priority, std::cmp::Reverse(*index)));
+    if let Some(best) = best {
+        all[best].default_route = true;
+    }
+    Ok(all)
+}
+
+/// Gives a container an address on one more network, in the `place`th interface.
+pub fn one_attachment(roots: &Roots, id: &str, place: usize, join: &Join) -> Result<Attachment> {
+    let _lock = lock(roots, &join.network)?;
+    let network = find(roots, &join.network)?.with_context(|| format!("network {} not found", join.network))?;
+    attachment(roots, id, place, join, &network)
+}
+
+fn attachment(roots: &Roots, id: &str, index: usize, join: &Join, network: &Network) -> Result<Attachment> {
+    let exists = |id: &str| roots.container(id).exists();
+    let mut attachment = Attachment {
+        network: network.name.clone(),
+        network_id: network.id.clone(),
+        place: index,
+        ifname: join.ifname.clone().unwrap_or_else(|| format!("{}{index}", network.interface_prefix)),
+        aliases: join.aliases.clone(),
+        static_address: join.ipv4.is_some() || join.ipv6.is_some(),
+        mac: join.mac.clone(),
+        internal: network.internal,
+        ..Attachment::default()
+    };
+    if let Some(mac) = &join.mac {
+        parse_mac(mac)?;
+    }
+    for subnet in &network.subnets {
+        let wanted = match subnet.cidr.is_ipv4() {
+            true => join.ipv4.map(IpAddr::V4),
+            false => join.ipv6.map(IpAddr::V6),
+        };
+        let address = leases(roots, &network.name).lease(subnet, wanted, id, &exists)?;
+        match (address, subnet.gateway) {
+            (IpAddr::V4(ip), IpAddr::V4(gateway)) => {
+                attachment.ipv4 = Some((ip, subnet.cidr.prefix()));
+                attachment.gateway = Some(gateway);
+            }
+            (IpAddr::V6(ip), IpAddr::V6(gateway)) => {
+                attachment.ipv6 = Some((ip, subnet.cidr.prefix()));
+                attachment.gateway6 = Some(gateway);
+            }
+            _ => bail!("the gateway of {} is of another family", subnet.cidr),
+        }
+    }
+    Ok(attachment)
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6]> {
+    let bytes: Vec<u8> = text.split([':', '-']).filter_map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    bytes.try_into().ok().with_context(|| format!("invalid mac address: {text}"))
+}
+
+/// Makes the container's namespace with all its interfaces, unless it is there.
+pub fn attach(roots: &Roots, config: &Config) -> Result<()> {
+    let pin = roots.netns(&config.id);
+    if namespace::open(&pin).is_ok() {
+        // It outlived the last run; the bridges may have gone meanwhile only with their networks.
+        return Ok(());
+    }
+    let netns = namespace::create(&pin)?;
+    let result = connect_all(roots, config, &netns);
+    if result.is_err() {
+        let _ = detach(roots, config);
+    }
+    result
+}
+
+fn connect_all(roots: &Roots, config: &Config, netns: &File) -> Result<()> {
+    let attachments = config.network.attachments();
+    if attachments.is_empty() {
+        return Ok(endpoint::loopback_up(netns)?);
+    }
+    let links = Links::open()?;
+    for attachment in attachments {
+        connect_one(roots, &links, config, netns, attachment)
+            .with_context(|| format!("attach to network {}", attachment.network))?;
+    }
+    Ok(())
+}
+
+/// Adds one interface to a namespace that is there; a container that has none yet gets it at its start.
+pub fn attach_one(roots: &Roots, config: &Config, attachment: &Attachment) -> Result<()> {
+    let Ok(netns) = namespace::open(&roots.netns(&config.id)) else { return Ok(()) };
+    connect_one(roots, &Links::open()?, config, &netns, attachment)
+}
+
+/// Takes one interface away.
+pub fn detach_one(roots: &Roots, config: &Config, attachment: &Attachment) -> Result<()> {
+    if namespace::open(&roots.netns(&config.id)).is_ok() {
+        endpoint::detach(&Links::open()?, &[&host_ifname(&config.id, attachment.place)])?;
+    }
+    Ok(())
+}
+
+/// Gives back a container's addresses on one network.
+pub fn release_one(roots: &Roots, attachment: &Attachment, id: &str) -> Result<()> {
+    Ok(leases(roots, &attachment.network).release(id)?)
+}
+
+fn connect_one(
+    roots: &Roots,
+    links: &Links,
+    config: &Config,
+    netns: &File,
+    attachment: &Attachment,
+) -> Result<()> {
+    let _lock = lock(roots, &attachment.network)?;
+    let network = find(roots, &attachment.network)?
+        .filter(|network| network.id == attachment.network_id)
+        .with_context(|| format!("network {} not found: it was removed; recreate the container", attachment.network))?;
+    network.up(links, &roots.run)?;
+    let v4 = |(ip, _): (Ipv4Addr, u8)| IpAddr::V4(ip);
+    let v6 = |(ip, _): (Ipv6Addr, u8)| IpAddr::V6(ip);
+    let spec = EndpointSpec {
+        ifname: attachment.ifname.clone(),
+        addresses: attachment.ipv4.map(v4).into_iter().chain(attachment.ipv6.map(v6)).collect(),
+        mac: attachment.mac.as_deref().map(parse_mac).transpose()?,
+        default_route: attachment.default_route && !network.internal,
+        host_ifname: host_ifname(&config.id, attachment.place),
+    };
+    endpoint::attach(links, &network, netns, &spec)?;
+    Ok(())
+}
+
+/// Removes the container's interfaces and namespace.
+pub fn detach(roots: &Roots, config: &Config) -> Result<()> {
+    let attachments = config.network.attachments();
+    if !attachments.is_empty() {
+        // Not left to the namespace's end: that comes later, when nobody waits for it.
+        let names: Vec<String> = attachments.iter().map(|a| host_ifname(&config.id, a.place)).collect();
+        endpoint::detach(&Links::open()?, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    }
+    namespace::remove(&roots.netns(&config.id))?;
+    Ok(())
+}
+
+/// Gives back all addresses of a container.
+pub fn release(roots: &Roots, id: &str) -> Result<()> {
+    for network in list(roots)? {
+        leases(roots, &network.name).release(id)?;
+    }
+    Ok(())
+}
+
+/// A container has left a network for good: the default network goes with its last one.
+pub fn leave(roots: &Roots, attachment: &Attachment) -> Result<()> {
+    if attachment.network != DEFAULT {
+        return Ok(());
+    }
+    let _lock = lock(roots, DEFAULT)?;
+    let Some(network) = find(roots, DEFAULT)? else { return Ok(()) };
+    let leased = !leases(roots, DEFAULT).all()?.is_empty();
+    if leased || !users(roots, &network)?.is_empty() {
+        return Ok(());
+    }
+    tear_down(roots, &network)?;
+    let file = path(roots, DEFAULT);
+    std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
+}

@@ -1,0 +1,78 @@
+//! Removing a container: everything that was made for it goes, and nothing
+//! else. A part that fails does not keep the others from being removed.
+
+use anyhow::{Context as _, Result, bail};
+
+use super::container::{Container, NetworkMode};
+use super::{Engine, names, network, volume};
+
+impl Engine {
+    /// Removes a container that does not run; with `force` one that does is killed first.
+    pub fn remove(&self, container: &Container, force: bool, volumes: bool) -> Result<()> {
+        let config = &container.config;
+        let current = Container::load(&self.roots, &config.id)?;
+        if let Some(current) = &current
+            && current.state.status.is_up()
+        {
+            if !force {
+                bail!(
+                    "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
+                    config.name
+                );
+            }
+            self.kill(current, rustix::process::Signal::KILL)?;
+        }
+        self.recover(container)?;
+        let _lock = self.lock(&config.id)?;
+        let mut first_error = None;
+        let mut note = |result: Result<()>| {
+            if let Err(error) = result {
+                first_error.get_or_insert(error);
+            }
+        };
+        note(self.remove_namespace(container));
+        note(network::release(&self.roots, &config.id));
+        // The config goes first: with it, the container is gone, and what is left is rubbish to be swept.
+        let dir = self.roots.container(&config.id);
+        note(remove_file(&dir.join("config.json")));
+        note(names::release(&self.roots, &config.name));
+        note(remove_tree(&dir));
+        let _ = std::fs::remove_dir_all(self.roots.container_run(&config.id));
+        if volumes {
+            for name in &config.anonymous_volumes {
+                note(volume::remove(&self.roots, name));
+            }
+        }
+        for attachment in config.network.attachments() {
+            note(network::leave(&self.roots, attachment));
+        }
+        let _ = std::fs::remove_file(self.roots.lock(&format!("container-{}", config.id)));
+        first_error.map_or(Ok(()), Err)
+    }
+
+    fn remove_namespace(&self, container: &Container) -> Result<()> {
+        let config = &container.config;
+        if matches!(config.network, NetworkMode::Host | NetworkMode::Container(_)) {
+            return Ok(());
+        }
+        network::detach(&self.roots, config)
+    }
+}
+
+fn remove_file(path: &std::path::Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_tree(path: &std::path::Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,112 @@
+//! Where everything lies on disk: the data root and the run root, and the
+//! names of the things below them.
+//!
+//! ```text
+//! data root  /var/lib/umiak, 0700
+//!   images/  layers/                      the image store
+//!   containers/<id>/                      config.json want.json state.json bundle/ upper/ work/ log/
+//!   networks/<name>.json  networks/<name>.leases/<address>
+//!   volumes/<name>/  projects/<name>.json
+//! run root   /run/umiak, 0700
+//!   containers/<id>/ctl.sock              and libcontainer's own state below containers/
+//!   netns/<id>  dns/<network id>/  locks/
+//! ```
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// The two directories below which all state lies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Roots {
+    /// What outlives a reboot.
+    pub data: PathBuf,
+    /// What means nothing after a reboot.
+    pub run: PathBuf,
+}
+
+impl Roots {
+    /// Makes both directories, mode 0700 (CVE-2021-41091: setuid files of images must not be reachable by users).
+    pub fn prepare(&self) -> Result<()> {
+        for dir in [&self.data, &self.run] {
+            if !dir.is_absolute() {
+                bail!("the root directory must be an absolute path, not {}", dir.display());
+            }
+            make_dir(dir)?;
+            let mode = std::fs::metadata(dir).map(|m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()));
+            if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+                use std::os::unix::fs::PermissionsExt as _;
+                std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+                    .with_context(|| format!("close {} to other users", dir.display()))?;
+            }
+        }
+        for dir in [self.containers(), self.networks(), self.volumes(), self.projects()] {
+            make_dir(&dir)?;
+        }
+        for dir in [self.run.join("containers"), self.run.join("netns"), self.run.join("dns"), self.run.join("locks")] {
+            make_dir(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// All containers.
+    pub fn containers(&self) -> PathBuf {
+        self.data.join("containers")
+    }
+
+    /// One container's directory.
+    pub fn container(&self, id: &str) -> PathBuf {
+        self.data.join("containers").join(id)
+    }
+
+    /// One container's volatile directory.
+    pub fn container_run(&self, id: &str) -> PathBuf {
+        self.run.join("containers").join(id)
+    }
+
+    /// The control socket of a container's monitor.
+    pub fn control_socket(&self, id: &str) -> PathBuf {
+        self.container_run(id).join("ctl.sock")
+    }
+
+    /// The pin of a container's network namespace.
+    pub fn netns(&self, id: &str) -> PathBuf {
+        self.run.join("netns").join(id)
+    }
+
+    /// The DNS records of a network.
+    pub fn dns(&self, network_id: &str) -> PathBuf {
+        self.run.join("dns").join(network_id)
+    }
+
+    /// All networks.
+    pub fn networks(&self) -> PathBuf {
+        self.data.join("networks")
+    }
+
+    /// All volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+
+    /// All projects.
+    pub fn projects(&self) -> PathBuf {
+        self.data.join("projects")
+    }
+
+    /// A lock file by what it guards.
+    pub fn lock(&self, what: &str) -> PathBuf {
+        self.run.join("locks").join(what)
+    }
+}
+
+/// `mkdir -p` with mode 0700.
+pub fn make_dir(path: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make the directory {}", path.display()))
+}

@@ -1,0 +1,128 @@
+//! Starting a container from the command's side: its namespace and files are
+//! made, the host's ports are taken, then a monitor is given all of it.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use umiak_base::FileLock;
+
+use super::container::{Container, NetworkMode, Want};
+use super::roots::make_dir;
+use super::{Engine, hosts, network, ports};
+use crate::failure::Coded;
+use crate::ipc;
+use crate::monitor::protocol::{Attach, Outcome, Start};
+
+impl Engine {
+    /// Starts a container. An `attach`ed socket is a client from the first byte on.
+    pub fn start(&self, container: &Container, attach: Option<(Attach, OwnedFd)>) -> Result<()> {
+        let id = &container.config.id;
+        let _lock = self.lock(id)?;
+        let Some(container) = Container::load(&self.roots, id)? else { bail!("No such container: {id}") };
+        if container.state.status.is_up() {
+            return Ok(());
+        }
+        self.want(&container, Want { running: true })?;
+        let config = &container.config;
+        for dir in [&config.runtime.rootfs.upper, &config.runtime.rootfs.work, &config.runtime.rootfs.merged] {
+            make_dir(dir)?;
+        }
+        let namespaces = self.shared_namespaces(&container)?;
+        self.network(&container)?;
+        hosts::write(&self.roots, config)?;
+        let reserved = ports::reserve(&config.ports)?;
+        let (published, held) = ports::split(reserved);
+        let order = Start {
+            roots: self.roots.clone(),
+            id: id.clone(),
+            held: held.len(),
+            ports: published,
+            namespaces,
+            attach: attach.as_ref().map(|(attach, _)| *attach),
+        };
+        let mut fds: Vec<BorrowedFd<'_>> = held.iter().map(|fd| fd.as_fd()).collect();
+        fds.extend(attach.as_ref().map(|(_, socket)| socket.as_fd()));
+        self.spawn_monitor(&order, &fds)
+    }
+
+    fn spawn_monitor(&self, order: &Start, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let (ours, theirs) = ipc::pair()?;
+        let path = self.roots.container(&order.id).join("monitor.log");
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let log = log.with_context(|| format!("open {}", path.display()))?;
+        Command::new("/proc/self/exe")
+            .arg("__monitor")
+            .arg(umiak_base::id::short(&order.id))
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(log))
+            .spawn()
+            .context("start the monitor")?;
+        ipc::send(&ours, order, fds)?;
+        match ipc::receive::<Outcome>(&ours)? {
+            Some((Outcome::Started { .. }, _)) => Ok(()),
+            Some((Outcome::Failed { chain, exit_code }, _)) => {
+                Err(Coded { text: chain.join(": "), code: exit_code }.into())
+            }
+            None => bail!("the monitor ended without a word; see {}", path.display()),
+        }
+    }
+
+    /// The namespace files of the containers whose namespaces are joined.
+    fn shared_namespaces(&self, container: &Container) -> Result<Vec<(String, PathBuf)>> {
+        let mut all = Vec::new();
+        for (kind, id) in &container.config.join {
+            let owner = Container::load(&self.roots, id)?
+                .with_context(|| format!("the container {} whose {kind} namespace is joined is gone", umiak_base::id::short(id)))?;
+            let Some(init) = owner.state.init.filter(|_| owner.state.status.is_up()) else {
+                bail!("cannot join the {kind} namespace of container {}: it is not running", owner.config.name);
+            };
+            all.push((kind.clone(), PathBuf::from(format!("/proc/{}/ns/{kind}", init.pid))));
+        }
+        Ok(all)
+    }
+
+    fn network(&self, container: &Container) -> Result<()> {
+        let config = &container.config;
+        match &config.network {
+            NetworkMode::Host => Ok(()),
+            NetworkMode::None | NetworkMode::Networks(_) => network::attach(&self.roots, config),
+            NetworkMode::Container(owner) => {
+                let owner = Container::load(&self.roots, owner)?;
+                match owner {
+                    Some(owner) if owner.state.status.is_up() => Ok(()),
+                    Some(owner) => bail!("cannot join network of a non running container: {}", owner.config.name),
+                    None => bail!("the container whose network namespace is joined is gone; recreate {}", config.name),
+                }
+            }
+        }
+    }
+
+    /// Holds off other commands that change this container.
+    pub fn lock(&self, id: &str) -> Result<FileLock> {
+        Ok(FileLock::exclusive(&self.roots.lock(&format!("container-{id}")))?)
+    }
+
+    /// Holds off other commands that change this project; says so when it has to wait.
+    pub fn lock_project(&self, name: &str) -> Result<FileLock> {
+        let path = self.roots.lock(&format!("project-{name}"));
+        if let Some(lock) = FileLock::try_exclusive(&path)? {
+            return Ok(lock);
+        }
+        let holder = FileLock::holder(&path).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        crate::note!("Another command{holder} is changing project {name}: waiting for it to end");
+        Ok(FileLock::exclusive(&path)?)
+    }
+
+    /// Waits until a container that removes itself has gone.
+    pub fn gone(&self, id: &str) -> Result<()> {
+        let Some(container) = Container::load(&self.roots, id)? else { return Ok(()) };
+        self.remove(&container, true, true)
+    }
+}

@@ -1,0 +1,101 @@
+//! Ending a container: the stop signal, the wait, then SIGKILL to everything in
+//! its cgroup. Done by the command itself through a pidfd, so it works with a
+//! dead monitor too.
+
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Signal, pidfd_send_signal};
+use umiak_base::state;
+
+use super::container::{Container, EXIT_UNKNOWN, State, Status, Want};
+use super::{Engine, cgroup, ports, wait};
+
+/// Seconds between the stop signal and SIGKILL where nobody says otherwise.
+const GRACE: u64 = 10;
+
+/// A signal by its name or number.
+pub fn signal(text: &str) -> Result<Signal> {
+    let number = umiak_runtime::signals::parse(text).with_context(|| format!("invalid signal: {text}"))?;
+    crate::sys::signal(number).with_context(|| format!("invalid signal: {text}"))
+}
+
+impl Engine {
+    /// Asks a container to end, and kills it when it has not after `timeout` seconds (negative: never).
+    pub fn stop(&self, container: &Container, timeout: Option<i64>) -> Result<()> {
+        self.want(container, Want { running: false })?;
+        let Some(init) = container.state.init.filter(|_| container.state.status.is_up()) else { return Ok(()) };
+        let config = &container.config;
+        let asked = signal(config.stop_signal.as_deref().unwrap_or("SIGTERM"))?;
+        let configured = i64::try_from(config.stop_timeout.unwrap_or(GRACE)).unwrap_or(i64::MAX);
+        let grace = timeout.unwrap_or(configured);
+        if let Some(pidfd) = wait::pidfd(init) {
+            send(&pidfd, asked, container)?;
+            let deadline = u64::try_from(grace).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
+            if !wait::readable(&[pidfd.as_fd()], deadline)? {
+                cgroup::kill(&config.runtime.cgroup_path)?;
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            }
+        }
+        self.wait(&config.id, Some(Instant::now() + Duration::from_secs(30)))?
+            .with_context(|| format!("container {} does not end, not even when killed", config.name))?;
+        Ok(())
+    }
+
+    /// Sends a container's process a signal. SIGKILL goes to everything in its cgroup.
+    pub fn kill(&self, container: &Container, signal: Signal) -> Result<()> {
+        let name = &container.config.name;
+        let Some(init) = container.state.init.filter(|_| container.state.status.is_up()) else {
+            bail!("cannot kill container: {name}: container {} is not running", container.config.id);
+        };
+        let Some(pidfd) = wait::pidfd(init) else { return Ok(()) };
+        send(&pidfd, signal, container)?;
+        if signal == Signal::KILL {
+            self.wait(&container.config.id, Some(Instant::now() + Duration::from_secs(30)))?;
+        }
+        Ok(())
+    }
+
+    /// Clears away what a run left whose monitor was killed, and records that its end was not seen.
+    pub fn recover(&self, container: &Container) -> Result<()> {
+        let config = &container.config;
+        let _lock = self.lock(&config.id)?;
+        let path = self.roots.container(&config.id).join("state.json");
+        let Some(stored) = state::read::<State>(&path)? else { return Ok(()) };
+        if Container::load(&self.roots, &config.id)?.is_none_or(|seen| seen.state.status.is_up()) {
+            return Ok(());
+        }
+        let _ = cgroup::clear(&config.runtime.cgroup_path);
+        let _ = ports::withdraw(config, &stored.ports);
+        let _ = crate::monitor::withdraw_names(&self.roots, config);
+        let _ = std::fs::remove_dir_all(self.roots.container_run(&config.id));
+        if stored.status.is_up() {
+            let seen = State {
+                status: Status::Exited,
+                exit_code: Some(EXIT_UNKNOWN),
+                error: container.state.error.clone(),
+                finished_at: Some(jiff::Timestamp::now()),
+                monitor: None,
+                init: None,
+                ports: Vec::new(),
+                ..stored
+            };
+            state::write(&path, &seen)?;
+        }
+        Ok(())
+    }
+
+    /// Records what the user wants of a container.
+    pub fn want(&self, container: &Container, want: Want) -> Result<()> {
+        Ok(state::write_volatile(&self.roots.container(&container.config.id).join("want.json"), &want)?)
+    }
+}
+
+fn send(pidfd: &std::os::fd::OwnedFd, signal: Signal, container: &Container) -> Result<()> {
+    match pidfd_send_signal(pidfd, signal) {
+        // It has ended meanwhile: that is what was wanted.
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("signal container {}", container.config.name)),
+    }
+}

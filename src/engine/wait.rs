@@ -1,0 +1,106 @@
+//! Waiting for what happens to a container, by events: its directory is
+//! watched for a new `state.json`, and its monitor by a pidfd.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use umiak_base::ProcessRef;
+
+use super::container::{Container, EXIT_UNKNOWN, State};
+use super::{Engine, Roots};
+
+/// A descriptor that becomes readable when this very process ends; `None` when it has.
+pub fn pidfd(process: ProcessRef) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(process.pid).ok()?)?;
+    let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    // Opened first, checked then: what is held is the process that was meant.
+    process.alive().then_some(fd)
+}
+
+/// Tells when a container's state file has been written.
+#[derive(Debug)]
+pub struct StateWatch {
+    inotify: OwnedFd,
+}
+
+impl StateWatch {
+    /// Watches one container, from now on.
+    pub fn new(roots: &Roots, id: &str) -> Result<Self> {
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let inotify = inotify::init(flags).context("make an inotify descriptor")?;
+        let dir = roots.container(id);
+        let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF;
+        inotify::add_watch(&inotify, &dir, events).with_context(|| format!("watch {}", dir.display()))?;
+        Ok(Self { inotify })
+    }
+
+    /// Takes what has been told so far.
+    pub fn clear(&self) {
+        let mut buffer = [0_u8; 4096];
+        while rustix::io::read(&self.inotify, &mut buffer).is_ok_and(|count| count > 0) {}
+    }
+}
+
+impl AsFd for StateWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// Waits until one of `fds` is readable, or the deadline; whether one is.
+pub fn readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<bool> {
+    let mut set: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match poll(&mut set, left.map(timespec).as_ref()) {
+            Ok(count) => return Ok(count > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+    }
+}
+
+/// A duration as the kernel takes it.
+pub fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+impl Engine {
+    /// Waits until a container no longer runs; its exit code. `None` when the deadline came first.
+    pub fn wait(&self, id: &str, deadline: Option<Instant>) -> Result<Option<i32>> {
+        let Ok(watch) = StateWatch::new(&self.roots, id) else { return Ok(Some(EXIT_UNKNOWN)) };
+        loop {
+            watch.clear();
+            let Some(container) = Container::load(&self.roots, id)? else { return Ok(Some(EXIT_UNKNOWN)) };
+            if !container.state.status.is_up() {
+                return Ok(Some(container.state.exit_code.unwrap_or(0)));
+            }
+            let monitor = container.state.monitor.and_then(pidfd);
+            let Some(monitor) = monitor else {
+                // Its monitor was killed: what is left is to see its process end, and to clear away after it.
+                if !self.wait_unsupervised(&container.state, deadline)? {
+                    return Ok(None);
+                }
+                self.recover(&container)?;
+                return Ok(Some(EXIT_UNKNOWN));
+            };
+            if !readable(&[watch.as_fd(), monitor.as_fd()], deadline)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn wait_unsupervised(&self, state: &State, deadline: Option<Instant>) -> Result<bool> {
+        match state.init.and_then(pidfd) {
+            Some(init) => readable(&[init.as_fd()], deadline),
+            None => Ok(true),
+        }
+    }
+}

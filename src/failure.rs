@@ -1,0 +1,130 @@
+//! How a failed command ends: one report with the chain of causes and a hint,
+//! and the exit code.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use owo_colors::OwoColorize as _;
+
+/// What to do about an error, attached to it on its way up.
+#[derive(Debug)]
+pub struct Hint(pub String);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The command ends with this code and nothing more is said.
+#[derive(Debug, Clone, Copy)]
+pub struct Exit(pub i32);
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Exit {}
+
+/// An error with an exit code of its own (`run` ends with 125, 126 or 127 when nothing was started).
+#[derive(Debug)]
+pub struct Coded {
+    /// What is said.
+    pub text: String,
+    /// The program's exit code.
+    pub code: i32,
+}
+
+impl fmt::Display for Coded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Coded {}
+
+/// Adds a hint to an error.
+pub trait WithHint<T> {
+    /// `hint` says what to do next.
+    ///
+    /// # Errors
+    /// The same error, with the hint.
+    fn hint(self, hint: impl FnOnce() -> String) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
+    fn hint(self, hint: impl FnOnce() -> String) -> anyhow::Result<T> {
+        self.map_err(|error| error.into().context(Hint(hint())))
+    }
+}
+
+/// An exit code as the process's.
+pub fn code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
+/// The chain of causes as one line, outermost first, hints left out.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for text in causes(error) {
+        // A library may repeat its cause in its own text: say it once.
+        if !parts.last().is_some_and(|last| last.ends_with(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
+fn causes(error: &anyhow::Error) -> Vec<String> {
+    let hints = hints(error);
+    error.chain().map(ToString::to_string).filter(|text| !hints.contains(text)).collect()
+}
+
+fn hints(error: &anyhow::Error) -> Vec<String> {
+    // A context is found by downcasting the error itself; with several, the outermost is what counts.
+    error.downcast_ref::<Hint>().map(|hint| vec![hint.0.clone()]).unwrap_or_default()
+}
+
+/// Prints an error once and gives the exit code.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(exit) = error.downcast_ref::<Exit>() {
+        return code(exit.0);
+    }
+    let colour = crate::ui::Ansi::Auto.stderr();
+    if let Some(crate::compose::LoadError(diagnostics)) = error.downcast_ref() {
+        for diagnostic in diagnostics {
+            crate::note!("{}", diagnostic.render());
+        }
+        return ExitCode::FAILURE;
+    }
+    let text = one_line(error);
+    if colour {
+        crate::note!("{}{text}", "Error: ".red().bold());
+    } else {
+        crate::note!("Error: {text}");
+    }
+    for hint in hints(error) {
+        if colour {
+            crate::note!("{} {hint}", "hint:".cyan().bold());
+        } else {
+            crate::note!("hint: {hint}");
+        }
+    }
+    error.downcast_ref::<Coded>().map_or(ExitCode::FAILURE, |coded| code(coded.code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_report_has_the_chain_without_the_hint() {
+        let low: anyhow::Result<()> = Err(anyhow::anyhow!("no space left on device"));
+        let error = low.context("write /x").hint(|| "free some space".into()).context("pull redis").unwrap_err();
+        assert_eq!(one_line(&error), "pull redis: write /x: no space left on device");
+        assert_eq!(hints(&error), ["free some space"]);
+    }
+}

@@ -1,0 +1,325 @@
+//! Starting a container: DNS and published ports first, then the pipes, then
+//! the `create` child. Whatever fails, everything done before is undone.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use rustix::pipe::PipeFlags;
+use umiak_base::{ProcessRef, state};
+use umiak_netns::dns;
+use umiak_runtime::logs;
+
+use super::clients::Client;
+use super::create;
+use super::protocol::{Kind, Outcome, Start};
+use super::streams::{Input, Output};
+use crate::engine::container::{Config, PublishedPort, State, Status};
+use crate::engine::{Roots, ports};
+use crate::failure::Coded;
+use crate::ipc;
+
+/// A container under supervision.
+#[derive(Debug)]
+pub struct Running {
+    /// Where state lies.
+    pub roots: Roots,
+    /// What the container is.
+    pub config: Config,
+    /// What was seen of it.
+    pub state: State,
+    /// The monitor's child.
+    pub init: ProcessRef,
+    /// Its outputs.
+    pub outputs: Vec<Output>,
+    /// Its input.
+    pub input: Input,
+    /// The terminal's master side, for its size.
+    pub terminal: Option<OwnedFd>,
+    /// Its log, unless the driver is `none`.
+    pub log: Option<logs::Writer>,
+    /// Its resolver.
+    pub dns: Option<dns::Server>,
+    /// The control socket.
+    pub control: UnixListener,
+    /// Attached clients.
+    pub clients: Vec<Client>,
+    /// Sockets that hold the host's ports.
+    pub held: Vec<OwnedFd>,
+}
+
+/// The exit code that `run` gives for a failed start.
+pub fn exit_code(error: &anyhow::Error) -> i32 {
+    error.downcast_ref::<Coded>().map_or(125, |coded| coded.code)
+}
+
+/// Starts the container that `order` names, and tells the other side of `socket`.
+pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>) -> Result<Running> {
+    protect();
+    let dir = order.roots.container(&order.id);
+    let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
+    let attached = order.attach.and_then(|attach| Some(Client::new(fds.pop()?, Some(attach))));
+    let undo = Undo { roots: &order.roots, config: &config, ports: &order.ports };
+    let result = begin(&order, &config);
+    let mut running = match result {
+        Ok(running) => running,
+        Err(error) => {
+            undo.run(&error);
+            return Err(error);
+        }
+    };
+    running.clients.extend(attached);
+    running.held = fds;
+    let pid = running.init.pid;
+    // The command may have been killed meanwhile: the container runs all the same.
+    let _ = ipc::send(socket, &Outcome::Started { pid }, &[]);
+    Ok(running)
+}
+
+/// The monitor must not be what the kernel kills when the host runs out of memory; and what it starts
+/// must become its child. Both are best effort: without the right it runs unprotected.
+fn protect() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    let mut signals = nix::sys::signal::SigSet::all();
+    signals.remove(nix::sys::signal::Signal::SIGKILL);
+    let _ = signals.thread_block();
+}
+
+struct Undo<'a> {
+    roots: &'a Roots,
+    config: &'a Config,
+    ports: &'a [PublishedPort],
+}
+
+impl Undo<'_> {
+    fn run(&self, error: &anyhow::Error) {
+        // The first error is what is told; what fails here is repaired by `rm`.
+        let _ = ports::withdraw(self.config, self.ports);
+        let _ = withdraw_names(self.roots, self.config);
+        let _ = std::fs::remove_dir_all(self.roots.container_run(&self.config.id));
+        let path = self.roots.container(&self.config.id).join("state.json");
+        let mut seen: State = state::read(&path).ok().flatten().unwrap_or_default();
+        seen.status = if seen.started_at.is_some() { Status::Exited } else { Status::Created };
+        seen.error = Some(crate::failure::one_line(error));
+        seen.exit_code = Some(exit_code(error));
+        (seen.init, seen.monitor, seen.ports) = (None, None, Vec::new());
+        let _ = state::write(&path, &seen);
+    }
+}
+
+fn begin(order: &Start, config: &Config) -> Result<Running> {
+    let roots = &order.roots;
+    let run_dir = roots.container_run(&config.id);
+    crate::engine::roots::make_dir(&run_dir)?;
+    let control = listen(roots, &config.id)?;
+    let log = open_log(roots, config)?;
+    let dns = resolver(roots, config)?;
+    publish_names(roots, config)?;
+    ports::publish(config, &order.ports)?;
+    let plumbing = Plumbing::new(config)?;
+    let created = spawn_create(order, config, &plumbing)?;
+    let Plumbing { input, outputs, .. } = plumbing;
+    let (mut input, mut outputs) = (input, outputs);
+    let mut terminal = None;
+    if let Some(console) = created.console {
+        let again = |fd: &OwnedFd| fd.try_clone().context("duplicate the terminal");
+        outputs = vec![Output::new(Kind::Stdout, again(&console)?)];
+        input = Some(Input::new(again(&console)?));
+        terminal = Some(console);
+    }
+    let init = ProcessRef::of(created.pid).unwrap_or(ProcessRef { pid: created.pid, start_time: 0 });
+    let mut running = Running {
+        roots: roots.clone(),
+        config: config.clone(),
+        state: State::default(),
+        init,
+        outputs,
+        input: input.unwrap_or_default(),
+        terminal,
+        log,
+        dns,
+        control,
+        clients: Vec::new(),
+        held: Vec::new(),
+    };
+    running.state = State {
+        status: Status::Running,
+        boot_id: umiak_base::process::boot_id().context("read the boot id")?,
+        monitor: ProcessRef::of(std::process::id()),
+        init: Some(init),
+        started_at: Some(Timestamp::now()),
+        ports: order.ports.clone(),
+        ..State::default()
+    };
+    state::write(&roots.container(&config.id).join("state.json"), &running.state)?;
+    Ok(running)
+}
+
+fn listen(roots: &Roots, id: &str) -> Result<UnixListener> {
+    let path = roots.control_socket(id);
+    let _ = std::fs::remove_file(&path);
+    // 0600 from the first moment on: the directory is 0700 and the mask covers the rest.
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()));
+    rustix::process::umask(mask);
+    let listener = listener?;
+    listener.set_nonblocking(true).context("make the control socket non-blocking")?;
+    Ok(listener)
+}
+
+fn open_log(roots: &Roots, config: &Config) -> Result<Option<logs::Writer>> {
+    crate::engine::logs::writer(roots, config)
+}
+
+fn resolver(roots: &Roots, config: &Config) -> Result<Option<dns::Server>> {
+    if config.network.attachments().is_empty() {
+        return Ok(None);
+    }
+    let settings = resolver_settings(roots, config)?;
+    let sockets = in_namespace(&roots.netns(&config.id), || dns::Sockets::bind(None))?;
+    dns::Server::new(&settings, sockets).context("start the resolver").map(Some)
+}
+
+/// What the container's resolver must know.
+pub fn resolver_settings(roots: &Roots, config: &Config) -> Result<dns::Config> {
+    let attachments = config.network.attachments();
+    let networks = attachments
+        .iter()
+        .map(|a| dns::Network { id: a.network_id.clone(), name: a.network.clone(), internal: a.internal })
+        .collect();
+    let links = config.dns.links.iter().cloned().map(|(alias, target)| dns::Link { alias, target }).collect();
+    let listed: Vec<SocketAddr> = config
+        .dns
+        .servers
+        .iter()
+        .map(|text| text.parse().map(|ip: std::net::IpAddr| SocketAddr::new(ip, 53)))
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("a DNS server is not an IP address: {}", config.dns.servers.join(", ")))?;
+    let upstreams = match listed.is_empty() {
+        true => dns::Upstreams::Host("/etc/resolv.conf".into()),
+        false => dns::Upstreams::Listed(listed),
+    };
+    Ok(dns::Config {
+        records: roots.run.join("dns"),
+        networks,
+        links,
+        project: config.labels.get(crate::project::labels::PROJECT).cloned(),
+        upstreams,
+    })
+}
+
+/// Runs `work` with this thread in the namespace pinned at `path`. The monitor has one thread, so
+/// the whole process goes there and comes back.
+fn in_namespace<T, E>(path: &std::path::Path, work: impl FnOnce() -> Result<T, E>) -> Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let flags = rustix::thread::LinkNameSpaceType::Network;
+    let open = |path: &std::path::Path| {
+        std::fs::File::open(path).with_context(|| format!("open the network namespace {}", path.display()))
+    };
+    let (home, target) = (open(std::path::Path::new("/proc/self/ns/net"))?, open(path)?);
+    rustix::thread::move_into_link_name_space(target.as_fd(), Some(flags))
+        .with_context(|| format!("enter the network namespace {}", path.display()))?;
+    let result = work();
+    rustix::thread::move_into_link_name_space(home.as_fd(), Some(flags)).context("return from the network namespace")?;
+    result.context("set up the resolver")
+}
+
+/// Makes the container's names known on its networks.
+pub fn publish_names(roots: &Roots, config: &Config) -> Result<()> {
+    for attachment in config.network.attachments() {
+        let mut names = attachment.aliases.clone();
+        names.push(umiak_base::id::short(&config.id).to_owned());
+        if !config.runtime.hostname.is_empty() {
+            names.push(config.runtime.hostname.clone());
+        }
+        let label = |key: &str| config.labels.get(key).cloned();
+        let record = dns::Record {
+            container: config.id.clone(),
+            container_name: config.name.clone(),
+            names,
+            ipv4: attachment.ipv4.map(|(address, _)| address),
+            ipv6: attachment.ipv6.map(|(address, _)| address),
+            network_name: attachment.network.clone(),
+            project: label(crate::project::labels::PROJECT),
+            service: label(crate::project::labels::SERVICE),
+            healthy: None,
+        };
+        dns::publish(&roots.run.join("dns"), &attachment.network_id, &record)?;
+    }
+    Ok(())
+}
+
+/// Takes the container's names off its networks.
+pub fn withdraw_names(roots: &Roots, config: &Config) -> Result<()> {
+    for attachment in config.network.attachments() {
+        dns::withdraw(&roots.run.join("dns"), &attachment.network_id, &config.id)?;
+    }
+    Ok(())
+}
+
+/// Both ends of the container's streams.
+struct Plumbing {
+    inside: Option<[OwnedFd; 3]>,
+    input: Option<Input>,
+    outputs: Vec<Output>,
+}
+
+impl Plumbing {
+    fn new(config: &Config) -> Result<Self> {
+        if config.runtime.tty {
+            return Ok(Self { inside: None, input: None, outputs: Vec::new() });
+        }
+        let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
+        let (out_read, out_write) = pipe()?;
+        let (err_read, err_write) = pipe()?;
+        let (stdin, input) = match config.runtime.stdin_open {
+            true => {
+                let (read, write) = pipe()?;
+                (read, Some(Input::new(write)))
+            }
+            false => (std::fs::File::open("/dev/null").context("open /dev/null")?.into(), None),
+        };
+        Ok(Self {
+            inside: Some([stdin, out_write, err_write]),
+            input,
+            outputs: vec![Output::new(Kind::Stdout, out_read), Output::new(Kind::Stderr, err_read)],
+        })
+    }
+}
+
+struct Created {
+    pid: u32,
+    console: Option<OwnedFd>,
+}
+
+fn spawn_create(order: &Start, config: &Config, plumbing: &Plumbing) -> Result<Created> {
+    let (roots, namespaces) = (&order.roots, &order.namespaces);
+    let (ours, theirs) = ipc::pair()?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg("__create")
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .context("start the create process")?;
+    let fds: Vec<BorrowedFd<'_>> = plumbing.inside.iter().flatten().map(AsFd::as_fd).collect();
+    let order = create::Order { roots: roots.clone(), id: config.id.clone(), namespaces: namespaces.to_vec() };
+    let answer = ipc::send(&ours, &order, &fds).and_then(|()| ipc::receive::<create::Answer>(&ours));
+    // Its exit is reaped here; a container that it left behind is reaped by the loop.
+    let _ = child.wait();
+    match answer? {
+        Some((create::Answer::Created { pid }, mut fds)) => Ok(Created { pid, console: fds.pop() }),
+        Some((create::Answer::Failed { chain, exit_code }, _)) => {
+            Err(Coded { text: chain.join(": "), code: exit_code }.into())
+        }
+        None => anyhow::bail!("the create process ended without a word; see the monitor's log"),
+    }
+}

@@ -1,0 +1,270 @@
+//! The monitor's loop: output into the log and to clients, input to the
+//! container, DNS, and the end.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use umiak_base::state;
+
+use super::clients::{Client, Request};
+use super::protocol::Kind;
+use super::start::{Running, publish_names, resolver_settings, withdraw_names};
+use crate::engine::container::{Config, Status};
+use crate::engine::{cgroup, ports};
+
+/// How much is read from one stream per turn.
+const CHUNK: usize = 64 * 1024;
+/// How long output of a container that has ended is waited for, should something else hold its pipe.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Supervises until the container has ended and everything of the run is cleared away.
+pub fn run(running: &mut Running) -> Result<()> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block().context("block SIGCHLD")?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")?;
+    let mut ended: Option<(i32, Instant)> = None;
+    let mut buffer = vec![0_u8; CHUNK];
+    loop {
+        // Before the first wait, too: the container may have ended before the signalfd was there.
+        while signals.read_signal().context("read the signalfd")?.is_some() {}
+        if let Some(code) = reap(running.init.pid) {
+            ended = Some((code, Instant::now() + DRAIN));
+        }
+        if let Some((code, deadline)) = ended {
+            let quiet = running.outputs.iter().all(|output| output.fd().is_none());
+            if quiet || Instant::now() >= deadline {
+                return finish(running, code);
+            }
+        }
+        turn(running, &signals, ended.map(|(_, deadline)| deadline), &mut buffer)?;
+    }
+}
+
+/// Collects every child that has ended; the exit code once PID 1 is among them.
+fn reap(init: u32) -> Option<i32> {
+    let init = i32::try_from(init).unwrap_or(-1);
+    let mut code = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid.as_raw() == init => code = Some(status),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == init => code = Some(128 + signal as i32),
+            Ok(WaitStatus::StillAlive) | Err(_) => return code,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// What a descriptor of the poll set is.
+enum Source {
+    Signals,
+    Control,
+    Output(usize),
+    Input,
+    Client(usize),
+    Dns,
+}
+
+fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, buffer: &mut [u8]) -> Result<()> {
+    let now = Instant::now();
+    let dns_deadline = running.dns.as_ref().and_then(umiak_netns::dns::Server::next_deadline);
+    let log_deadline = running.log.as_ref().and_then(umiak_runtime::logs::Writer::deadline);
+    let timeout = [deadline, dns_deadline, log_deadline].into_iter().flatten().min();
+    let timeout = timeout.map(|deadline| timespec(deadline.saturating_duration_since(now)));
+    let ready: Vec<(Source, PollFlags)> = {
+        let (sources, mut fds) = poll_set(running, signals);
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+        sources.into_iter().zip(fds.iter().map(PollFd::revents)).filter(|(_, events)| !events.is_empty()).collect()
+    };
+    for (source, events) in ready {
+        match source {
+            Source::Signals => {}
+            Source::Control => accept(running),
+            Source::Output(index) => read_output(running, index, buffer),
+            Source::Input => running.input.flush(),
+            Source::Client(index) => serve(running, index, events),
+            Source::Dns => {}
+        }
+    }
+    if let Some(dns) = &mut running.dns {
+        // A question that could not be answered is asked again by its client.
+        let _ = dns.turn();
+    }
+    if let Some(log) = &mut running.log {
+        // A full disk must not take the container down: what cannot be written is lost, the rest goes on.
+        let _ = log.flush();
+        if log.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            let _ = log.tick(Instant::now());
+        }
+    }
+    running.clients.retain(|client| !client.gone());
+    Ok(())
+}
+
+fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Vec<PollFd<'a>>) {
+    let mut sources = vec![Source::Signals, Source::Control];
+    let mut fds = vec![entry(signals.as_fd(), PollFlags::IN), entry(running.control.as_fd(), PollFlags::IN)];
+    let held_back = running.clients.iter().any(Client::behind);
+    for (index, output) in running.outputs.iter().enumerate().filter(|_| !held_back) {
+        if let Some(fd) = output.fd() {
+            sources.push(Source::Output(index));
+            fds.push(entry(fd, PollFlags::IN));
+        }
+    }
+    if let Some(fd) = running.input.wants_write() {
+        sources.push(Source::Input);
+        fds.push(entry(fd, PollFlags::OUT));
+    }
+    let input_full = running.input.waiting() > CHUNK;
+    for (index, client) in running.clients.iter().enumerate() {
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::IN, client.wants_read() && !input_full);
+        events.set(PollFlags::OUT, client.wants_write());
+        sources.push(Source::Client(index));
+        fds.push(entry(client.fd(), events));
+    }
+    if let Some(dns) = &running.dns {
+        sources.push(Source::Dns);
+        fds.push(entry(dns.as_fd(), PollFlags::IN));
+    }
+    (sources, fds)
+}
+
+fn entry(fd: BorrowedFd<'_>, events: PollFlags) -> PollFd<'_> {
+    PollFd::from_borrowed_fd(fd, events)
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    let tv_sec = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    // One more millisecond: a deadline that is rounded down would be polled for in vain.
+    Timespec { tv_sec, tv_nsec: i64::from(duration.subsec_nanos()) }
+}
+
+fn accept(running: &mut Running) {
+    while let Ok((stream, _)) = running.control.accept() {
+        let root = rustix::net::sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid.is_root());
+        if root {
+            running.clients.push(Client::new(stream.into(), None));
+        }
+    }
+}
+
+fn read_output(running: &mut Running, index: usize, buffer: &mut [u8]) {
+    let Some(output) = running.outputs.get_mut(index) else { return };
+    let kind = output.kind;
+    let Some(bytes) = output.read(buffer) else { return };
+    if let Some(log) = &mut running.log {
+        let stream = if kind == Kind::Stderr { umiak_runtime::logs::Stream::Stderr } else { umiak_runtime::logs::Stream::Stdout };
+        let _ = log.write(stream, bytes);
+    }
+    for client in &mut running.clients {
+        client.output(kind, bytes);
+    }
+}
+
+fn serve(running: &mut Running, index: usize, events: PollFlags) {
+    let Some(client) = running.clients.get_mut(index) else { return };
+    let mut requests = Vec::new();
+    if events.intersects(PollFlags::OUT) {
+        client.send();
+    }
+    if events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+        client.receive(&mut requests);
+        client.hung_up(events.intersects(PollFlags::HUP | PollFlags::ERR));
+    }
+    for request in requests {
+        match request {
+            Request::Input(bytes) => running.input.put(&bytes),
+            Request::EndInput => running.input.end(),
+            Request::Reload => reload(running),
+            Request::Resize(rows, columns) => {
+                if let Some(terminal) = &running.terminal {
+                    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                    let _ = rustix::termios::tcsetwinsize(terminal, size);
+                }
+            }
+        }
+    }
+}
+
+/// Networks were joined or left: the names there and the resolver follow.
+fn reload(running: &mut Running) {
+    let path = running.roots.container(&running.config.id).join("config.json");
+    let Ok(Some(config)) = state::read::<Config>(&path) else { return };
+    running.config.network = config.network;
+    // What fails here is seen by whoever asks for a name; the container goes on.
+    let _ = publish_names(&running.roots, &running.config);
+    if let (Some(dns), Ok(settings)) = (&mut running.dns, resolver_settings(&running.roots, &running.config)) {
+        dns.reconfigure(&settings);
+    }
+}
+
+/// Clears away what belongs to this run, writes how it ended, and tells the clients.
+fn finish(running: &mut Running, code: i32) -> Result<()> {
+    let config = &running.config;
+    // Before the cgroup goes: its counters go with it.
+    let path = &config.runtime.cgroup_path;
+    running.state.oom_killed = cgroup::oom_killed(path);
+    let cleared = cgroup::clear(path);
+    running.outputs.iter_mut().for_each(super::streams::Output::close);
+    if let Some(mut log) = running.log.take() {
+        let _ = log.end(umiak_runtime::logs::Stream::Stdout);
+        let _ = log.end(umiak_runtime::logs::Stream::Stderr);
+    }
+    let withdrawn = ports::withdraw(config, &running.state.ports).and(withdraw_names(&running.roots, config));
+    running.held.clear();
+    running.state.status = Status::Exited;
+    running.state.exit_code = Some(code);
+    running.state.finished_at = Some(Timestamp::now());
+    (running.state.init, running.state.monitor) = (None, None);
+    running.state.ports.clear();
+    running.state.error = cleared.and(withdrawn).err().map(|error| crate::failure::one_line(&error));
+    let _ = std::fs::remove_dir_all(running.roots.container_run(&config.id));
+    state::write(&running.roots.container(&config.id).join("state.json"), &running.state)?;
+    for client in &mut running.clients {
+        client.output(Kind::Exit, code.to_string().as_bytes());
+    }
+    part(&mut running.clients);
+    if config.auto_remove {
+        remove_itself(running);
+    }
+    Ok(())
+}
+
+/// Sends attached clients the rest, for as long as they read.
+fn part(clients: &mut Vec<Client>) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        clients.retain(|client| !client.gone() && client.wants_write());
+        let left = deadline.saturating_duration_since(Instant::now());
+        if clients.is_empty() || left.is_zero() {
+            return;
+        }
+        let mut fds: Vec<PollFd<'_>> = clients.iter().map(|client| entry(client.fd(), PollFlags::OUT)).collect();
+        let _ = poll(&mut fds, Some(&timespec(left)));
+        clients.iter_mut().for_each(Client::send);
+    }
+}
+
+/// `--rm`: a last command of its own, because removal needs what a monitor does not have.
+fn remove_itself(running: &Running) {
+    let roots = &running.roots;
+    let _ = std::process::Command::new("/proc/self/exe")
+        .arg("--root")
+        .arg(&roots.data)
+        .arg("--run-root")
+        .arg(&roots.run)
+        .args(["container", "rm", "--volumes", "--force", &running.config.id])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn();
+}

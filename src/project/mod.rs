@@ -1,0 +1,13 @@
+//! A Compose project at work: what its model wants, what is there, the plan
+//! that leads from one to the other, and carrying it out.
+
+pub mod apply;
+pub mod follow;
+pub mod hash;
+pub mod labels;
+pub mod load;
+pub mod names;
+pub mod observe;
+pub mod plan;
+pub mod sequence;
+pub mod service;

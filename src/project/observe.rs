@@ -1,0 +1,59 @@
+//! What of a project is there: its containers, found by their labels.
+
+use anyhow::{Result, bail};
+
+use super::labels;
+use crate::engine::{Container, Engine};
+
+/// One container of a project.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The container.
+    pub container: Container,
+    /// Its service.
+    pub service: String,
+    /// Its number among the replicas.
+    pub number: u32,
+}
+
+/// All containers of a project, by service and number. A damaged one is reported and left out.
+pub fn members(engine: &Engine, project: &str) -> Result<Vec<Member>> {
+    let mut members: Vec<Member> = engine
+        .containers()?
+        .into_iter()
+        .filter(|container| container.label(labels::PROJECT) == Some(project))
+        .filter_map(|container| {
+            let service = container.label(labels::SERVICE)?.to_owned();
+            let number = container.label(labels::NUMBER).and_then(|number| number.parse().ok()).unwrap_or(1);
+            Some(Member { container, service, number })
+        })
+        .collect();
+    members.sort_by(|a, b| (&a.service, a.number).cmp(&(&b.service, b.number)));
+    Ok(members)
+}
+
+/// The members of the named services, or all. A name that no container has is an error, unless the model knows it.
+pub fn select(members: Vec<Member>, services: &[String], known: &dyn Fn(&str) -> bool) -> Result<Vec<Member>> {
+    if services.is_empty() {
+        return Ok(members);
+    }
+    for service in services {
+        if !known(service) && !members.iter().any(|member| member.service == *service) {
+            bail!("no such service: {service}");
+        }
+    }
+    Ok(members.into_iter().filter(|member| services.contains(&member.service)).collect())
+}
+
+/// The running container of a service that `exec` and `port` mean: the lowest number, or exactly `index`.
+pub fn running(engine: &Engine, project: &str, service: &str, index: Option<u32>) -> Result<Member> {
+    let found = members(engine, project)?
+        .into_iter()
+        .filter(|member| member.service == service && index.is_none_or(|index| member.number == index))
+        .find(|member| member.container.state.status.is_up());
+    match (found, index) {
+        (Some(member), _) => Ok(member),
+        (None, None) => bail!("service \"{service}\" is not running"),
+        (None, Some(index)) => bail!("service \"{service}\" is not running container #{index}"),
+    }
+}
