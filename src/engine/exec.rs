@@ -16,7 +16,7 @@ use super::container::{Config, Container};
 use super::{Engine, Roots, attach};
 use crate::failure::Coded;
 use crate::ipc;
-use crate::monitor::create::{clean_signal_mask, state_dir, take_streams};
+use crate::monitor::create::{clean_signal_mask, take_streams};
 
 /// What is to be run.
 #[derive(Debug, Clone, Default)]
@@ -210,7 +210,7 @@ fn child(socket: &OwnedFd) -> Result<i32> {
     let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
     take_streams(&streams)?;
     drop(streams);
-    let paths = Paths { bundle: dir.join("bundle"), state: state_dir(&order.roots) };
+    let paths = Paths { bundle: dir.join("bundle"), state: order.roots.runtime_state() };
     let executed = exec(&config.runtime, &paths, order.init, &order.spec, Parent::Caller).map_err(|error| {
         let code = error.exit_code();
         let chain = anyhow::Error::new(error);

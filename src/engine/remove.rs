@@ -37,7 +37,7 @@ impl Engine {
         note(remove_file(&dir.join("config.json")));
         note(names::release(&self.roots, &config.name));
         note(remove_tree(&dir));
-        let _ = std::fs::remove_dir_all(self.roots.container_run(&config.id));
+        self.roots.forget_run(&config.id);
         if volumes {
             for name in &config.anonymous_volumes {
                 note(volume::remove(&self.roots, name));

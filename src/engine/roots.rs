@@ -8,7 +8,7 @@
 //!   networks/<name>.json  networks/<name>.leases/<address>
 //!   volumes/<name>/  projects/<name>.json
 //! run root   /run/umiak, 0700
-//!   containers/<id>/ctl.sock              and libcontainer's own state below containers/
+//!   containers/<id>/ctl.sock  state/<id>  the second one is libcontainer's
 //!   netns/<id>  dns/<network id>/  locks/
 //! ```
 
@@ -64,6 +64,17 @@ impl Roots {
     /// One container's volatile directory.
     pub fn container_run(&self, id: &str) -> PathBuf {
         self.run.join("containers").join(id)
+    }
+
+    /// Where libcontainer keeps what it must know to join containers again.
+    pub fn runtime_state(&self) -> PathBuf {
+        self.run.join("state")
+    }
+
+    /// Removes what a run has left below the run root; what cannot be removed is found again by the next run.
+    pub fn forget_run(&self, id: &str) {
+        let _ = std::fs::remove_dir_all(self.container_run(id));
+        let _ = std::fs::remove_dir_all(self.runtime_state().join(id));
     }
 
     /// The control socket of a container's monitor.

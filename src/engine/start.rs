@@ -28,9 +28,8 @@ impl Engine {
         }
         self.want(&container, Want { running: true })?;
         let config = &container.config;
-        for dir in [&config.runtime.rootfs.upper, &config.runtime.rootfs.work, &config.runtime.rootfs.merged] {
-            make_dir(dir)?;
-        }
+        // The writable layer is made with the mode of the image's root, by whoever mounts it.
+        make_dir(&config.runtime.rootfs.merged)?;
         let namespaces = self.shared_namespaces(&container)?;
         self.network(&container)?;
         hosts::write(&self.roots, config)?;

@@ -69,7 +69,7 @@ impl Engine {
         let _ = cgroup::clear(&config.runtime.cgroup_path);
         let _ = ports::withdraw(config, &stored.ports);
         let _ = crate::monitor::withdraw_names(&self.roots, config);
-        let _ = std::fs::remove_dir_all(self.roots.container_run(&config.id));
+        self.roots.forget_run(&config.id);
         if stored.status.is_up() {
             let seen = State {
                 status: Status::Exited,

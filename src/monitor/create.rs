@@ -45,11 +45,6 @@ pub enum Answer {
     },
 }
 
-/// Where libcontainer keeps what it must know to join a container again.
-pub fn state_dir(roots: &Roots) -> PathBuf {
-    roots.run.join("state")
-}
-
 /// Runs a `create` child; its orders come over descriptor 0.
 pub fn main() -> ExitCode {
     let Ok(socket) = super::take_stdin() else { return ExitCode::FAILURE };
@@ -99,7 +94,7 @@ fn run(socket: &OwnedFd) -> Result<Created> {
         take_streams(&streams)?;
     }
     drop(streams);
-    let paths = Paths { bundle: dir.join("bundle"), state: state_dir(&order.roots) };
+    let paths = Paths { bundle: dir.join("bundle"), state: order.roots.runtime_state() };
     create(&config.runtime, &paths).map_err(|error| {
         let code = error.exit_code();
         let chain = anyhow::Error::new(error);

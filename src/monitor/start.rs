@@ -100,7 +100,7 @@ impl Undo<'_> {
         // The first error is what is told; what fails here is repaired by `rm`.
         let _ = ports::withdraw(self.config, self.ports);
         let _ = withdraw_names(self.roots, self.config);
-        let _ = std::fs::remove_dir_all(self.roots.container_run(&self.config.id));
+        self.roots.forget_run(&self.config.id);
         let path = self.roots.container(&self.config.id).join("state.json");
         let mut seen: State = state::read(&path).ok().flatten().unwrap_or_default();
         seen.status = if seen.started_at.is_some() { Status::Exited } else { Status::Created };

@@ -228,7 +228,7 @@ fn finish(running: &mut Running, code: i32) -> Result<()> {
     (running.state.init, running.state.monitor) = (None, None);
     running.state.ports.clear();
     running.state.error = cleared.and(withdrawn).err().map(|error| crate::failure::one_line(&error));
-    let _ = std::fs::remove_dir_all(running.roots.container_run(&config.id));
+    running.roots.forget_run(&config.id);
     state::write(&running.roots.container(&config.id).join("state.json"), &running.state)?;
     for client in &mut running.clients {
         client.output(Kind::Exit, code.to_string().as_bytes());
