@@ -245,3 +245,25 @@ fn header(scheme: &str, secret: &str) -> Option<HeaderValue> {
     value.set_sensitive(true);
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_go_in_the_clear() {
+        let (tls, plain) = (Url::parse("https://r.example/v2/").unwrap(), Url::parse("http://r.example/v2/").unwrap());
+        for (realm, registry, allowed) in [
+            ("https://auth.example/token", &tls, true),
+            ("https://auth.example/token", &plain, true),
+            ("http://auth.example/token", &plain, true),
+            ("http://auth.example/token", &tls, false),
+            ("http://127.0.0.1:5001/token", &tls, true),
+            ("file:///token", &plain, false),
+            ("/token", &tls, false),
+            ("", &tls, false),
+        ] {
+            assert_eq!(token_server(realm, "r.example", registry).is_ok(), allowed, "{realm} for {registry}");
+        }
+    }
+}

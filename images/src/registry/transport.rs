@@ -98,7 +98,8 @@ impl Transport {
         let protocol = match self.send(request, &url).await {
             Ok(response) if response.status() == StatusCode::BAD_REQUEST => Protocol::Https,
             Ok(_) => Protocol::Http,
-            Err(Failure::Broken { .. }) => Protocol::Https,
+            // Not remembered: it may as well be a registry that is just starting.
+            Err(Failure::Broken { .. }) => return Ok(Protocol::Https),
             Err(failure) => return Err(failure),
         };
         self.loopback.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.authority.clone(), protocol);
@@ -126,7 +127,8 @@ impl Transport {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answer { response, host, elsewhere });
             }
-            here = target(&here, &response)?;
+            let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
+            here = target(&here, &String::from_utf8_lossy(location))?;
             elsewhere |= here.origin() != url.origin();
         }
         Err(Failure::Redirects { host: authority(url), limit: MAX_REDIRECTS })
@@ -206,11 +208,9 @@ fn add_ca_file(roots: &mut rustls::RootCertStore, path: &Path) -> io::Result<()>
 }
 
 /// Where a redirect leads to, if it may be followed.
-fn target(from: &Url, response: &Response) -> Result<Url, Failure> {
-    let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
-    let location = String::from_utf8_lossy(location);
+fn target(from: &Url, location: &str) -> Result<Url, Failure> {
     let refused = || Failure::Redirect { host: authority(from), location: location.chars().take(100).collect() };
-    let to = from.join(&location).ok().filter(|_| !location.is_empty()).ok_or_else(refused)?;
+    let to = from.join(location).ok().filter(|_| !location.is_empty()).ok_or_else(refused)?;
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => Ok(to),
         ("https", "http") => Err(Failure::Downgrade { host: authority(from), target: authority(&to) }),
@@ -226,4 +226,34 @@ fn parse(text: &str, host: &str) -> Result<Url, Failure> {
 pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_do_not_leave_tls() {
+        let follow = |from: &str, location: &str| {
+            target(&Url::parse(from).unwrap(), location)
+                .map(|url| url.to_string())
+                .map_err(|failure| failure.to_string())
+        };
+        for (from, location, expected) in [
+            ("https://a.example/v2/x", "/y?z=1", Ok("https://a.example/y?z=1")),
+            ("https://a.example/v2/x", "//b.example/y", Ok("https://b.example/y")),
+            ("http://a.example/v2/x", "https://b.example/y", Ok("https://b.example/y")),
+            ("http://a.example/v2/x", "http://b.example/y", Ok("http://b.example/y")),
+            (
+                "https://a.example/v2/x",
+                "http://b.example:81/y?signature=s",
+                Err("a.example redirects from https to plain http at b.example:81, which is refused"),
+            ),
+            ("https://a.example/x", "file:///y", Err("a.example redirects to \"file:///y\", which cannot be followed")),
+            ("https://a.example/x", "", Err("a.example redirects to \"\", which cannot be followed")),
+        ] {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(follow(from, location), expected, "{from} -> {location}");
+        }
+    }
 }

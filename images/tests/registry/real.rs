@@ -172,7 +172,7 @@ fn a_registry_that_restarts_loses_nothing() {
         return;
     }
     let server = Server::start(Access::Open);
-    let content = content(48 << 20);
+    let content = content(24 << 20);
     server.push("team/app:1", &content);
     let retries = bounded(move || {
         let image = reference(&server.host(), "team/app:1");
