@@ -306,9 +306,11 @@ impl Cgroup {
     /// The kernel's. A missing file of a setting that nobody asked for is none.
     pub fn write(&self, setting: &Setting) -> Result<(), CgroupError> {
         let path = self.directory(setting.controller).join(&setting.file);
-        match std::fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| {
-            io::Write::write_all(&mut file, setting.value.as_bytes())
-        }) {
+        match std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| io::Write::write_all(&mut file, setting.value.as_bytes()))
+        {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !setting.required => Ok(()),
             Err(source) => Err(CgroupError::Write { limit: setting.limit, value: setting.value.clone(), path, source }),
             Ok(()) => Ok(()),

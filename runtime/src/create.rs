@@ -31,6 +31,7 @@ use crate::seccomp::{self, SeccompError};
 use crate::spec::{self, Parts, SpecError};
 use crate::trace;
 use crate::users::{self, User, UserError};
+use crate::volumes::{self, VolumeError};
 
 /// Where a container's files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,9 @@ pub enum CreateError {
     /// The root file system.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// Volumes.
+    #[error(transparent)]
+    Volumes(#[from] VolumeError),
     /// The user.
     #[error(transparent)]
     User(#[from] UserError),
@@ -199,7 +203,9 @@ pub fn create(config: &Config, paths: &Paths) -> Result<Created, CreateError> {
     mounts::prepare_sources(&config.mounts)?;
     let root = enter_rootfs(config, paths, &mut decided.mounts)?;
     let user = users::resolve(root.as_fd(), &config.user, &config.group_add)?;
+    // In Docker's order: a working directory below a volume's target is copied into the volume.
     make_cwd(config, root.as_fd())?;
+    volumes::populate(config, root.as_fd())?;
     mounts::attach(&mut decided.mounts, root.as_fd())?;
     drop(root);
     let undo = Undo { cgroup: &decided.cgroup, state: paths.state.join(&config.id), armed: true };
@@ -247,8 +253,12 @@ fn enter_rootfs(config: &Config, paths: &Paths, mounts: &mut mounts::Plan) -> Re
 
 fn check_mount_point(root: BorrowedFd<'_>, path: &'static str) -> Result<(), CreateError> {
     let relative = path.trim_start_matches('/');
-    match rustix::fs::openat(root, relative, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-    {
+    match rustix::fs::openat(
+        root,
+        relative,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
         Ok(_) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::NOTDIR | Errno::LOOP) => Err(CreateError::NotADirectory { path }),
         Err(error) => Err(file("open", Path::new(path))(error.into())),

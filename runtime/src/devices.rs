@@ -264,13 +264,8 @@ fn parse_rule(text: &str) -> Option<Rule> {
     };
     let (major, minor) = words.next()?.split_once(':')?;
     let number = |text: &str| if text == "*" { Some(None) } else { text.parse().ok().map(Some) };
-    let rule = Rule {
-        allow: true,
-        kind,
-        major: number(major)?,
-        minor: number(minor)?,
-        access: Access::parse(words.next()?)?,
-    };
+    let rule =
+        Rule { allow: true, kind, major: number(major)?, minor: number(minor)?, access: Access::parse(words.next()?)? };
     words.next().is_none().then_some(rule)
 }
 
@@ -291,7 +286,10 @@ mod tests {
     fn a_host_device_is_looked_up() {
         let plan = plan(&with(vec![device("/dev/kmsg", "/dev/log/kmsg", "r")], &["c 10:* rw"])).unwrap();
         let node = &plan.nodes[0];
-        assert_eq!((node.path.to_str(), node.kind, node.major, node.minor), (Some("/dev/log/kmsg"), Kind::Character, 1, 11));
+        assert_eq!(
+            (node.path.to_str(), node.kind, node.major, node.minor),
+            (Some("/dev/log/kmsg"), Kind::Character, 1, 11)
+        );
         let [.., own, extra] = plan.rules.as_slice() else { panic!() };
         assert_eq!((own.major, own.minor, own.access.letters().as_str()), (Some(1), Some(11), "r"));
         assert_eq!((extra.major, extra.minor, extra.access.letters().as_str()), (Some(10), None, "rw"));

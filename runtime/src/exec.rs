@@ -131,11 +131,7 @@ fn resolve_user(config: &Config, init: ProcessRef) -> Result<User, CreateError> 
 }
 
 fn not_running(config: &Config, init: ProcessRef, source: io::Error, path: &Path) -> CreateError {
-    if init.alive() {
-        create::file("open", path)(source)
-    } else {
-        CreateError::NotRunning { id: config.id.clone() }
-    }
+    if init.alive() { create::file("open", path)(source) } else { CreateError::NotRunning { id: config.id.clone() } }
 }
 
 fn launch(config: &Config, user: &User, caps: CapSet, filter: Option<Vec<seccomp::Instruction>>) -> Launch {

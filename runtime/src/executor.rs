@@ -301,6 +301,7 @@ fn usable(path: &CString) -> Result<(), Unusable> {
 
 fn set_capabilities(effective: CapSet, permitted: CapSet) -> rustix::io::Result<()> {
     let set = |caps: CapSet| CapabilitySet::from_bits_retain(caps.0);
-    let sets = CapabilitySets { effective: set(effective), permitted: set(permitted), inheritable: CapabilitySet::empty() };
+    let sets =
+        CapabilitySets { effective: set(effective), permitted: set(permitted), inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets)
 }

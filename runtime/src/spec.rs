@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use libcontainer::capabilities::CapabilityExt;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capabilities, Capability as OciCapability, Linux, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
-    LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, Mount, MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capabilities, Linux, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
+    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
+    MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use crate::cgroup::{Cgroup, CgroupError, Version, limits};
@@ -207,11 +208,11 @@ pub fn build(config: &Config, parts: &Parts<'_>) -> Result<Spec, SpecError> {
 
 /// Everything, as root: the executor steps down from there.
 pub(crate) fn process(config: &Config) -> Result<Process, SpecError> {
-    let every = || every_capability().into_iter().collect::<Capabilities>();
+    let every = every_capability();
     let mut capabilities = LinuxCapabilitiesBuilder::default()
-        .bounding(every())
-        .effective(every())
-        .permitted(every())
+        .bounding(every.clone())
+        .effective(every.clone())
+        .permitted(every)
         .build()?;
     capabilities.set_inheritable(Some(Capabilities::new()));
     capabilities.set_ambient(Some(Capabilities::new()));
@@ -227,14 +228,15 @@ pub(crate) fn process(config: &Config) -> Result<Process, SpecError> {
         .build()?;
     process.set_no_new_privileges(None);
     process.set_oom_score_adj(None);
-    process.set_apparmor_profile(config.apparmor.clone().filter(|profile| !matches!(profile.as_str(), "" | "unconfined")));
+    process
+        .set_apparmor_profile(config.apparmor.clone().filter(|profile| !matches!(profile.as_str(), "" | "unconfined")));
     Ok(process)
 }
 
 /// The capabilities that this process holds, by the names libcontainer knows: it may not raise others.
-pub(crate) fn every_capability() -> Vec<OciCapability> {
+fn every_capability() -> Capabilities {
     let held = caps::read(None, caps::CapSet::Bounding).unwrap_or_default();
-    held.into_iter().map(libcontainer::capabilities::CapabilityExt::from_cap).collect()
+    held.into_iter().map(CapabilityExt::from_cap).collect()
 }
 
 fn linux(config: &Config, parts: &Parts<'_>) -> Result<Linux, SpecError> {
@@ -474,6 +476,8 @@ mod tests {
         if !Path::new("/sys/kernel/security/apparmor").exists() {
             assert!(error(Config { apparmor: Some("x".into()), ..config() }).contains("AppArmor is not enabled"));
         }
-        assert!(check(&Config { apparmor: Some("unconfined".into()), selinux: vec!["disable".into()], ..config() }).is_ok());
+        assert!(
+            check(&Config { apparmor: Some("unconfined".into()), selinux: vec!["disable".into()], ..config() }).is_ok()
+        );
     }
 }

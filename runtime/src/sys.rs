@@ -195,7 +195,8 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
     const PROG_ATTACH: c_int = 8;
     const CGROUP_DEVICE: u32 = 6;
     const ALLOW_MULTI: u32 = 2;
-    let descriptor = |fd: BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).map_err(|_| io::Error::from_raw_os_error(libc::EBADF));
+    let descriptor =
+        |fd: BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).map_err(|_| io::Error::from_raw_os_error(libc::EBADF));
     let attributes = AttachAttributes {
         target: descriptor(cgroup)?,
         program: descriptor(program)?,
@@ -211,8 +212,7 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
 /// # Errors
 /// The kernel's.
 pub fn make_read_only(tree: BorrowedFd<'_>) -> io::Result<()> {
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is a literal, the attributes live through the call and their size is given.
     check(unsafe {
         libc::syscall(

@@ -232,7 +232,11 @@ fn bandwidth(limits: &Limits) -> Result<Option<(Option<u64>, u64)>, CgroupError>
         let online = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         let online = online.max(online_cpus());
         if cpus > online * 1_000_000_000 || cpus < 10_000_000 {
-            return Err(invalid(CPUS, shown(cpus), format!("0.01 to {online} is expected, this host has {online} CPUs")));
+            return Err(invalid(
+                CPUS,
+                shown(cpus),
+                format!("0.01 to {online} is expected, this host has {online} CPUs"),
+            ));
         }
         return Ok(Some((Some(cpus * period / 1_000_000_000), period)));
     }
@@ -303,9 +307,10 @@ pub fn weight_of_shares(shares: u64) -> u64 {
 }
 
 fn cpuset(limits: &Limits, version: Version, out: &mut Vec<Setting>) -> Result<(), CgroupError> {
-    for (limit, file, value) in
-        [("cpuset CPUs", "cpuset.cpus", &limits.cpuset_cpus), ("cpuset memory nodes", "cpuset.mems", &limits.cpuset_mems)]
-    {
+    for (limit, file, value) in [
+        ("cpuset CPUs", "cpuset.cpus", &limits.cpuset_cpus),
+        ("cpuset memory nodes", "cpuset.mems", &limits.cpuset_mems),
+    ] {
         if value.is_empty() {
             continue;
         }
@@ -399,7 +404,8 @@ fn device_of(path: &Path) -> io::Result<(u32, u32)> {
 }
 
 fn device_number(limit: &'static str, path: &Path) -> Result<String, CgroupError> {
-    let (major, minor) = device_of(path).map_err(|source| CgroupError::Device { limit, path: path.to_owned(), source })?;
+    let (major, minor) =
+        device_of(path).map_err(|source| CgroupError::Device { limit, path: path.to_owned(), source })?;
     Ok(format!("{major}:{minor}"))
 }
 
@@ -464,7 +470,9 @@ fn throttle(rates: &[DeviceRate]) -> Result<Vec<LinuxThrottleDevice>, OciSpecErr
     rates
         .iter()
         .filter_map(|device| Some((device_of(&device.path).ok()?, device.rate)))
-        .map(|((major, minor), rate)| LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(rate).build())
+        .map(|((major, minor), rate)| {
+            LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(rate).build()
+        })
         .collect()
 }
 
@@ -549,7 +557,10 @@ mod tests {
             "invalid memory limit 1048576: the minimum is 6 MiB"
         );
         assert!(error(Limits { nano_cpus: Some(100_000_000_000_000), ..Limits::default() }).contains("this host has"));
-        assert!(error(Limits { nano_cpus: Some(1_000_000_000), cpu_quota: Some(5), ..Limits::default() }).contains("combined"));
+        assert!(
+            error(Limits { nano_cpus: Some(1_000_000_000), cpu_quota: Some(5), ..Limits::default() })
+                .contains("combined")
+        );
         assert!(error(Limits { cpuset_cpus: "a".into(), ..Limits::default() }).contains("list like"));
         assert!(error(Limits { oom_kill_disable: true, ..Limits::default() }).contains("cgroup v2"));
         assert!(error(Limits { blkio_weight: Some(5), ..Limits::default() }).contains("10 to 1000"));

@@ -125,7 +125,10 @@ fn io_v2(text: &str) -> (u64, u64) {
 fn io_v1(text: &str) -> (u64, u64) {
     let sum = |kind: &str| {
         let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        lines.filter(|words| words.len() == 3 && words[1] == kind).filter_map(|words| words[2].parse::<u64>().ok()).sum()
+        lines
+            .filter(|words| words.len() == 3 && words[1] == kind)
+            .filter_map(|words| words[2].parse::<u64>().ok())
+            .sum()
     };
     (sum("Read"), sum("Write"))
 }

@@ -141,7 +141,8 @@ mod tests {
         for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, 7)] {
             assert!(run(&code, CHARACTER, read_write, major, minor), "{major}:{minor}");
         }
-        for (kind, major, minor) in [(CHARACTER, 1, 1), (CHARACTER, 1, 11), (CHARACTER, 10, 229), (BLOCK, 1, 3), (BLOCK, 8, 0)]
+        for (kind, major, minor) in
+            [(CHARACTER, 1, 1), (CHARACTER, 1, 11), (CHARACTER, 10, 229), (BLOCK, 1, 3), (BLOCK, 8, 0)]
         {
             assert!(!run(&code, kind, Access::READ, major, minor), "{major}:{minor}");
             assert!(run(&code, kind, Access::MKNOD, major, minor), "{major}:{minor}");
@@ -151,10 +152,7 @@ mod tests {
 
     #[test]
     fn later_rules_win_and_everything_is_short() {
-        let rules = [
-            rule(true, Kind::All, None, None, RWM),
-            rule(false, Kind::Block, Some(8), None, Access::WRITE),
-        ];
+        let rules = [rule(true, Kind::All, None, None, RWM), rule(false, Kind::Block, Some(8), None, Access::WRITE)];
         let code = assemble(&rules);
         assert!(run(&code, BLOCK, Access::READ, 8, 1));
         assert!(!run(&code, BLOCK, Access::READ | Access::WRITE, 8, 1));
@@ -165,7 +163,9 @@ mod tests {
     #[test]
     fn the_kernel_accepts_the_programs() {
         let mut rules = DEFAULT_RULES.to_vec();
-        for part in [rule(true, Kind::Block, Some(8), None, Access::READ), rule(false, Kind::All, None, Some(3), Access::WRITE)] {
+        for part in
+            [rule(true, Kind::Block, Some(8), None, Access::READ), rule(false, Kind::All, None, Some(3), Access::WRITE)]
+        {
             sys::load_device_program(&assemble(&rules)).unwrap();
             rules.push(part);
         }

@@ -87,7 +87,10 @@ pub fn profile() -> Profile {
         allow(ALWAYS),
         // CVE-2019-2054: before 4.8 ptrace could step over the filter.
         Rule { min_kernel: Some((4, 8)), ..allow("process_vm_readv process_vm_writev ptrace") },
-        Rule { abis: vec!["arm", "arm64"], ..allow("arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls") },
+        Rule {
+            abis: vec!["arm", "arm64"],
+            ..allow("arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls")
+        },
         Rule { abis: vec!["amd64"], ..allow("arch_prctl") },
         Rule { abis: vec!["amd64", "x86"], ..allow("modify_ldt") },
         Rule { caps: vec![Capability::SysAdmin], ..allow(SYS_ADMIN) },

@@ -171,18 +171,12 @@ fn compare(condition: &Condition, after: u8) -> Vec<Instruction> {
     // `n`: how many instructions of this check still follow the jump.
     let fail = |n: u8| after.saturating_add(n);
     match condition.comparison {
-        Comparison::Equal => vec![
-            load_high,
-            branch(IF_EQUAL, high, 0, fail(2)),
-            load_low,
-            branch(IF_EQUAL, low, 0, fail(0)),
-        ],
-        Comparison::NotEqual => vec![
-            load_high,
-            branch(IF_EQUAL, high, 0, 2),
-            load_low,
-            branch(IF_EQUAL, low, fail(0), 0),
-        ],
+        Comparison::Equal => {
+            vec![load_high, branch(IF_EQUAL, high, 0, fail(2)), load_low, branch(IF_EQUAL, low, 0, fail(0))]
+        }
+        Comparison::NotEqual => {
+            vec![load_high, branch(IF_EQUAL, high, 0, 2), load_low, branch(IF_EQUAL, low, fail(0), 0)]
+        }
         Comparison::Masked(mask) => {
             let (mask_high, mask_low) = halves(mask);
             vec![
@@ -202,13 +196,7 @@ fn compare(condition: &Condition, after: u8) -> Vec<Instruction> {
     }
 }
 
-fn ordered(
-    load_high: Instruction,
-    load_low: Instruction,
-    high: u32,
-    last: Instruction,
-    fail: u8,
-) -> Vec<Instruction> {
+fn ordered(load_high: Instruction, load_low: Instruction, high: u32, last: Instruction, fail: u8) -> Vec<Instruction> {
     vec![load_high, branch(IF_GREATER, high, 3, 0), branch(IF_EQUAL, high, 0, fail), load_low, last]
 }
 
@@ -285,7 +273,8 @@ mod tests {
         for (flags, expected) in [(0x11, ALLOW), (0x2000_0000, EPERM), (0x0002_0011, EPERM), (0x1_0000_0011, ALLOW)] {
             assert_eq!(call(&filter, "clone", [flags, 0, 0, 0, 0, 0]), expected, "{flags:#x}");
         }
-        for (family, expected) in [(1, ALLOW), (2, ALLOW), (37, ALLOW), (38, EPERM), (39, ALLOW), (40, EPERM), (41, ALLOW)]
+        for (family, expected) in
+            [(1, ALLOW), (2, ALLOW), (37, ALLOW), (38, EPERM), (39, ALLOW), (40, EPERM), (41, ALLOW)]
         {
             assert_eq!(call(&filter, "socket", [family, 0, 0, 0, 0, 0]), expected, "{family}");
         }
@@ -323,7 +312,8 @@ mod tests {
     #[test]
     fn every_comparison_at_its_edges() {
         let value: u64 = 0x1_0000_0005;
-        let cases: [(Comparison, fn(u64, u64) -> bool); 7] = [
+        type Expected = fn(u64, u64) -> bool;
+        let cases: [(Comparison, Expected); 7] = [
             (Comparison::Equal, |a, b| a == b),
             (Comparison::NotEqual, |a, b| a != b),
             (Comparison::Less, |a, b| a < b),
@@ -335,10 +325,7 @@ mod tests {
         for (comparison, expected) in cases {
             let rule = Rule {
                 names: Names::Static("read"),
-                conditions: vec![
-                    Condition::new(1, comparison, value),
-                    Condition::new(2, Comparison::Equal, 7),
-                ],
+                conditions: vec![Condition::new(1, comparison, value), Condition::new(2, Comparison::Equal, 7)],
                 ..Rule::default()
             };
             let profile = Profile { default: Action::Errno(1), rules: vec![rule], ..Profile::default() };
@@ -363,7 +350,10 @@ mod tests {
         assert_eq!(run(&filter, Abi::of_host()[0].audit(), 100_000, [0; 6]), ALLOW);
         let notify = br#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#;
         let error = compile(&Profile::from_json(notify).unwrap(), &context).unwrap_err();
-        assert_eq!(error.to_string(), "the seccomp profile uses the action \"SCMP_ACT_NOTIFY\", which is not supported");
+        assert_eq!(
+            error.to_string(),
+            "the seccomp profile uses the action \"SCMP_ACT_NOTIFY\", which is not supported"
+        );
         assert!(Profile::from_json(b"{}").is_err());
     }
 }

@@ -110,7 +110,10 @@ fn the_image_cannot_lead_the_runtime_outside() {
             let container = Container::new(&["true"]).layer(|layer| symlink(target, layer.join(name)).unwrap());
             fs::create_dir(container.path("outside")).unwrap();
             let ended = container.start().wait();
-            assert_eq!(ended.reason(), format!("/{name} in the image is not a directory: nothing can be mounted there safely"));
+            assert_eq!(
+                ended.reason(),
+                format!("/{name} in the image is not a directory: nothing can be mounted there safely")
+            );
             assert_eq!(fs::read_dir(container.path("outside")).unwrap().count(), 0);
         }
     }
@@ -126,7 +129,10 @@ fn the_image_cannot_lead_the_runtime_outside() {
 
 #[test]
 fn nothing_of_the_host_is_seen() {
-    let output = Container::script("mount | cut -d' ' -f3 | sort | head -n1; ps | wc -l; ls /; cat /proc/self/mountinfo").run().ok();
+    let output =
+        Container::script("mount | cut -d' ' -f3 | sort | head -n1; ps | wc -l; ls /; cat /proc/self/mountinfo")
+            .run()
+            .ok();
     assert!(!output.contains("/home/") && !output.contains("shared:"), "{output}");
     let merged = Container::new(&["true"]);
     assert_eq!(merged.start().wait().code, 0);
@@ -137,7 +143,8 @@ fn nothing_of_the_host_is_seen() {
 #[test]
 fn sysctls_that_are_the_container_s_own() {
     let with = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
-    let script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ping_group_range";
+    let script =
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ping_group_range";
     let output = Container::script(script).with(|c| c.sysctls = with("kernel.msgmax", "5000")).run().ok();
     assert_eq!(output.split_ascii_whitespace().collect::<Vec<_>>(), ["0", "5000", "0", "2147483647"]);
     for (name, part) in [("kernel.core_pattern", "is not allowed"), ("net.nosuch", "set the sysctls net.nosuch")] {
@@ -168,7 +175,8 @@ fn namespaces_are_own_or_shared_as_asked() {
     let second = Container::script("cat /proc/1/comm; echo x >/dev/shm/from-second");
     let second = second.with(|c| (c.pid_ns, c.ipc_ns) = (of("pid"), of("ipc"))).run();
     assert_eq!(second.output, "sleep\n");
-    let request = umiak_runtime::exec::Exec { args: vec!["cat".into(), "/dev/shm/from-second".into()], ..Default::default() };
+    let request =
+        umiak_runtime::exec::Exec { args: vec!["cat".into(), "/dev/shm/from-second".into()], ..Default::default() };
     assert_eq!(first.exec(&running, &request).wait().ok(), "x\n");
     first.cgroup().kill_all().unwrap();
     running.wait();

@@ -101,7 +101,11 @@ fn what_cannot_run_is_told_and_the_container_can_still_end() {
 #[test]
 fn a_terminal_of_its_own() {
     let (container, running) = sleeping();
-    let asked = Exec { tty: true, user: "1000".into(), ..request(&["sh", "-c", "tty; read x; echo \"<$x>\"; stat -c %u $(tty)"]) };
+    let asked = Exec {
+        tty: true,
+        user: "1000".into(),
+        ..request(&["sh", "-c", "tty; read x; echo \"<$x>\"; stat -c %u $(tty)"])
+    };
     let mut program = container.exec(&running, &asked);
     let mut console = program.console();
     console.write_all(b"hi\n").unwrap();

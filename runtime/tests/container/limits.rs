@@ -48,7 +48,9 @@ fn cpu_time_is_throttled_and_everything_is_counted() {
 
 #[test]
 fn kill_all_takes_what_forks_and_hides() {
-    let container = Container::script("(sh -c 'while :; do sleep 0.001; done' &) ; trap '' TERM INT; echo up; while :; do sleep 1; done");
+    let container = Container::script(
+        "(sh -c 'while :; do sleep 0.001; done' &) ; trap '' TERM INT; echo up; while :; do sleep 1; done",
+    );
     let mut running = container.start();
     running.expect("up");
     container.cgroup().kill_all().unwrap();

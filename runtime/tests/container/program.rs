@@ -91,7 +91,8 @@ fn init_reaps_and_passes_signals_on() {
 #[test]
 fn a_terminal_of_the_container_s_own() {
     for init in [false, true] {
-        let script = "tty; ls -l /dev/console >/dev/null && stat -c %u $(tty); echo $TERM; read line; echo \"<$line>\"; exit 4";
+        let script =
+            "tty; ls -l /dev/console >/dev/null && stat -c %u $(tty); echo $TERM; read line; echo \"<$line>\"; exit 4";
         let container = Container::script(script).with(|c| (c.tty, c.user, c.init) = (true, "1000".into(), init));
         let mut running = container.start();
         let mut console = running.console();
@@ -144,4 +145,28 @@ fn a_second_start_of_the_same_container() {
     assert!(second.reason().contains("still has 1 processes"), "{second:?}");
     busy.cgroup().kill_all().unwrap();
     running.wait();
+}
+
+#[test]
+fn nothing_is_left() {
+    for args in [&["true"][..], &["nosuch"], &["sleep", "60"]] {
+        let container = Container::new(args);
+        let running = container.start();
+        container.cgroup().kill_all().unwrap();
+        running.wait();
+        container.cgroup().remove().unwrap();
+        let (id, directory) = (container.config.id.clone(), container.path(""));
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(directory.to_str().unwrap()), "{args:?}: a mount");
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
+            let path = hierarchy.unwrap().path().join(container.config.cgroup_path.trim_start_matches('/'));
+            assert!(!path.exists(), "{args:?}: {}", path.display());
+        }
+        for process in std::fs::read_dir("/proc").unwrap() {
+            let line = std::fs::read_to_string(process.unwrap().path().join("cmdline")).unwrap_or_default();
+            assert!(!line.contains(directory.to_str().unwrap()), "{args:?}: {line}");
+        }
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+        assert!(!sockets.contains(&id), "{args:?}: a socket");
+    }
 }
