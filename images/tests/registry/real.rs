@@ -6,7 +6,7 @@ use umiak_images::digest::Hasher;
 use umiak_images::platform::Platform;
 use umiak_images::registry::{BlobSink, Client};
 
-use crate::support::pull::{bounded, client, client_as, content, credentials, fetch, reference, shown};
+use crate::support::pull::{bounded, client, client_as, content, credentials, fetch, patient_client, reference, shown};
 use crate::support::server::{Access, Server, installed};
 
 /// Resolves and fetches `team/app:1`, which holds `content`.
@@ -178,7 +178,7 @@ fn a_registry_that_restarts_loses_nothing() {
         let image = reference(&server.host(), "team/app:1");
         let layer = crate::support::pull::layer(&content);
         let mut sink = Restart { server, hasher: Hasher::new(), restarted: false, retries: 0 };
-        let received = client("").blob(&image, &layer, 0, &mut sink).unwrap();
+        let received = patient_client().blob(&image, &layer, 0, &mut sink).unwrap();
         drop(received.verify(sink.hasher).unwrap());
         sink.retries
     });

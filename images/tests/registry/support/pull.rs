@@ -37,6 +37,13 @@ pub fn client_as(registries: &str, credentials: Credentials) -> Client {
     Client::with_policy(registries, credentials, "umiak-test", policy()).unwrap()
 }
 
+/// A client that gives a registry time to start.
+pub fn patient_client() -> Client {
+    let policy =
+        Policy { retries: 20, first_delay: Duration::from_millis(50), max_delay: Duration::from_secs(1), ..policy() };
+    Client::with_policy(Registries::default(), Credentials::none(), "umiak-test", policy).unwrap()
+}
+
 /// Credentials from the text of a config.json.
 pub fn credentials(json: &str) -> Credentials {
     let directory = tempfile::tempdir().unwrap();
