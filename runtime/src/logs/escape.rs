@@ -18,6 +18,9 @@ const SPECIAL: [bool; 256] = {
 
 /// Appends `text` to `out` as the inside of a JSON string.
 pub fn escape(text: &[u8], out: &mut Vec<u8>) {
+    if std::str::from_utf8(text).is_ok() {
+        return escape_valid(text, out);
+    }
     for chunk in text.utf8_chunks() {
         escape_valid(chunk.valid().as_bytes(), out);
         for _ in chunk.invalid() {

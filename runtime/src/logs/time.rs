@@ -65,8 +65,34 @@ impl Time {
     /// From RFC 3339, any precision and offset.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(time) = Self::parse_own(text.as_bytes()) {
+            return Some(time);
+        }
         let timestamp: jiff::Timestamp = text.parse().ok()?;
         i64::try_from(timestamp.as_nanosecond()).ok().map(Self)
+    }
+}
+
+impl Time {
+    /// The fixed-width text of [`Time::text`], several times faster than the general way: every record has one.
+    fn parse_own(text: &[u8]) -> Option<Self> {
+        const SHAPE: &[u8; 30] = b"0000-00-00T00:00:00.000000000Z";
+        let fits = |(shape, byte): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { shape == byte };
+        if text.len() != SHAPE.len() || !SHAPE.iter().zip(text).all(fits) {
+            return None;
+        }
+        let number = |from: usize, to: usize| {
+            text.iter().take(to).skip(from).fold(0, |number: i64, digit| number * 10 + i64::from(digit - b'0'))
+        };
+        let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
+        let (hour, minute, second) = (number(11, 13), number(14, 16), number(17, 19));
+        let days = days(year, month, day);
+        // The way back finds what no calendar has, the 31st of June.
+        if hour > 23 || minute > 59 || second > 59 || civil(days) != (year, month, day) {
+            return None;
+        }
+        let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+        seconds.checked_mul(SECOND)?.checked_add(number(20, 29)).map(Self)
     }
 }
 
@@ -87,6 +113,15 @@ const fn civil(day: i64) -> (i64, i64, i64) {
     let from_march = (5 * of_year + 2) / 153;
     let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     (year + era * 400 + (month <= 2) as i64, month, of_year - (153 * from_march + 2) / 5 + 1)
+}
+
+/// The reverse of [`civil`].
+const fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let from_march = (month + 9) % 12;
+    let of_year = (153 * from_march + 2) / 5 + day - 1;
+    let of_era = year.rem_euclid(400);
+    year.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 /// Reads `--since` and `--until`: RFC 3339, a date or a time without an offset (in the local time zone), seconds
@@ -183,12 +218,25 @@ mod tests {
             let time = Time(nanoseconds);
             let jiff = jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap();
             assert_eq!(Time::parse(text), Some(time));
+            assert_eq!(Time::parse_own(text.as_bytes()), Some(time));
             assert_eq!(time.to_string(), text);
             assert_eq!(format!("{jiff:.9}"), text);
         }
         // Docker's: trailing zeros are cut, offsets may be there.
         assert_eq!(Time::parse("1970-01-01T00:00:01.5Z"), Some(Time(3 * SECOND / 2)));
         assert_eq!(Time::parse("1970-01-01T02:00:00+02:00"), Some(Time(0)));
+    }
+
+    #[test]
+    fn every_day_there_and_back_and_no_others() {
+        for day in -200_000..200_000 {
+            let (year, month, of_month) = civil(day);
+            assert_eq!(days(year, month, of_month), day);
+        }
+        for text in ["2026-02-29", "2026-06-31", "2026-13-01", "2026-00-10", "2026-01-00"] {
+            assert_eq!(Time::parse(&format!("{text}T00:00:00.000000000Z")), None, "{text}");
+        }
+        assert_eq!(Time::parse("2026-01-01T24:00:00.000000000Z"), None);
     }
 
     #[test]

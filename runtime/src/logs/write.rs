@@ -103,11 +103,11 @@ impl Writer {
         if !self.enabled || chunk.is_empty() {
             return Ok(());
         }
-        let time = Time::now().text();
+        let suffix = suffix(stream);
         let mut partial = std::mem::take(&mut self.partial[index(stream)]);
         let mut result = Ok(());
         for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
-            let done = self.piece(stream, &time, &mut partial.bytes, piece);
+            let done = self.piece(&suffix, &mut partial.bytes, piece);
             result = result.and(done);
         }
         // Counted from the unfinished line's first byte: dots that come one by one are seen, too.
@@ -121,13 +121,7 @@ impl Writer {
     }
 
     /// One line, or what there is of it.
-    fn piece(
-        &mut self,
-        stream: Stream,
-        time: &[u8; 30],
-        partial: &mut Vec<u8>,
-        mut piece: &[u8],
-    ) -> Result<(), LogError> {
+    fn piece(&mut self, suffix: &Suffix, partial: &mut Vec<u8>, mut piece: &[u8]) -> Result<(), LogError> {
         let mut result = Ok(());
         let complete = piece.ends_with(b"\n");
         // The newline may go over the limit: it does not get a record to itself.
@@ -136,30 +130,26 @@ impl Writer {
             partial.extend_from_slice(head);
             let cut = partial.len() - unfinished_character(partial);
             let rest = partial.split_off(cut);
-            result = result.and(self.record(stream, time, partial));
+            result = result.and(self.record(suffix, partial));
             *partial = rest;
             piece = tail;
         }
         if complete && partial.is_empty() {
-            return result.and(self.record(stream, time, piece));
+            return result.and(self.record(suffix, piece));
         }
         partial.extend_from_slice(piece);
         if complete {
-            result = result.and(self.record(stream, time, partial));
+            result = result.and(self.record(suffix, partial));
             partial.clear();
         }
         result
     }
 
-    fn record(&mut self, stream: Stream, time: &[u8; 30], text: &[u8]) -> Result<(), LogError> {
+    fn record(&mut self, suffix: &Suffix, text: &[u8]) -> Result<(), LogError> {
         let start = self.buffer.len();
         self.buffer.extend_from_slice(b"{\"log\":\"");
         escape(text, &mut self.buffer);
-        self.buffer.extend_from_slice(b"\",\"stream\":\"");
-        self.buffer.extend_from_slice(stream.name().as_bytes());
-        self.buffer.extend_from_slice(b"\",\"time\":\"");
-        self.buffer.extend_from_slice(time);
-        self.buffer.extend_from_slice(b"\"}\n");
+        self.buffer.extend_from_slice(suffix);
         let before = self.size + start as u64;
         if before > 0 && self.size + self.buffer.len() as u64 > self.max_size {
             let record = self.buffer.split_off(start);
@@ -216,7 +206,7 @@ impl Writer {
         if partial.bytes.is_empty() {
             return Ok(());
         }
-        self.record(stream, &Time::now().text(), &partial.bytes)
+        self.record(&suffix(stream), &partial.bytes)
     }
 
     fn write_out(&mut self) -> Result<(), LogError> {
@@ -255,9 +245,8 @@ impl Writer {
         let text = format!("[umiak: {} bytes of log lost here: {}]", lost.bytes, lost.error);
         let mut record = b"{\"log\":\"".to_vec();
         escape(text.as_bytes(), &mut record);
-        record.extend_from_slice(b"\\n\",\"stream\":\"stderr\",\"time\":\"");
-        record.extend_from_slice(&Time::now().text());
-        record.extend_from_slice(b"\"}\n");
+        record.extend_from_slice(b"\\n");
+        record.extend_from_slice(&suffix(Stream::Stderr));
         record.append(&mut self.buffer);
         self.buffer = record;
     }
@@ -297,6 +286,17 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// What follows the text in a record.
+type Suffix = [u8; 61];
+
+/// The end of all records of one chunk.
+fn suffix(stream: Stream) -> Suffix {
+    let mut suffix = *b"\",\"stream\":\"stdout\",\"time\":\"0000-00-00T00:00:00.000000000Z\"}\n";
+    suffix[12..18].copy_from_slice(stream.name().as_bytes());
+    suffix[28..58].copy_from_slice(&Time::now().text());
+    suffix
 }
 
 const fn index(stream: Stream) -> usize {
