@@ -65,7 +65,8 @@ impl Down {
             }
         }
         if self.volumes {
-            for owned in volume::list(&engine.roots)?.into_iter().filter(|volume| is_of(&volume.labels, &project.name)) {
+            for owned in volume::list(&engine.roots)?.into_iter().filter(|volume| is_of(&volume.labels, &project.name))
+            {
                 let what = format!("Volume {}", owned.name);
                 match volume::remove_unused(engine, &owned.name) {
                     Ok(()) => progress.done(&what, "Removed"),

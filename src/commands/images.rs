@@ -45,7 +45,13 @@ impl Images {
             objects.push(serde_json::json!({
                 "ID": config.image_id, "ContainerName": config.name, "Repository": repository, "Tag": tag, "Size": size,
             }));
-            table.row(vec![config.name.clone(), repository, tag, umiak_base::id::short(id).to_owned(), human::size(size)]);
+            table.row(vec![
+                config.name.clone(),
+                repository,
+                tag,
+                umiak_base::id::short(id).to_owned(),
+                human::size(size),
+            ]);
         }
         match self.format {
             _ if self.quiet => {}

@@ -76,7 +76,7 @@ impl Logs {
         let all_names: Vec<String> = members.iter().map(name).collect();
         let colour = !self.no_color && context.global.ansi.stdout();
         let prefixes = Prefixes::new(all_names.iter().map(String::as_str), colour, !self.no_log_prefix);
-        let mut follow = Follow::new(&context.engine, self.which.options()?, prefixes);
+        let mut follow = Follow::new(&context.engine, self.which.options()?, prefixes)?;
         for (member, name) in members.iter().zip(all_names) {
             follow.add(&member.container, name)?;
         }

@@ -51,9 +51,7 @@ impl Ls {
             return Ok(ExitCode::SUCCESS);
         }
         if self.format == Format::Json {
-            let object = |(name, project): (&String, &Project)| {
-                serde_json::json!({ "Name": name, "Status": status(project), "ConfigFiles": project.files })
-            };
+            let object = |(name, project): (&String, &Project)| serde_json::json!({ "Name": name, "Status": status(project), "ConfigFiles": project.files });
             out!("{}", serde_json::to_string(&projects.iter().map(object).collect::<Vec<_>>())?);
             return Ok(ExitCode::SUCCESS);
         }

@@ -30,7 +30,8 @@ impl Restart {
         if let (Some(model), false, false) = (&project.model, self.no_deps, services.is_empty()) {
             // Those that depend on a restarted service with `restart: true` go along.
             for service in model.services.values() {
-                let bound = |(name, on): (&String, &crate::compose::Dependency)| on.restart && self.services.contains(name);
+                let bound =
+                    |(name, on): (&String, &crate::compose::Dependency)| on.restart && self.services.contains(name);
                 if service.depends_on.iter().any(bound) && !services.contains(&service.name) {
                     services.push(service.name.clone());
                 }

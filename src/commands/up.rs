@@ -9,6 +9,9 @@ use clap::Args;
 use nix::sys::signal::Signal;
 
 use super::Context;
+use umiak_images::store::Image;
+
+use crate::compose::Service;
 use crate::engine::image::Policy;
 use crate::engine::{Container, attach};
 use crate::failure::{self, WithHint as _};
@@ -16,6 +19,7 @@ use crate::project::apply::Apply;
 use crate::project::follow::{Ended, Follow, Options as FollowOptions};
 use crate::project::{hash, labels, load, names, observe, plan, service};
 use crate::ui::logs::Prefixes;
+use crate::ui::progress::Progress;
 
 /// Create and start containers.
 #[derive(Debug, Args)]
@@ -92,21 +96,7 @@ impl Up {
             self.refuse_clash(&first, &second, port)?;
         }
         let progress = context.progress();
-        let mut images = BTreeMap::new();
-        for service in &chosen {
-            let name = service::image(&project, service);
-            let quiet = crate::ui::progress::Progress::quiet();
-            let shown = if self.quiet_pull { &quiet } else { &progress };
-            let policy = self.pull.unwrap_or_else(|| Policy::of_service(service));
-            let image = engine.image(&name, policy, service.platform.as_deref(), shown);
-            let image = match (&service.build, image) {
-                (Some(_), Err(error)) => Err(error).hint(|| {
-                    format!("service {} has a build section, and this version of umiak cannot build images yet: build {name} elsewhere and load it with `umiak image load`", service.name)
-                })?,
-                (_, image) => image.with_context(|| format!("service {}", service.name))?,
-            };
-            images.insert(service.name.clone(), image);
-        }
+        let images = self.images(context, &project, &chosen, &progress)?;
         let mut wanted = Vec::new();
         for service in project.levels(&chosen)?.into_iter().flatten() {
             let image_id = images.get(&service.name).map(|image| image.id.to_string()).unwrap_or_default();
@@ -130,6 +120,53 @@ impl Up {
         }
         drop(_lock);
         self.follow(context, &project, containers, began)
+    }
+
+    /// The images of the services; each name is looked up or pulled once, several at a time.
+    fn images(
+        &self,
+        context: &Context,
+        project: &crate::compose::Project,
+        chosen: &[&Service],
+        progress: &Progress,
+    ) -> Result<BTreeMap<String, Image>> {
+        let quiet = Progress::quiet();
+        let shown = if self.quiet_pull { &quiet } else { progress };
+        let mut wanted: BTreeMap<(String, Option<String>), &Service> = BTreeMap::new();
+        for service in chosen {
+            wanted.entry((service::image(project, service), service.platform.clone())).or_insert(service);
+        }
+        let get = |name: &str, service: &Service| -> Result<Image> {
+            let policy = self.pull.unwrap_or_else(|| Policy::of_service(service));
+            let image = context.engine.image(name, policy, service.platform.as_deref(), shown);
+            match (&service.build, image) {
+                (Some(_), Err(error)) => Err(error).hint(|| {
+                    format!(
+                        "service {} has a build section, and this version of umiak cannot build images yet: \
+                         build {name} elsewhere and load it with `umiak image load`",
+                        service.name
+                    )
+                }),
+                (_, image) => image.with_context(|| format!("service {}", service.name)),
+            }
+        };
+        let results: Vec<Result<Image>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                wanted.iter().map(|((name, _), service)| scope.spawn(|| get(name, service))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Image>>| {
+                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the pull ended unexpectedly")))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        let mut found = BTreeMap::new();
+        for (key, result) in wanted.into_keys().zip(results) {
+            found.insert(key, result?);
+        }
+        let image = |service: &&Service| {
+            let key = (service::image(project, service), service.platform.clone());
+            found.get(&key).map(|image| (service.name.clone(), image.clone()))
+        };
+        Ok(chosen.iter().filter_map(image).collect())
     }
 
     fn refuse_clash(&self, first: &str, second: &str, port: u16) -> Result<()> {
@@ -181,10 +218,11 @@ impl Up {
         crate::note!("Attaching to {}", all_names.join(", "));
         let colour = !self.no_color && context.global.ansi.stdout();
         let prefixes = Prefixes::new(all_names.iter().map(String::as_str), colour, !self.no_log_prefix);
-        let mut options = FollowOptions { timestamps: self.timestamps, announce_exits: true, ..FollowOptions::default() };
+        let mut options =
+            FollowOptions { timestamps: self.timestamps, announce_exits: true, ..FollowOptions::default() };
         options.query.follow = true;
         let since = umiak_runtime::logs::Time::from_nanoseconds(i64::try_from(began.as_nanosecond()).unwrap_or(0));
-        let mut follow = Follow::new(engine, options.clone(), prefixes.clone());
+        let mut follow = Follow::new(engine, options.clone(), prefixes.clone())?;
         for (_, _, container) in &shown {
             // What a container that was there before has said already was shown to whoever started it.
             options.query.since = (container.config.created < began).then_some(since);
@@ -195,7 +233,8 @@ impl Up {
         let mut first_exit: Option<(String, i32)> = None;
         loop {
             for Ended { id, code, .. } in follow.turn()? {
-                let service = containers.iter().find(|(_, _, c)| c.config.id == id).map(|(service, ..)| service.clone());
+                let service =
+                    containers.iter().find(|(_, _, c)| c.config.id == id).map(|(service, ..)| service.clone());
                 first_exit.get_or_insert((service.unwrap_or_default(), code));
                 if (self.abort_on_container_exit || self.exit_code_from.is_some()) && !stopping.begun {
                     crate::note!("Aborting on container exit...");

@@ -103,8 +103,8 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.network_mode", Support::Works),
     ("services.*.networks", Support::Works),
     ("services.*.networks.*.driver_opts", Support::Later("driver options of one attachment")),
-    ("services.*.networks.*.gw_priority", Support::Later("choosing the default gateway")),
-    ("services.*.networks.*.interface_name", Support::Later("naming an interface")),
+    ("services.*.networks.*.gw_priority", Support::Works),
+    ("services.*.networks.*.interface_name", Support::Works),
     ("services.*.networks.*.link_local_ips", Support::Later("link-local addresses")),
     ("services.*.oom_kill_disable", Support::Later("switching the OOM killer off")),
     ("services.*.oom_score_adj", Support::Works),
@@ -288,8 +288,12 @@ pub fn values(service: &Service) -> Vec<(&'static str, &'static str)> {
     if service.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster)) {
         found.push(("volumes", "npipe and cluster volumes"));
     }
-    if service.pull_policy == Some(PullPolicy::Build) {
-        found.push(("pull_policy", "building images"));
+    match service.pull_policy {
+        Some(PullPolicy::Build) => found.push(("pull_policy", "building images")),
+        Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)) => {
+            found.push(("pull_policy", "pulling images by their age"));
+        }
+        _ => {}
     }
     if let Some(driver) = service.logging.as_ref().and_then(|logging| logging.driver.as_deref())
         && !matches!(driver, "json-file" | "local" | "none")

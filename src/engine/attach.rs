@@ -149,8 +149,7 @@ impl Engine {
         watched.push(Signal::SIGWINCH);
         let signals = signals(&watched)?;
         let _raw = if tty && attach.stdin { RawTerminal::enter()? } else { None };
-        let mut session =
-            Session { socket, outgoing: Vec::new(), incoming: Vec::new(), stdin_open: attach.stdin };
+        let mut session = Session { socket, outgoing: Vec::new(), incoming: Vec::new(), stdin_open: attach.stdin };
         if tty {
             session.resize();
         }

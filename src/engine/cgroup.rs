@@ -89,7 +89,12 @@ pub fn processes(path: &str) -> Result<Vec<Process>> {
     Ok(pids.into_iter().filter_map(|pid| process(pid, uptime)).collect())
 }
 
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shown in seconds")]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "shown in seconds"
+)]
 fn process(pid: i32, uptime: f64) -> Option<Process> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (head, rest) = stat.rsplit_once(')')?;
@@ -102,8 +107,11 @@ fn process(pid: i32, uptime: f64) -> Option<Process> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().nth(1))?;
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<String> =
-        arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let words: Vec<String> = arguments
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
     let start = jiff::Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(age as i64)).ok()?;
     let terminal = match number(4) {
         0 => "?".to_owned(),

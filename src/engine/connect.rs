@@ -46,7 +46,9 @@ impl Engine {
             bail!("container {} is not connected to network {name}", config.name);
         };
         let attachment = attachments.remove(index);
-        if container.state.ports.iter().any(|_| attachment.default_route || index == 0) && container.state.status.is_up() {
+        if container.state.ports.iter().any(|_| attachment.default_route || index == 0)
+            && container.state.status.is_up()
+        {
             bail!(
                 "container {} publishes ports through network {name}: stop it before it is disconnected from there",
                 config.name

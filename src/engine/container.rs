@@ -5,7 +5,6 @@
 //! writes state, and a command only where no monitor is left to do it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use indexmap::IndexMap;
@@ -301,11 +300,6 @@ impl Container {
             [id] => Self::load(roots, id)?.with_context(|| format!("No such container: {key}")),
             several => bail!("the id prefix {key} is ambiguous: {}", several.join(", ")),
         }
-    }
-
-    /// Its directory.
-    pub fn dir(&self, roots: &Roots) -> PathBuf {
-        roots.container(&self.config.id)
     }
 
     /// The short id.

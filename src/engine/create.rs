@@ -23,6 +23,8 @@ impl Engine {
             None => names::invent(&self.roots)?,
         };
         check(&request)?;
+        // While this is held, no other command takes the unfinished container for rubbish.
+        let _lock = self.lock(&id)?;
         names::take(&self.roots, &name, &id)?;
         let mut made = Made { volumes: Vec::new() };
         match self.make(&id, &name, request, image, &mut made) {
@@ -93,11 +95,8 @@ impl Engine {
             merged: dir.join("bundle/rootfs"),
             read_only: request.runtime.rootfs.read_only,
         };
-        runtime.files = EtcFiles {
-            hosts: dir.join("hosts"),
-            resolv_conf: dir.join("resolv.conf"),
-            hostname: dir.join("hostname"),
-        };
+        runtime.files =
+            EtcFiles { hosts: dir.join("hosts"), resolv_conf: dir.join("resolv.conf"), hostname: dir.join("hostname") };
         Ok(Config {
             id: id.to_owned(),
             name: name.to_owned(),
@@ -142,7 +141,8 @@ impl Engine {
                 volume.name = umiak_base::id::new_id().context("random bytes")?;
                 config.anonymous_volumes.push(volume.name.clone());
             }
-            let (source, new) = volume::ensure(&self.roots, &volume.name, config.anonymous_volumes.contains(&volume.name))?;
+            let (source, new) =
+                volume::ensure(&self.roots, &volume.name, config.anonymous_volumes.contains(&volume.name))?;
             volume.source = source;
             if new {
                 made.volumes.push(volume.name.clone());

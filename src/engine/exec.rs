@@ -111,7 +111,8 @@ impl Engine {
 
 /// Passes the terminal's bytes and our signals until the command has ended.
 fn converse(socket: &OwnedFd, console: Option<&OwnedFd>, pid: u32, stdin: bool) -> Result<i32> {
-    let signals = attach::signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH])?;
+    let signals =
+        attach::signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH])?;
     let _raw = if console.is_some() && stdin { attach::RawTerminal::enter()? } else { None };
     let resize = |console: &OwnedFd| {
         if let Some((rows, columns)) = attach::terminal_size() {
@@ -140,7 +141,10 @@ fn converse(socket: &OwnedFd, console: Option<&OwnedFd>, pid: u32, stdin: bool) 
             Err(error) => return Err(error).context("poll"),
         }
         let ready = fds.map(|fd| !fd.revents().is_empty());
-        if ready[2] && writing && let Some(console) = console {
+        if ready[2]
+            && writing
+            && let Some(console) = console
+        {
             match rustix::io::read(console, &mut buffer) {
                 Ok(count) if count > 0 => crate::ui::write_raw(&buffer[..count]),
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
@@ -148,7 +152,10 @@ fn converse(socket: &OwnedFd, console: Option<&OwnedFd>, pid: u32, stdin: bool) 
                 _ => writing = false,
             }
         }
-        if ready[3] && reading && let Some(console) = console {
+        if ready[3]
+            && reading
+            && let Some(console) = console
+        {
             match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
                 Ok(count) if count > 0 => write_all(console, &buffer[..count])?,
                 _ => reading = false,

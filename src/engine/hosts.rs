@@ -36,7 +36,9 @@ pub fn write(roots: &Roots, config: &Config) -> Result<()> {
         .collect();
     let gateways: Vec<IpAddr> = match (on_host, attachments.first()) {
         (true, _) => vec![IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)],
-        (false, Some(first)) => [first.gateway.map(IpAddr::V4), first.gateway6.map(IpAddr::V6)].into_iter().flatten().collect(),
+        (false, Some(first)) => {
+            [first.gateway.map(IpAddr::V4), first.gateway6.map(IpAddr::V6)].into_iter().flatten().collect()
+        }
         (false, None) => Vec::new(),
     };
     let hosts = Hosts {

@@ -1,7 +1,6 @@
 //! Images as containers need them: found in the store, or pulled.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
@@ -31,13 +30,12 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// What a service says. Windows of time are looked at when the store knows when it pulled: until then such an
-    /// image is pulled when it is missing.
+    /// What a service says. A model that asks for pulls by age or for a build is refused before this is asked.
     pub fn of_service(service: &Service) -> Self {
         match service.pull_policy {
-            Some(PullPolicy::Always | PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)) => Self::Always,
+            Some(PullPolicy::Always) => Self::Always,
             Some(PullPolicy::Never) => Self::Never,
-            Some(PullPolicy::Missing | PullPolicy::Build) | None => Self::Missing,
+            _ => Self::Missing,
         }
     }
 }
@@ -108,11 +106,6 @@ impl Engine {
         let credentials = Credentials::load(&Places::of_process())?;
         Ok(Client::new(registries, credentials, concat!("umiak/", env!("CARGO_PKG_VERSION")))?)
     }
-
-    /// Where registry settings are read from.
-    pub fn registries_file(&self) -> &PathBuf {
-        &self.registries
-    }
 }
 
 /// Shows a pull's events as progress lines.
@@ -146,7 +139,9 @@ impl PullProgress for Bridge<'_> {
             }
             Event::Extracting { layer } => self.progress.working(&Self::name(layer), "Extracting"),
             Event::Done { layer } => self.progress.done(&Self::name(layer), "Pull complete"),
-            Event::Retrying { layer, reason } => self.progress.note(&format!("{}  Retrying: {reason}", Self::name(layer))),
+            Event::Retrying { layer, reason } => {
+                self.progress.note(&format!("{}  Retrying: {reason}", Self::name(layer)))
+            }
             _ => {}
         }
     }

@@ -178,7 +178,9 @@ fn host_config(container: &Container) -> Value {
     let binds: Vec<String> = runtime
         .mounts
         .iter()
-        .filter_map(|mount| Some(format!("{}:{}:{}", mount_name(mount)?, mount.target, if mount.read_only { "ro" } else { "rw" })))
+        .filter_map(|mount| {
+            Some(format!("{}:{}:{}", mount_name(mount)?, mount.target, if mount.read_only { "ro" } else { "rw" }))
+        })
         .collect();
     let mut bindings: Map<String, Value> = Map::new();
     for port in &config.ports {
@@ -192,8 +194,11 @@ fn host_config(container: &Container) -> Value {
         }
     }
     let swap = limits.memory_swap.or_else(|| limits.memory.and_then(|memory| i64::try_from(memory * 2).ok()));
-    let ulimits: Vec<Value> =
-        runtime.ulimits.iter().map(|limit| json!({ "Name": limit.name, "Soft": limit.soft, "Hard": limit.hard })).collect();
+    let ulimits: Vec<Value> = runtime
+        .ulimits
+        .iter()
+        .map(|limit| json!({ "Name": limit.name, "Soft": limit.soft, "Hard": limit.hard }))
+        .collect();
     json!({
         "Binds": binds,
         "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
@@ -245,7 +250,9 @@ fn network_mode(mode: &NetworkMode) -> String {
 
 fn mount(mount: &Mount) -> Value {
     let (kind, name, source, spread) = match &mount.kind {
-        MountKind::Bind(bind) => ("bind", None, bind.source.display().to_string(), format!("{:?}", bind.propagation).to_lowercase()),
+        MountKind::Bind(bind) => {
+            ("bind", None, bind.source.display().to_string(), format!("{:?}", bind.propagation).to_lowercase())
+        }
         MountKind::Volume(volume) => ("volume", Some(&volume.name), volume.source.display().to_string(), String::new()),
         MountKind::Tmpfs(_) => ("tmpfs", None, String::new(), String::new()),
     };
@@ -331,7 +338,9 @@ pub fn network(network: &Network, members: &[Container]) -> Value {
     let mut containers = Map::new();
     for member in members.iter().filter(|member| member.state.status.is_up()) {
         for a in member.config.network.attachments().iter().filter(|a| a.network_id == network.id) {
-            let cidr = |address: Option<(IpAddr, u8)>| address.map(|(ip, prefix)| format!("{ip}/{prefix}")).unwrap_or_default();
+            let cidr = |address: Option<(IpAddr, u8)>| {
+                address.map(|(ip, prefix)| format!("{ip}/{prefix}")).unwrap_or_default()
+            };
             containers.insert(
                 member.config.id.clone(),
                 json!({
@@ -377,7 +386,9 @@ pub fn volume(engine: &Engine, found: &volume::Volume) -> Value {
 /// `docker image inspect`.
 pub fn image(image: &Image) -> Value {
     let config = &image.config;
-    let familiar = |name: &String| name.parse::<umiak_images::reference::Reference>().map_or_else(|_| name.clone(), |r| r.familiar());
+    let familiar = |name: &String| {
+        name.parse::<umiak_images::reference::Reference>().map_or_else(|_| name.clone(), |r| r.familiar())
+    };
     json!({
         "Id": image.id.to_string(),
         "RepoTags": image.names.iter().map(familiar).collect::<Vec<_>>(),

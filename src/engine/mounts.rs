@@ -55,7 +55,8 @@ pub fn tmpfs(text: &str) -> Result<Mount> {
             "gid" => tmpfs.gid = Some(value.parse().map_err(|_| wrong())?),
             "ro" => read_only = true,
             "rw" => read_only = false,
-            "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" | "nr_inodes" | "nr_blocks" | "noatime" | "huge" => {
+            "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" | "nr_inodes" | "nr_blocks" | "noatime"
+            | "huge" => {
                 tmpfs.options.push(option.to_owned());
             }
             _ => return Err(wrong()),

@@ -14,7 +14,8 @@ use umiak_base::{FileLock, state};
 use umiak_netns::endpoint::{EndpointSpec, host_ifname};
 use umiak_netns::ipam::{Leases, SubnetRequest};
 use umiak_netns::link::Links;
-use umiak_netns::{Network, NetworkRequest, dns, endpoint, namespace};
+use umiak_netns::publish::PortSpec;
+use umiak_netns::{Network, NetworkRequest, dns, endpoint, firewall, namespace};
 
 use super::Roots;
 use super::container::{Attachment, Config};
@@ -47,7 +48,11 @@ pub struct Wanted {
 impl Wanted {
     /// A project's network.
     pub fn of_project(project: &Project, key: &str, definition: &NetworkDef) -> Self {
-        let own = [(labels::PROJECT, project.name.as_str()), (labels::NETWORK, key), (labels::VERSION, env!("CARGO_PKG_VERSION"))];
+        let own = [
+            (labels::PROJECT, project.name.as_str()),
+            (labels::NETWORK, key),
+            (labels::VERSION, env!("CARGO_PKG_VERSION")),
+        ];
         let mut all: BTreeMap<String, String> = definition.labels.clone().into_iter().collect();
         all.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
         let cidr = |cidr: &crate::compose::Cidr| umiak_netns::cidr::Cidr::new(cidr.address, cidr.prefix);
@@ -114,7 +119,8 @@ pub fn lookup(roots: &Roots, key: &str) -> Result<Network> {
     if let Some(network) = find(roots, key)? {
         return Ok(network);
     }
-    let mut by_id: Vec<Network> = list(roots)?.into_iter().filter(|n| !key.is_empty() && n.id.starts_with(key)).collect();
+    let mut by_id: Vec<Network> =
+        list(roots)?.into_iter().filter(|n| !key.is_empty() && n.id.starts_with(key)).collect();
     match (by_id.pop(), by_id.is_empty()) {
         (Some(network), true) => Ok(network),
         (Some(_), false) => bail!("the id prefix {key} is ambiguous"),
@@ -244,16 +250,26 @@ pub fn attachments(roots: &Roots, id: &str, joins: &[Join]) -> Result<Vec<Attach
     let mut all = Vec::new();
     for (index, join) in joins.iter().enumerate() {
         let _lock = lock(roots, &join.network)?;
-        let network = find(roots, &join.network)?.with_context(|| format!("network {} not found", join.network))?;
+        let network = joined(roots, &join.network)?;
         all.push(attachment(roots, id, index, join, &network).with_context(|| format!("network {}", join.network))?);
     }
     // The default route goes through the network with the highest priority, the first one among equals.
     let usable = |index: &usize| !all[*index].internal;
-    let best = (0..joins.len()).filter(usable).max_by_key(|index| (joins[*index].gateway_priority, std::cmp::Reverse(*index)));
+    let best =
+        (0..joins.len()).filter(usable).max_by_key(|index| (joins[*index].gateway_priority, std::cmp::Reverse(*index)));
     if let Some(best) = best {
         all[best].default_route = true;
     }
     Ok(all)
+}
+
+/// The network that a container joins. The default one may have gone with its last container since it was ensured.
+fn joined(roots: &Roots, name: &str) -> Result<Network> {
+    match find(roots, name)? {
+        Some(network) => Ok(network),
+        None if name == DEFAULT => create(roots, &Wanted { name: DEFAULT.into(), ..Wanted::default() }),
+        None => bail!("network {name} not found"),
+    }
 }
 
 /// Gives a container an address on one more network, in the `place`th interface.
@@ -305,11 +321,56 @@ fn parse_mac(text: &str) -> Result<[u8; 6]> {
     bytes.try_into().ok().with_context(|| format!("invalid mac address: {text}"))
 }
 
+/// The ports of a container; those without an address of the host are published where their network says.
+pub fn with_host_binding(roots: &Roots, config: &Config) -> Result<Vec<PortSpec>> {
+    let mut ports = config.ports.clone();
+    let attachments = config.network.attachments();
+    let Some(attachment) = attachments.iter().find(|a| a.default_route).or(attachments.first()) else {
+        return Ok(ports);
+    };
+    let binding = find(roots, &attachment.network)?.and_then(|network| network.host_binding_ipv4);
+    for port in ports.iter_mut().filter(|port| port.host_ip.is_none()) {
+        port.host_ip = binding;
+    }
+    Ok(ports)
+}
+
+/// Makes firewall rules anew that somebody has flushed, with those of everything that runs.
+pub fn repair_if_flushed(roots: &Roots, network: &Network, links: &Links) -> Result<()> {
+    if links.get(&network.bridge)?.is_none() || firewall::has_network(network)? {
+        return Ok(());
+    }
+    repair(roots, links)
+}
+
+/// Makes the firewall's whole table anew from what is there.
+pub fn repair(roots: &Roots, links: &Links) -> Result<()> {
+    let mut up = Vec::new();
+    for network in list(roots)? {
+        if links.get(&network.bridge)?.is_some() {
+            up.push(network);
+        }
+    }
+    let mut published = Vec::new();
+    for container in super::Container::list(roots, &mut |_| {})? {
+        if container.state.status.is_up() {
+            published.extend(super::ports::translations(&container.config, &container.state.ports));
+        }
+    }
+    Ok(firewall::repair(&up, &published)?)
+}
+
 /// Makes the container's namespace with all its interfaces, unless it is there.
 pub fn attach(roots: &Roots, config: &Config) -> Result<()> {
     let pin = roots.netns(&config.id);
     if namespace::open(&pin).is_ok() {
-        // It outlived the last run; the bridges may have gone meanwhile only with their networks.
+        // It outlived the last run; of its networks, settings and rules may have been changed since.
+        if !config.network.attachments().is_empty() {
+            let links = Links::open()?;
+            for attachment in config.network.attachments() {
+                bring_up(roots, &links, attachment)?;
+            }
+        }
         return Ok(());
     }
     let netns = namespace::create(&pin)?;
@@ -352,18 +413,18 @@ pub fn release_one(roots: &Roots, attachment: &Attachment, id: &str) -> Result<(
     Ok(leases(roots, &attachment.network).release(id)?)
 }
 
-fn connect_one(
-    roots: &Roots,
-    links: &Links,
-    config: &Config,
-    netns: &File,
-    attachment: &Attachment,
-) -> Result<()> {
+fn bring_up(roots: &Roots, links: &Links, attachment: &Attachment) -> Result<Network> {
     let _lock = lock(roots, &attachment.network)?;
     let network = find(roots, &attachment.network)?
         .filter(|network| network.id == attachment.network_id)
         .with_context(|| format!("network {} not found: it was removed; recreate the container", attachment.network))?;
+    repair_if_flushed(roots, &network, links)?;
     network.up(links, &roots.run)?;
+    Ok(network)
+}
+
+fn connect_one(roots: &Roots, links: &Links, config: &Config, netns: &File, attachment: &Attachment) -> Result<()> {
+    let network = bring_up(roots, links, attachment)?;
     let v4 = |(ip, _): (Ipv4Addr, u8)| IpAddr::V4(ip);
     let v6 = |(ip, _): (Ipv6Addr, u8)| IpAddr::V6(ip);
     let spec = EndpointSpec {
@@ -411,4 +472,16 @@ pub fn leave(roots: &Roots, attachment: &Attachment) -> Result<()> {
     tear_down(roots, &network)?;
     let file = path(roots, DEFAULT);
     std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
+}
+
+/// As [`detach`], for a container of which nothing is known but its id.
+pub fn detach_all(roots: &Roots, id: &str) -> Result<()> {
+    let links = Links::open()?;
+    let prefix = host_ifname(id, 0);
+    let prefix = prefix.trim_end_matches('0');
+    let names: Vec<String> =
+        links.list()?.into_iter().map(|link| link.name).filter(|name| name.starts_with(prefix)).collect();
+    endpoint::detach(&links, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    namespace::remove(&roots.netns(id))?;
+    Ok(())
 }

@@ -36,10 +36,12 @@ pub fn parse(text: &str) -> Result<Vec<PortSpec>> {
             None => (None, Some(rest)),
         },
     };
-    let ip = ip.filter(|ip| !ip.is_empty()).map(|ip| ip.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>());
+    let ip =
+        ip.filter(|ip| !ip.is_empty()).map(|ip| ip.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>());
     let ip = ip.transpose().with_context(wrong)?;
     let (first, last) = range(container).with_context(wrong)?;
-    let host = host.filter(|host| !host.is_empty() && *host != "0").map(|host| range(host).with_context(wrong)).transpose()?;
+    let host =
+        host.filter(|host| !host.is_empty() && *host != "0").map(|host| range(host).with_context(wrong)).transpose()?;
     Ok(PortSpec::expand(ip, host.map(|(first, last)| first..=last), first..=last, kind)?)
 }
 
@@ -103,9 +105,11 @@ pub fn withdraw(config: &Config, ports: &[PublishedPort]) -> Result<()> {
 }
 
 /// The container's address of the network that has the default route, or else the first.
-fn translations(config: &Config, ports: &[PublishedPort]) -> Vec<Published> {
+pub fn translations(config: &Config, ports: &[PublishedPort]) -> Vec<Published> {
     let attachments = config.network.attachments();
-    let Some(attachment) = attachments.iter().find(|a| a.default_route).or(attachments.first()) else { return Vec::new() };
+    let Some(attachment) = attachments.iter().find(|a| a.default_route).or(attachments.first()) else {
+        return Vec::new();
+    };
     let v4 = attachment.ipv4.map(|(ip, _)| IpAddr::V4(ip));
     let v6 = attachment.ipv6.map(|(ip, _)| IpAddr::V6(ip));
     let translation = |port: &PublishedPort| {
@@ -127,7 +131,8 @@ mod tests {
     #[test]
     fn short_forms_of_ports() {
         let text = |spec: &PortSpec| {
-            let host = spec.host_ports.map_or("*".into(), |(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") });
+            let host =
+                spec.host_ports.map_or("*".into(), |(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") });
             let ip = spec.host_ip.map(|ip| format!("{ip}|")).unwrap_or_default();
             format!("{ip}{host}>{}", target(spec))
         };

@@ -59,6 +59,28 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Clears away containers that a killed command left half made or half removed.
+    pub fn sweep(&self) -> Result<()> {
+        for id in super::container::ids(&self.roots)? {
+            if self.roots.container(&id).join("config.json").exists() {
+                continue;
+            }
+            let path = self.roots.lock(&format!("container-{id}"));
+            let Some(_lock) = umiak_base::FileLock::try_exclusive(&path)? else { continue };
+            if self.roots.container(&id).join("config.json").exists() {
+                continue;
+            }
+            network::detach_all(&self.roots, &id)?;
+            network::release(&self.roots, &id)?;
+            self.roots.forget_run(&id);
+            remove_tree(&self.roots.container(&id))?;
+            let _ = std::fs::remove_file(&path);
+        }
+        Ok(())
+    }
+}
+
 fn remove_file(path: &std::path::Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

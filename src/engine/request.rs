@@ -210,11 +210,8 @@ mod tests {
             ..ImageDefaults::default()
         };
         let plan = |entrypoint: Option<&str>, command: Option<&str>| {
-            let request = Request {
-                entrypoint: entrypoint.map(words),
-                command: command.map(words),
-                ..Request::default()
-            };
+            let request =
+                Request { entrypoint: entrypoint.map(words), command: command.map(words), ..Request::default() };
             Process::plan(&request, &image).args().join(" ")
         };
         assert_eq!(plan(None, None), "/entry serve now");
@@ -226,7 +223,8 @@ mod tests {
 
     #[test]
     fn environment_is_replaced_added_and_taken_away() {
-        let request = [("A".to_owned(), Some("2".to_owned())), ("B".to_owned(), None), ("C".to_owned(), Some(String::new()))];
+        let request =
+            [("A".to_owned(), Some("2".to_owned())), ("B".to_owned(), None), ("C".to_owned(), Some(String::new()))];
         assert_eq!(join_env(&words("A=1 B=1 P=/bin"), &request), ["A=2", "P=/bin", "C="]);
     }
 

@@ -31,9 +31,11 @@ impl Engine {
         // The writable layer is made with the mode of the image's root, by whoever mounts it.
         make_dir(&config.runtime.rootfs.merged)?;
         let namespaces = self.shared_namespaces(&container)?;
-        self.network(&container)?;
+        if let Err(error) = self.network(&container) {
+            return Err(error.context("set up the network"));
+        }
         hosts::write(&self.roots, config)?;
-        let reserved = ports::reserve(&config.ports)?;
+        let reserved = ports::reserve(&network::with_host_binding(&self.roots, config)?)?;
         let (published, held) = ports::split(reserved);
         let order = Start {
             roots: self.roots.clone(),
@@ -77,8 +79,9 @@ impl Engine {
     fn shared_namespaces(&self, container: &Container) -> Result<Vec<(String, PathBuf)>> {
         let mut all = Vec::new();
         for (kind, id) in &container.config.join {
-            let owner = Container::load(&self.roots, id)?
-                .with_context(|| format!("the container {} whose {kind} namespace is joined is gone", umiak_base::id::short(id)))?;
+            let owner = Container::load(&self.roots, id)?.with_context(|| {
+                format!("the container {} whose {kind} namespace is joined is gone", umiak_base::id::short(id))
+            })?;
             let Some(init) = owner.state.init.filter(|_| owner.state.status.is_up()) else {
                 bail!("cannot join the {kind} namespace of container {}: it is not running", owner.config.name);
             };
@@ -110,6 +113,7 @@ impl Engine {
 
     /// Holds off other commands that change this project; says so when it has to wait.
     pub fn lock_project(&self, name: &str) -> Result<FileLock> {
+        self.sweep()?;
         let path = self.roots.lock(&format!("project-{name}"));
         if let Some(lock) = FileLock::try_exclusive(&path)? {
             return Ok(lock);

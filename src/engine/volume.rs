@@ -77,7 +77,8 @@ pub fn ensure_of_project(roots: &Roots, project: &Project, key: &str, definition
             None => bail!("external volume \"{name}\" not found"),
         };
     }
-    let own = [(labels::PROJECT, project.name.as_str()), (labels::VOLUME, key), (labels::VERSION, env!("CARGO_PKG_VERSION"))];
+    let own =
+        [(labels::PROJECT, project.name.as_str()), (labels::VOLUME, key), (labels::VERSION, env!("CARGO_PKG_VERSION"))];
     let mut all: BTreeMap<String, String> = definition.labels.clone().into_iter().collect();
     all.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     if let Some(there) = volumes(roots).get(name)? {
@@ -96,7 +97,8 @@ pub fn ensure_of_project(roots: &Roots, project: &Project, key: &str, definition
 
 /// The names of containers that have a volume.
 pub fn users(engine: &Engine, name: &str) -> Result<Vec<String>> {
-    let has = |mount: &umiak_runtime::config::Mount| matches!(&mount.kind, MountKind::Volume(volume) if volume.name == name);
+    let has =
+        |mount: &umiak_runtime::config::Mount| matches!(&mount.kind, MountKind::Volume(volume) if volume.name == name);
     let containers = engine.containers()?;
     Ok(containers.into_iter().filter(|c| c.config.runtime.mounts.iter().any(has)).map(|c| c.config.name).collect())
 }

@@ -30,12 +30,23 @@ pub struct StateWatch {
 impl StateWatch {
     /// Watches one container, from now on.
     pub fn new(roots: &Roots, id: &str) -> Result<Self> {
+        let watch = Self::nothing()?;
+        watch.add(roots, id)?;
+        Ok(watch)
+    }
+
+    /// Watches nothing yet. One watch can serve many containers: the kernel gives a user only 128.
+    pub fn nothing() -> Result<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let inotify = inotify::init(flags).context("make an inotify descriptor")?;
+        Ok(Self { inotify: inotify::init(flags).context("make an inotify descriptor")? })
+    }
+
+    /// Watches one more container.
+    pub fn add(&self, roots: &Roots, id: &str) -> Result<()> {
         let dir = roots.container(id);
         let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF;
-        inotify::add_watch(&inotify, &dir, events).with_context(|| format!("watch {}", dir.display()))?;
-        Ok(Self { inotify })
+        inotify::add_watch(&self.inotify, &dir, events).with_context(|| format!("watch {}", dir.display()))?;
+        Ok(())
     }
 
     /// Takes what has been told so far.

@@ -40,14 +40,7 @@ impl Client {
     /// A client on a stream socket. Without `attach` it must say first what it wants.
     pub fn new(socket: OwnedFd, attach: Option<Attach>) -> Self {
         let _ = rustix::io::ioctl_fionbio(&socket, true);
-        Self {
-            socket,
-            attach,
-            outgoing: VecDeque::new(),
-            incoming: Vec::new(),
-            gone: false,
-            sends_nothing_more: false,
-        }
+        Self { socket, attach, outgoing: VecDeque::new(), incoming: Vec::new(), gone: false, sends_nothing_more: false }
     }
 
     /// To be dropped.

@@ -84,6 +84,11 @@ pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>) -> Result<Ru
 fn protect() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    // Each question that is passed on to a resolver holds descriptors. The container's own limit is set by its config.
+    let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    if let Ok((_, hard)) = nix::sys::resource::getrlimit(resource) {
+        let _ = nix::sys::resource::setrlimit(resource, hard.min(8192), hard);
+    }
     let mut signals = nix::sys::signal::SigSet::all();
     signals.remove(nix::sys::signal::Signal::SIGKILL);
     let _ = signals.thread_block();
@@ -226,7 +231,8 @@ where
     rustix::thread::move_into_link_name_space(target.as_fd(), Some(flags))
         .with_context(|| format!("enter the network namespace {}", path.display()))?;
     let result = work();
-    rustix::thread::move_into_link_name_space(home.as_fd(), Some(flags)).context("return from the network namespace")?;
+    rustix::thread::move_into_link_name_space(home.as_fd(), Some(flags))
+        .context("return from the network namespace")?;
     result.context("set up the resolver")
 }
 

@@ -28,7 +28,8 @@ pub fn run(running: &mut Running) -> Result<()> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_block().context("block SIGCHLD")?;
-    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")?;
+    let signals =
+        SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")?;
     let mut ended: Option<(i32, Instant)> = None;
     let mut buffer = vec![0_u8; CHUNK];
     loop {
@@ -163,7 +164,11 @@ fn read_output(running: &mut Running, index: usize, buffer: &mut [u8]) {
     let kind = output.kind;
     let Some(bytes) = output.read(buffer) else { return };
     if let Some(log) = &mut running.log {
-        let stream = if kind == Kind::Stderr { umiak_runtime::logs::Stream::Stderr } else { umiak_runtime::logs::Stream::Stdout };
+        let stream = if kind == Kind::Stderr {
+            umiak_runtime::logs::Stream::Stderr
+        } else {
+            umiak_runtime::logs::Stream::Stdout
+        };
         let _ = log.write(stream, bytes);
     }
     for client in &mut running.clients {

@@ -150,7 +150,8 @@ impl Apply<'_> {
 
     fn make(&self, planned: &ServicePlan, step: &Step, old: Option<&Container>) -> Result<Container> {
         let service = self.project.service(&planned.service)?;
-        let image = self.images.get(&planned.service).with_context(|| format!("service {} has no image", service.name))?;
+        let image =
+            self.images.get(&planned.service).with_context(|| format!("service {} has no image", service.name))?;
         let mut request = service::request(self.project, service, step.number, &image.id.to_string())?;
         let mut inherited = Vec::new();
         if let Some(old) = old {

@@ -40,7 +40,6 @@ struct Source {
     name: String,
     index: usize,
     reader: Option<Reader>,
-    watch: Option<StateWatch>,
     /// The beginnings of lines whose ends have not come yet: output, error output.
     begun: [String; 2],
     ended: bool,
@@ -52,6 +51,7 @@ pub struct Follow<'a> {
     options: Options,
     prefixes: Prefixes,
     sources: Vec<Source>,
+    watch: StateWatch,
 }
 
 impl Source {
@@ -103,8 +103,8 @@ impl std::fmt::Debug for Follow<'_> {
 
 impl<'a> Follow<'a> {
     /// Follows nothing yet.
-    pub fn new(engine: &'a Engine, options: Options, prefixes: Prefixes) -> Self {
-        Self { engine, options, prefixes, sources: Vec::new() }
+    pub fn new(engine: &'a Engine, options: Options, prefixes: Prefixes) -> Result<Self> {
+        Ok(Self { engine, options, prefixes, sources: Vec::new(), watch: StateWatch::nothing()? })
     }
 
     /// Other options for the containers that are added from now on.
@@ -114,11 +114,18 @@ impl<'a> Follow<'a> {
 
     /// Adds a container under a name for its prefix.
     pub fn add(&mut self, container: &Container, name: String) -> Result<()> {
-        let watch = StateWatch::new(&self.engine.roots, &container.config.id).ok();
+        self.watch.add(&self.engine.roots, &container.config.id)?;
         let reader = logs::reader(&self.engine.roots, &container.config, &self.options.query)?;
         let index = self.sources.len();
         self.prefixes.widen(&name);
-        self.sources.push(Source { id: container.config.id.clone(), name, index, reader, watch, begun: Default::default(), ended: false });
+        self.sources.push(Source {
+            id: container.config.id.clone(),
+            name,
+            index,
+            reader,
+            begun: Default::default(),
+            ended: false,
+        });
         Ok(())
     }
 
@@ -149,8 +156,8 @@ impl<'a> Follow<'a> {
     /// Waits for something new, or for one of `others` to be readable.
     pub fn wait(&self, others: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<()> {
         let mut fds: Vec<BorrowedFd<'_>> = others.to_vec();
+        fds.push(self.watch.as_fd());
         for source in self.sources.iter().filter(|source| !source.ended) {
-            fds.extend(source.watch.iter().map(|watch| watch.as_fd()));
             fds.extend(source.reader.iter().filter_map(Reader::fd));
         }
         readable(&fds, deadline)?;
@@ -160,10 +167,8 @@ impl<'a> Follow<'a> {
     /// Prints what has come. Containers that have ended since the last turn are returned.
     pub fn turn(&mut self) -> Result<Vec<Ended>> {
         let (mut out, mut err, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        self.watch.clear();
         for source in self.sources.iter_mut().filter(|source| !source.ended) {
-            if let Some(watch) = &source.watch {
-                watch.clear();
-            }
             // The state first: what is in the log when a container has ended is all there will be.
             let state = Container::load(&self.engine.roots, &source.id)?.map(|container| container.state);
             let up = state.as_ref().is_some_and(|state| state.status.is_up());

@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::compose::{Project, Service};
+use crate::compose::{FileDef, FileSource, Project, Service};
 
 /// Goes up only when the meaning of the hashed model changes.
 const VERSION: &str = "umiak-service-1";
 
 /// Keys that do not change a container: how many there are, in which order they start, how the image comes.
-const NOT_HASHED: &[&str] = &["build", "pull_policy", "scale", "depends_on", "profiles", "attach", "develop", "env_file"];
+const NOT_HASHED: &[&str] =
+    &["build", "pull_policy", "scale", "depends_on", "profiles", "attach", "develop", "env_file"];
 
 /// The hash of one service.
 pub fn service(project: &Project, service: &Service) -> Result<String> {
@@ -32,7 +33,7 @@ pub fn service(project: &Project, service: &Service) -> Result<String> {
     }
     for mount in service.secrets.iter().chain(&service.configs) {
         let definition = project.secrets.get(&mount.source).or_else(|| project.configs.get(&mount.source));
-        if let Some(content) = definition.and_then(|definition| definition.content.as_deref()) {
+        if let Some(FileSource::Content(content)) = definition.map(FileDef::source) {
             hasher.update(content);
         }
     }

@@ -46,12 +46,20 @@ fn levels<'a>(members: &'a [Member], model: Option<&Project>) -> Vec<Vec<&'a Mem
 }
 
 /// Dependencies first. All are tried; the failures are returned.
-pub fn forward(members: &[Member], model: Option<&Project>, act: impl Fn(&Member) -> Result<()> + Sync) -> Vec<anyhow::Error> {
+pub fn forward(
+    members: &[Member],
+    model: Option<&Project>,
+    act: impl Fn(&Member) -> Result<()> + Sync,
+) -> Vec<anyhow::Error> {
     levels(members, model).iter().flat_map(|level| parallel(level, &act)).collect()
 }
 
 /// Dependencies last. All are tried; the failures are returned.
-pub fn reverse(members: &[Member], model: Option<&Project>, act: impl Fn(&Member) -> Result<()> + Sync) -> Vec<anyhow::Error> {
+pub fn reverse(
+    members: &[Member],
+    model: Option<&Project>,
+    act: impl Fn(&Member) -> Result<()> + Sync,
+) -> Vec<anyhow::Error> {
     levels(members, model).iter().rev().flat_map(|level| parallel(level, &act)).collect()
 }
 

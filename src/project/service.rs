@@ -259,7 +259,8 @@ fn resources(runtime: &mut rt::Config, service: &Service) -> Result<()> {
 }
 
 fn namespaces(request: &mut Request, project: &Project, service: &Service) -> Result<()> {
-    for (kind, mode) in [("pid", &service.pid), ("ipc", &service.ipc), ("uts", &service.uts), ("cgroup", &service.cgroup)]
+    for (kind, mode) in
+        [("pid", &service.pid), ("ipc", &service.ipc), ("uts", &service.uts), ("cgroup", &service.cgroup)]
     {
         let Some(mode) = mode else { continue };
         let mode = match mode {
@@ -275,7 +276,9 @@ fn namespaces(request: &mut Request, project: &Project, service: &Service) -> Re
                 request.join.push((kind, names::container(project, target, 1)));
                 continue;
             }
-            Namespace::None => bail!("service {}: {kind}: none is not supported yet by this version of umiak", service.name),
+            Namespace::None => {
+                bail!("service {}: {kind}: none is not supported yet by this version of umiak", service.name)
+            }
         };
         match kind {
             "pid" => request.runtime.pid_ns = mode,
@@ -332,7 +335,9 @@ fn file(request: &mut Request, definition: &FileDef, used: &FileMount, secret: b
             request.runtime.mounts.push(rt::Mount { target, kind, read_only: true });
             return Ok(());
         }
-        FileSource::File(path) => std::fs::read(path).with_context(|| format!("{what} {}: read {}", used.source, path.display()))?,
+        FileSource::File(path) => {
+            std::fs::read(path).with_context(|| format!("{what} {}: read {}", used.source, path.display()))?
+        }
         FileSource::Content(text) => text.as_bytes().to_vec(),
         FileSource::UnsetVariable(variable) => {
             bail!("{what} {}: environment variable \"{variable}\" required by it is not set", used.source)
@@ -340,7 +345,9 @@ fn file(request: &mut Request, definition: &FileDef, used: &FileMount, secret: b
         FileSource::External => bail!("{what} {}: external {what}s are not supported yet", used.source),
     };
     let number = |text: &Option<String>, key: &str| -> Result<u32> {
-        let parse = |text: &str| text.parse().with_context(|| format!("{what} {}: {key} must be a number, not {text}", used.source));
+        let parse = |text: &str| {
+            text.parse().with_context(|| format!("{what} {}: {key} must be a number, not {text}", used.source))
+        };
         text.as_deref().map_or(Ok(0), parse)
     };
     request.files.push(File {
@@ -358,7 +365,9 @@ pub fn clashing_ports(project: &Project) -> Option<(String, String, u16)> {
     let mut taken: Vec<(&str, Option<IpAddr>, u16, String)> = Vec::new();
     for service in project.services.values() {
         for port in &service.ports {
-            let Some(range) = port.published.filter(|range| range.start == range.end && range.start != 0) else { continue };
+            let Some(range) = port.published.filter(|range| range.start == range.end && range.start != 0) else {
+                continue;
+            };
             let replicas = usize::try_from(service.replicas()).unwrap_or(1).min(2);
             for _ in 0..replicas {
                 let protocol = port.protocol.to_string();
@@ -366,7 +375,9 @@ pub fn clashing_ports(project: &Project) -> Option<(String, String, u16)> {
                     (Some(a), Some(b)) => *a == b || a.is_unspecified() || b.is_unspecified(),
                     _ => true,
                 };
-                let clash = taken.iter().find(|(_, ip, number, kind)| *number == range.start && *kind == protocol && overlaps(ip));
+                let clash = taken
+                    .iter()
+                    .find(|(_, ip, number, kind)| *number == range.start && *kind == protocol && overlaps(ip));
                 if let Some((other, ..)) = clash {
                     return Some(((*other).to_owned(), service.name.clone(), range.start));
                 }

@@ -111,7 +111,9 @@ impl Progress {
 
     fn line(&self) -> Line {
         let bar = self.bars.add(ProgressBar::new_spinner());
-        bar.set_style(ProgressStyle::with_template(" {spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template(" {spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar.enable_steady_tick(Duration::from_millis(100));
         Line { bar, started: Instant::now() }
     }
@@ -147,7 +149,9 @@ impl Progress {
             (false, false) => "✘".into(),
         };
         let seconds = line.started.elapsed().as_secs_f64();
-        line.bar.set_style(ProgressStyle::with_template(" {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        line.bar.set_style(
+            ProgressStyle::with_template(" {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         line.bar.finish_with_message(format!("{mark} {text}  {seconds:.1}s"));
         // The same thing may come again (stop, then remove): it gets a line of its own.
         lines.remove(what);

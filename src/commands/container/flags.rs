@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use indexmap::IndexMap;
 use umiak_runtime::config::{Bind, Device, DeviceRate, Mount, MountKind, Namespace, Tmpfs, Ulimit, Volume};
 
 use crate::engine::container::{DnsConfig, LogConfig};
@@ -285,7 +284,10 @@ impl Flags {
             let (host, address) = entry.split_once([':', '='])?;
             (!host.is_empty() && !address.is_empty()).then(|| (host.to_owned(), address.to_owned()))
         };
-        self.add_host.iter().map(|entry| split(entry).with_context(|| format!("bad format for add-host: \"{entry}\""))).collect()
+        self.add_host
+            .iter()
+            .map(|entry| split(entry).with_context(|| format!("bad format for add-host: \"{entry}\"")))
+            .collect()
     }
 
     fn runtime(&self, request: &mut Request) -> Result<()> {
@@ -308,7 +310,11 @@ impl Flags {
         runtime.tty = self.tty;
         runtime.stdin_open = self.interactive;
         for option in &self.security_opt {
-            crate::engine::security::apply(runtime, option, &std::env::current_dir().context("the current directory")?)?;
+            crate::engine::security::apply(
+                runtime,
+                option,
+                &std::env::current_dir().context("the current directory")?,
+            )?;
         }
         for device in &self.device {
             runtime.devices.push(self::device(device)?);
@@ -389,11 +395,6 @@ pub fn variable(text: &str) -> Option<(String, Option<String>)> {
         Some((key, value)) => Some((key.to_owned(), Some(value.to_owned()))),
         None => std::env::var(text).ok().map(|value| (text.to_owned(), Some(value))),
     }
-}
-
-/// Key-value pairs as a map, later ones win.
-pub fn pairs(all: &[String]) -> IndexMap<String, String> {
-    all.iter().map(|text| pair(text)).collect()
 }
 
 fn bytes(flag: &str, text: &str) -> Result<u64> {

@@ -23,7 +23,8 @@ impl Logs {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let container = Container::find(&context.engine.roots, &self.container)?;
         let options = Options { separate_streams: true, ..self.which.options()? };
-        let mut follow = Follow::new(&context.engine, options, crate::ui::logs::Prefixes::new([].into_iter(), false, false));
+        let mut follow =
+            Follow::new(&context.engine, options, crate::ui::logs::Prefixes::new([].into_iter(), false, false))?;
         follow.add(&container, String::new())?;
         follow.run(self.which.follow)?;
         Ok(ExitCode::SUCCESS)

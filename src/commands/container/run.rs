@@ -44,13 +44,17 @@ pub struct Run {
 impl Run {
     /// Runs the command. When nothing could be started, the exit code is 125, 126 or 127.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        if self.flags.tty && !self.detach && !std::io::IsTerminal::is_terminal(&std::io::stdin()) && self.flags.interactive
+        if self.flags.tty
+            && !self.detach
+            && !std::io::IsTerminal::is_terminal(&std::io::stdin())
+            && self.flags.interactive
         {
             bail!("the input device is not a TTY");
         }
         let request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
         let engine = &context.engine;
+        engine.sweep().map_err(not_started)?;
         let image = engine.image(&self.image, self.pull, self.platform.as_deref(), &progress).map_err(not_started)?;
         progress.finish();
         engine.ensure_networks(&request).map_err(not_started)?;

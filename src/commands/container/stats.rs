@@ -90,8 +90,16 @@ impl Stats {
             }
             return Ok(());
         }
-        let mut table =
-            Table::new(&["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"]);
+        let mut table = Table::new(&[
+            "CONTAINER ID",
+            "NAME",
+            "CPU %",
+            "MEM USAGE / LIMIT",
+            "MEM %",
+            "NET I/O",
+            "BLOCK I/O",
+            "PIDS",
+        ]);
         for row in rows.iter().cloned() {
             table.row(vec![row.id, row.name, row.cpu, row.memory, row.memory_share, row.net, row.block, row.pids]);
         }

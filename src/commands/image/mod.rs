@@ -180,12 +180,19 @@ impl Ls {
             let unnamed = vec!["<none>:<none>".to_owned()];
             for name in if image.names.is_empty() { &unnamed } else { &image.names } {
                 let (repository, tag) = split_name(name);
-                let digest = image.repo_digests.first().and_then(|text| text.split_once('@')).map_or("<none>", |(_, digest)| digest);
+                let digest = image
+                    .repo_digests
+                    .first()
+                    .and_then(|text| text.split_once('@'))
+                    .map_or("<none>", |(_, digest)| digest);
                 if self.format == Format::Json {
-                    out!("{}", serde_json::json!({
-                        "Repository": repository, "Tag": tag, "Digest": digest, "ID": short,
-                        "CreatedSince": created, "CreatedAt": image.created, "Size": human::size(image.size),
-                    }));
+                    out!(
+                        "{}",
+                        serde_json::json!({
+                            "Repository": repository, "Tag": tag, "Digest": digest, "ID": short,
+                            "CreatedSince": created, "CreatedAt": image.created, "Size": human::size(image.size),
+                        })
+                    );
                     continue;
                 }
                 let mut row = vec![repository, tag, short.clone(), created.clone(), human::size(image.size)];
@@ -261,7 +268,7 @@ impl Save {
                 bail!("cowardly refusing to save to a terminal: use -o or redirect");
             }
             let mut stdout = std::io::stdout().lock();
-            let _ = store; bail!("later");
+            umiak_images::archive::save(store, &self.images, &mut stdout)?;
             stdout.flush().context("write the archive")?;
             return Ok(ExitCode::SUCCESS);
         };
@@ -269,7 +276,7 @@ impl Save {
         let partial = path.with_extension("partial");
         let result = File::create(&partial).with_context(|| format!("write {}", partial.display())).and_then(|file| {
             let mut file = std::io::BufWriter::new(file);
-            let _ = store;
+            umiak_images::archive::save(store, &self.images, &mut file)?;
             file.flush().with_context(|| format!("write {}", partial.display()))?;
             std::fs::rename(&partial, path).with_context(|| format!("write {}", path.display()))
         });
@@ -284,11 +291,14 @@ impl Load {
     fn run(self, context: &Context) -> Result<ExitCode> {
         let input: Box<dyn Read> = match &self.input {
             Some(path) => Box::new(File::open(path).with_context(|| format!("open {}", path.display()))?),
-            None if std::io::stdin().is_terminal() => bail!("requested load from stdin, but stdin is a terminal: use -i"),
+            None if std::io::stdin().is_terminal() => {
+                bail!("requested load from stdin, but stdin is a terminal: use -i")
+            }
             None => Box::new(std::io::stdin().lock()),
         };
-        let _ = input; let loaded: Vec<umiak_images::store::Image> = Vec::new();
-        for image in loaded {
+        let platform = umiak_images::platform::Platform::host();
+        let silent = umiak_images::progress::Silent;
+        for image in umiak_images::archive::load(context.engine.store()?, input, &platform, &silent)? {
             let familiar = |name: &String| {
                 let (repository, tag) = split_name(name);
                 format!("{repository}:{tag}")

@@ -177,11 +177,14 @@ impl Ls {
             }
             if self.format == Format::Json {
                 let labels: Vec<String> = network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                out!("{}", serde_json::json!({
-                    "ID": id, "Name": network.name, "Driver": network.driver, "Scope": "local",
-                    "Internal": network.internal.to_string(), "IPv6": network.enable_ipv6.to_string(),
-                    "CreatedAt": network.created, "Labels": labels.join(","),
-                }));
+                out!(
+                    "{}",
+                    serde_json::json!({
+                        "ID": id, "Name": network.name, "Driver": network.driver, "Scope": "local",
+                        "Internal": network.internal.to_string(), "IPv6": network.enable_ipv6.to_string(),
+                        "CreatedAt": network.created, "Labels": labels.join(","),
+                    })
+                );
                 continue;
             }
             table.row(vec![id.to_owned(), network.name, network.driver, "local".into()]);

@@ -107,10 +107,13 @@ impl Ls {
             }
             if self.format == Format::Json {
                 let labels: Vec<String> = volume.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                out!("{}", serde_json::json!({
-                    "Driver": "local", "Name": volume.name, "Scope": "local", "Labels": labels.join(","),
-                    "Mountpoint": volume::data_dir(&context.engine.roots, &volume.name),
-                }));
+                out!(
+                    "{}",
+                    serde_json::json!({
+                        "Driver": "local", "Name": volume.name, "Scope": "local", "Labels": labels.join(","),
+                        "Mountpoint": volume::data_dir(&context.engine.roots, &volume.name),
+                    })
+                );
                 continue;
             }
             table.row(vec!["local".into(), volume.name]);
