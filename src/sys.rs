@@ -3,6 +3,15 @@
 
 use rustix::process::Signal;
 
+/// Closes every descriptor but the standard streams: what the caller's shell or service manager has left open must
+/// not live as long as a container.
+///
+/// To be called before the process has opened anything of its own.
+pub fn close_inherited() {
+    // SAFETY: close_range(2) takes plain numbers; nothing in this process owns a descriptor above 2 yet.
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
 /// A signal by its number, real-time ones included; `None` for what the kernel does not have.
 pub fn signal(number: i32) -> Option<Signal> {
     Signal::from_named_raw(number).or_else(|| {

@@ -5,9 +5,11 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result, bail};
 use umiak_netns::firewall::{self, FirewallError, Protocol, Published};
-use umiak_netns::publish::{self, PortSpec, Reserved};
+use umiak_netns::holder::Holder;
+use umiak_netns::publish::{self, PortSpec, PortTaken, PublishError, Reserved};
 
 use super::container::{Config, PublishedPort};
+use super::{Container, Roots};
 
 /// A port as a Compose file has it.
 pub fn spec(host_ip: Option<IpAddr>, host_ports: Option<(u16, u16)>, container_port: u16, protocol: &str) -> PortSpec {
@@ -67,9 +69,21 @@ pub fn ephemeral(exposed: &str) -> Option<PortSpec> {
     Some(PortSpec { host_ip: None, host_ports: None, container_port: port.parse().ok()?, protocol: protocol(kind)? })
 }
 
-/// Holds the host's ports, or none of them.
-pub fn reserve(specs: &[PortSpec]) -> Result<Vec<Reserved>> {
-    Ok(publish::reserve(specs)?)
+/// Holds the host's ports, or none of them. A container that has one is called by its name.
+pub fn reserve(roots: &Roots, specs: &[PortSpec]) -> Result<Vec<Reserved>> {
+    match publish::reserve(specs) {
+        Err(PublishError::Taken(PortTaken { host_ip, port, holder: Some(Holder::Container(published)), .. })) => {
+            let has = |container: &Container| {
+                let attachments = container.config.network.attachments();
+                attachments.iter().any(|a| a.ipv4.is_some_and(|(ip, _)| IpAddr::V4(ip) == published.container_ip))
+            };
+            let holder = Container::list(roots, &mut |_| {})?.into_iter().find(has);
+            let holder = holder.map_or_else(|| published.container_ip.to_string(), |container| container.config.name);
+            let address = std::net::SocketAddr::new(host_ip, port);
+            bail!("Bind for {address} failed: port is already allocated by container {holder}")
+        }
+        result => Ok(result?),
+    }
 }
 
 /// What is held, as state and as sockets.

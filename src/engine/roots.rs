@@ -87,11 +87,6 @@ impl Roots {
         self.run.join("netns").join(id)
     }
 
-    /// The DNS records of a network.
-    pub fn dns(&self, network_id: &str) -> PathBuf {
-        self.run.join("dns").join(network_id)
-    }
-
     /// All networks.
     pub fn networks(&self) -> PathBuf {
         self.data.join("networks")

@@ -35,7 +35,7 @@ impl Engine {
             return Err(error.context("set up the network"));
         }
         hosts::write(&self.roots, config)?;
-        let reserved = ports::reserve(&network::with_host_binding(&self.roots, config)?)?;
+        let reserved = ports::reserve(&self.roots, &network::with_host_binding(&self.roots, config)?)?;
         let (published, held) = ports::split(reserved);
         let order = Start {
             roots: self.roots.clone(),
@@ -125,7 +125,13 @@ impl Engine {
 
     /// Waits until a container that removes itself has gone.
     pub fn gone(&self, id: &str) -> Result<()> {
-        let Some(container) = Container::load(&self.roots, id)? else { return Ok(()) };
-        self.remove(&container, true, true)
+        if let Some(container) = Container::load(&self.roots, id)? {
+            return self.remove(&container, true, true);
+        }
+        // Without its config it is gone for all others, but whoever removes it may not be through yet.
+        let path = self.roots.lock(&format!("container-{id}"));
+        drop(FileLock::exclusive(&path)?);
+        let _ = std::fs::remove_file(&path);
+        Ok(())
     }
 }

@@ -48,6 +48,11 @@ impl Client {
         self.gone
     }
 
+    /// Whether the container's input ends with it.
+    pub fn feeds(&self) -> bool {
+        self.attach.is_some_and(|attach| attach.stdin && attach.close_stdin)
+    }
+
     /// Its socket.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -107,6 +112,7 @@ impl Client {
             match rustix::io::read(&self.socket, &mut chunk) {
                 Ok(0) => {
                     self.sends_nothing_more = true;
+                    self.decode(requests);
                     self.end_input(requests);
                     // A client that only closed its sending half may still read; one that is gone fails to be sent to.
                     self.gone |= self.attach.is_none();

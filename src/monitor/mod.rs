@@ -23,6 +23,7 @@ use protocol::{Outcome, Start};
 
 /// Runs a monitor; its orders come over descriptor 0.
 pub fn main() -> ExitCode {
+    crate::sys::close_inherited();
     let orders = match orders() {
         Ok(orders) => orders,
         Err(error) => {

@@ -107,6 +107,10 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
             let _ = log.tick(Instant::now());
         }
     }
+    if running.clients.iter().any(|client| client.gone() && client.feeds()) {
+        // Killed, perhaps, before it could say so.
+        running.input.end();
+    }
     running.clients.retain(|client| !client.gone());
     Ok(())
 }

@@ -61,7 +61,7 @@ impl Run {
         let container = engine.create(request, &image).map_err(not_started)?;
         if self.detach {
             if let Err(error) = engine.start(&container, None) {
-                self.give_up(context, &container);
+                give_up(context, &container);
                 return Err(not_started(error));
             }
             out!("{}", container.config.id);
@@ -71,7 +71,7 @@ impl Run {
             Attach { stdin: self.flags.interactive, stdout: true, stderr: true, close_stdin: self.flags.interactive };
         let (ours, theirs) = attach::pair()?;
         if let Err(error) = engine.start(&container, Some((wanted, theirs))) {
-            self.give_up(context, &container);
+            give_up(context, &container);
             return Err(not_started(error));
         }
         let code = engine.converse(&container, &ours, wanted, self.flags.tty)?;
@@ -81,13 +81,11 @@ impl Run {
         }
         Ok(failure::code(code))
     }
+}
 
-    fn give_up(&self, context: &Context, container: &Container) {
-        if self.flags.rm {
-            // What could not be started is told; this one only clears up.
-            let _ = context.engine.remove(container, true, true);
-        }
-    }
+/// Nothing half-made stays: why it could not be started is told.
+fn give_up(context: &Context, container: &Container) {
+    let _ = context.engine.remove(container, true, true);
 }
 
 /// An error before anything ran: exit code 125, unless a better one is known.
