@@ -152,7 +152,7 @@ impl Apply<'_> {
         let service = self.project.service(&planned.service)?;
         let image =
             self.images.get(&planned.service).with_context(|| format!("service {} has no image", service.name))?;
-        let mut request = service::request(self.project, service, step.number, &image.id.to_string())?;
+        let mut request = service::request(self.project, service, step.number, image.id.as_ref())?;
         let mut inherited = Vec::new();
         if let Some(old) = old {
             // What an anonymous volume holds is the user's, and outlives the container that it was made for.

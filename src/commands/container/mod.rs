@@ -22,7 +22,7 @@ pub use flags::pair;
 #[derive(Debug, Subcommand)]
 pub enum Container {
     /// Create and run a new container from an image
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// List containers
     #[command(visible_alias = "list", visible_alias = "ps")]
     Ls(ls::Ls),
