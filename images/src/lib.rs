@@ -1,5 +1,6 @@
 //! OCI images: names, registries, the store, and unpacking.
 
+pub mod archive;
 pub mod auth;
 pub mod config;
 pub mod digest;

@@ -25,6 +25,7 @@ pub use remove::{Pruned, Removed};
 
 pub(crate) use blobs::{BlobWriter, Slot};
 pub(crate) use index::{Named, Names};
+pub(crate) use remove::STAGED;
 
 use crate::config::ImageConfig;
 use crate::digest::Digest;

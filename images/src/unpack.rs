@@ -68,6 +68,13 @@ pub struct Unpacked {
     pub bytes: u64,
 }
 
+/// A name as it is written in an archive, made into one inside the root: no `..`, no leading slash. `None` for the root
+/// itself, and for what is no name or no text.
+pub(crate) fn clean_name(name: &[u8], limits: &Limits) -> Option<String> {
+    let name = clean::clean(name, limits).ok()?;
+    String::from_utf8(name).ok().filter(|name| !name.is_empty())
+}
+
 /// Unpacks the uncompressed tar `stream` into the directory `root`, which must
 /// be empty and private to the caller until this returns.
 ///

@@ -21,6 +21,8 @@ use crate::unpack::remove_tree;
 
 /// How the names of layers that are being deleted begin.
 const TRASH: &str = ".removed-";
+/// How the names of the directories begin that archives are loaded through.
+pub(crate) const STAGED: &str = ".load-";
 /// Temporary files older than this belong to nobody.
 const STALE: Duration = Duration::from_secs(3600);
 
@@ -144,6 +146,13 @@ impl Store {
         Ok(pruned)
     }
 
+    /// Deletes those of `blobs` and `layers` that nothing in the index refers to.
+    pub(crate) fn discard_unused(&self, blobs: HashSet<Digest>, layers: HashSet<Digest>) -> Result<(), StoreError> {
+        let parts = Parts { blobs, layers };
+        let trash = self.change_names(|names| self.take_unused(names, parts, &|_| Vec::new()))?;
+        self.empty_trash(trash).map(drop)
+    }
+
     fn forget_image(&self, names: &mut Names, image: &Image) {
         let same_image = |manifest: &Digest| self.manifest(manifest).is_ok_and(|found| found.config.digest == image.id);
         for manifest in super::manifests(names) {
@@ -264,6 +273,7 @@ impl Store {
             for (name, path) in entries(dir)? {
                 let leftover = name.starts_with(TRASH)
                     || name.starts_with(UNFINISHED)
+                    || name.starts_with(STAGED)
                     || (name.starts_with(PARTIAL) && !is_locked(&path))
                     || (name.starts_with(LOCK) && FileLock::try_exclusive(&path)?.is_some())
                     || (name.starts_with('.') && name.ends_with(".tmp") && is_stale(&path));

@@ -1,0 +1,136 @@
+//! Writes images into an archive.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use super::{ArchiveError, CONTAINERD_NAME, DOCKER_INDEX, DockerImage, OCI_INDEX_FILE, OCI_LAYOUT_FILE, REF_NAME};
+use crate::digest::{Hasher, VerifyError};
+use crate::manifest::{Descriptor, Index, OCI_INDEX, own_media_type};
+use crate::reference::Reference;
+use crate::store::{Image, Store, StoreError};
+
+/// Writes the images that `names` lead to, with those names; an id saves its image without a name.
+///
+/// Every blob is checked while it is written.
+///
+/// # Errors
+/// When there is no such image, a blob is damaged, or the writer fails; what was written is then no archive.
+pub fn save(store: &Store, names: &[String], out: impl Write) -> Result<(), ArchiveError> {
+    let images = chosen(store, names)?;
+    let mut tar = tar::Builder::new(out);
+    append(&mut tar, OCI_LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let mut written: Vec<String> = Vec::new();
+    let mut index = Vec::new();
+    for (image, names) in &images {
+        let bytes = store.read_blob(&image.manifest_digest, u64::MAX >> 1)?;
+        let media_type = own_media_type(&bytes)
+            .map_err(|source| ArchiveError::Manifest { digest: image.manifest_digest.clone(), source })?;
+        let manifest = Descriptor::new(media_type, image.manifest_digest.clone(), bytes.len() as u64);
+        for blob in [&manifest, &image.manifest.config].into_iter().chain(&image.manifest.layers) {
+            let name = blob_name(blob);
+            if !written.contains(&name) {
+                append_blob(&mut tar, store, blob, &name)?;
+                written.push(name);
+            }
+        }
+        index.extend(descriptors(&manifest, image, names));
+    }
+    let index = Index { schema_version: 2, media_type: Some(OCI_INDEX.into()), manifests: index, annotations: None };
+    append(&mut tar, OCI_INDEX_FILE, &json(&index)?)?;
+    let list: Vec<DockerImage> = images.iter().map(|(image, names)| docker_image(image, names)).collect();
+    append(&mut tar, DOCKER_INDEX, &json(&list)?)?;
+    tar.into_inner().and_then(|mut out| out.flush()).map_err(ArchiveError::Write)
+}
+
+/// Each image once, with those of its names that were asked for.
+fn chosen(store: &Store, names: &[String]) -> Result<Vec<(Image, Vec<Reference>)>, StoreError> {
+    let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
+    for name in names {
+        let image = store.resolve(name)?;
+        let reference = name.parse::<Reference>().ok().filter(|name| image.names.contains(&name.to_string()));
+        match images.iter_mut().find(|(other, _)| other.id == image.id) {
+            Some((_, references)) => references.extend(reference),
+            None => images.push((image, reference.into_iter().collect())),
+        }
+    }
+    Ok(images)
+}
+
+/// As many descriptors as names, one without a name where there is none.
+fn descriptors(manifest: &Descriptor, image: &Image, names: &[Reference]) -> Vec<Descriptor> {
+    let plain = Descriptor { platform: Some(image.platform.clone()), ..manifest.clone() };
+    if names.is_empty() {
+        return vec![plain];
+    }
+    let named = |name: &Reference| {
+        let mut notes = BTreeMap::from([(CONTAINERD_NAME.to_owned(), name.to_string())]);
+        notes.extend(name.tag().map(|tag| (REF_NAME.to_owned(), tag.to_owned())));
+        Descriptor { annotations: Some(notes), ..plain.clone() }
+    };
+    names.iter().map(named).collect()
+}
+
+fn docker_image(image: &Image, names: &[Reference]) -> DockerImage {
+    let tagged = names.iter().filter(|name| name.digest().is_none());
+    DockerImage {
+        config: blob_name(&image.manifest.config),
+        repo_tags: Some(tagged.map(Reference::familiar).collect()),
+        layers: Some(image.manifest.layers.iter().map(blob_name).collect()),
+    }
+}
+
+fn blob_name(blob: &Descriptor) -> String {
+    format!("blobs/sha256/{}", blob.digest.hex())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, ArchiveError> {
+    serde_json::to_vec(value).map_err(|error| ArchiveError::Write(error.into()))
+}
+
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_entry_type(tar::EntryType::Regular);
+    header
+}
+
+fn append<W: Write>(tar: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> Result<(), ArchiveError> {
+    tar.append_data(&mut header(bytes.len() as u64), name, bytes).map_err(ArchiveError::Write)
+}
+
+fn append_blob<W: Write>(
+    tar: &mut tar::Builder<W>,
+    store: &Store,
+    blob: &Descriptor,
+    name: &str,
+) -> Result<(), ArchiveError> {
+    let path = store.blob_path(&blob.digest);
+    let file = File::open(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => StoreError::MissingBlob { digest: blob.digest.clone() },
+        _ => StoreError::io("read", &path, error),
+    })?;
+    let damaged = |source| StoreError::DamagedBlob { digest: blob.digest.clone(), source };
+    let found = file.metadata().map_err(|source| StoreError::io("read", &path, source))?.len();
+    if found != blob.size {
+        let digest = blob.digest.clone();
+        return Err(damaged(VerifyError::Size { digest, found, expected: blob.size }).into());
+    }
+    let mut hashed = Hashed { file, hasher: Hasher::new() };
+    tar.append_data(&mut header(blob.size), name, &mut hashed).map_err(ArchiveError::Write)?;
+    hashed.hasher.verify(&blob.digest, blob.size).map(drop).map_err(|source| damaged(source).into())
+}
+
+struct Hashed {
+    file: File,
+    hasher: Hasher,
+}
+
+impl Read for Hashed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(into)?;
+        self.hasher.update(&into[..count]);
+        Ok(count)
+    }
+}
