@@ -21,3 +21,35 @@ pub fn signal(number: i32) -> Option<Signal> {
         real_time.then(|| unsafe { Signal::from_raw_unchecked(number) })
     })
 }
+
+/// Unmaps the program's own code and constants, which come back from the page cache when they are needed: what a
+/// monitor used only to start does not count as its memory while it waits for years.
+pub fn drop_own_code() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/smaps") else { return };
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
+    let program = program.to_string_lossy().into_owned();
+    let mut mapping = None;
+    for line in maps.lines() {
+        if line.ends_with(&program) {
+            mapping = read_only_range(line);
+        } else if line.starts_with("Private_Dirty:")
+            && let Some((start, end)) = mapping.take()
+            // Data that was written to before it was protected (RELRO) would come back without what was written.
+            && line.ends_with(" 0 kB")
+        {
+            let address = std::ptr::without_provenance_mut(start);
+            // SAFETY: a read-only mapping of this program's file without any page of its own: the pages that go are the
+            // same as those that come back, whoever holds a reference into them.
+            let _ = unsafe { rustix::mm::madvise(address, end - start, rustix::mm::Advice::LinuxDontNeed) };
+        }
+    }
+}
+
+/// Start and end of a mapping, from its line in smaps; `None` for one that can be written to.
+fn read_only_range(line: &str) -> Option<(usize, usize)> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let read_only = rest.starts_with("r-xp ") || rest.starts_with("r--p ");
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    read_only.then_some((number(start)?, number(end)?))
+}

@@ -32,6 +32,7 @@ pub fn run(running: &mut Running) -> Result<()> {
         SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")?;
     let mut ended: Option<(i32, Instant)> = None;
     let mut buffer = vec![0_u8; CHUNK];
+    crate::sys::drop_own_code();
     loop {
         // Before the first wait, too: the container may have ended before the signalfd was there.
         while signals.read_signal().context("read the signalfd")?.is_some() {}
