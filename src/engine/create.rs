@@ -191,7 +191,7 @@ impl Engine {
             let _ = volume::remove_empty(&self.roots, volume);
         }
         let _ = std::fs::remove_dir_all(self.roots.container(id));
-        let _ = names::release(&self.roots, name);
+        let _ = names::release(&self.roots, name, id);
     }
 }
 

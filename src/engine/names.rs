@@ -73,7 +73,7 @@ pub fn take(roots: &Roots, name: &str, id: &str) -> Result<()> {
                     );
                 }
                 // An owner without a config was never finished (its command was killed).
-                release(roots, name)?;
+                release(roots, name, &owner)?;
             }
             Err(error) => return Err(error).with_context(|| format!("make {}", path.display())),
         }
@@ -81,8 +81,11 @@ pub fn take(roots: &Roots, name: &str, id: &str) -> Result<()> {
     bail!("the name {name} is being taken by another command")
 }
 
-/// Gives a name back.
-pub fn release(roots: &Roots, name: &str) -> Result<()> {
+/// Gives a name back, if it is still the one of container `id`.
+pub fn release(roots: &Roots, name: &str, id: &str) -> Result<()> {
+    if owner(roots, name)?.is_none_or(|owner| owner != id) {
+        return Ok(());
+    }
     let path = path(roots, name);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

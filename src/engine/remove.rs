@@ -35,7 +35,7 @@ impl Engine {
         // The config goes first: with it, the container is gone, and what is left is rubbish to be swept.
         let dir = self.roots.container(&config.id);
         note(remove_file(&dir.join("config.json")));
-        note(names::release(&self.roots, &config.name));
+        note(names::release(&self.roots, &config.name, &config.id));
         note(remove_tree(&dir));
         self.roots.forget_run(&config.id);
         if volumes {

@@ -34,18 +34,33 @@ pub struct Client {
     incoming: Vec<u8>,
     gone: bool,
     sends_nothing_more: bool,
+    /// The command that started the container.
+    starter: bool,
 }
 
 impl Client {
     /// A client on a stream socket. Without `attach` it must say first what it wants.
     pub fn new(socket: OwnedFd, attach: Option<Attach>) -> Self {
         let _ = rustix::io::ioctl_fionbio(&socket, true);
-        Self { socket, attach, outgoing: VecDeque::new(), incoming: Vec::new(), gone: false, sends_nothing_more: false }
+        Self {
+            socket,
+            attach,
+            outgoing: VecDeque::new(),
+            incoming: Vec::new(),
+            gone: false,
+            sends_nothing_more: false,
+            starter: attach.is_some(),
+        }
     }
 
     /// To be dropped.
     pub fn gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether it is the command that started the container, and still there.
+    pub fn is_starter(&self) -> bool {
+        self.starter && !self.gone
     }
 
     /// Whether the container's input ends with it.

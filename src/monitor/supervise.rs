@@ -243,8 +243,10 @@ fn finish(running: &mut Running, code: i32) -> Result<()> {
     for client in &mut running.clients {
         client.output(Kind::Exit, code.to_string().as_bytes());
     }
+    // The command that started it removes it with `--rm`, unless that command has gone or was not waiting.
+    let left_alone = !running.clients.iter().any(Client::is_starter);
     part(&mut running.clients);
-    if config.auto_remove {
+    if running.config.auto_remove && left_alone {
         remove_itself(running);
     }
     Ok(())

@@ -76,7 +76,7 @@ impl Run {
         }
         let code = engine.converse(&container, &ours, wanted, self.flags.tty)?;
         if self.flags.rm {
-            // The monitor removes it as well; whoever comes second finds nothing left to do.
+            // The monitor would, had this command been killed.
             engine.gone(&container.config.id)?;
         }
         Ok(failure::code(code))
