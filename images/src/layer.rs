@@ -4,29 +4,27 @@
 
 mod decode;
 mod pipe;
+mod staged;
 
 use std::fs::File;
 use std::io::{self, BufRead, Read as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags};
 use umiak_base::FileLock;
-use umiak_base::id::random_hex;
 
 pub use decode::DecodeError;
 
 use self::decode::decode;
 use self::pipe::{Drain, Feed, pipe};
+use self::staged::Staged;
 use crate::digest::{Digest, Hasher, Verified, VerifyError};
 use crate::manifest::Descriptor;
 use crate::progress::{Event, Progress};
 use crate::registry::{BlobSink, RegistryError, Retry};
-use crate::store::{BlobWriter, Image, LayerNote, Slot, Store, StoreError};
-use crate::unpack::{Limits, UnpackError, Unpacked, remove_tree, unpack};
+use crate::store::{BlobWriter, Image, Slot, Store, StoreError};
+use crate::unpack::{Limits, UnpackError, Unpacked, unpack};
 
 /// How the names of layers that are being unpacked begin.
 pub(crate) const UNFINISHED: &str = ".unpack-";
@@ -129,6 +127,8 @@ struct Intake<'a> {
     feed: Option<Feed>,
     /// Set by the pipeline when no byte more would change its failure.
     fatal: &'a AtomicBool,
+    /// Set when another layer has failed.
+    cancelled: &'a AtomicBool,
     layer: Layer<'a>,
     progress: &'a dyn Progress,
     /// Why the last write failed.
@@ -150,7 +150,7 @@ impl BlobSink for Intake<'_> {
     }
 
     fn cancelled(&self) -> bool {
-        self.fatal.load(Ordering::Relaxed)
+        self.fatal.load(Ordering::Relaxed) || self.cancelled.load(Ordering::Relaxed)
     }
 }
 
@@ -195,96 +195,105 @@ impl Store {
     /// When a blob is missing or damaged, or the disk fails.
     pub fn ensure_unpacked(&self, image: &Image, progress: &dyn Progress) -> Result<bool, LayerError> {
         let pairs = image.manifest.layers.iter().zip(&image.layers);
-        let mut layers: Vec<Layer<'_>> = Vec::new();
-        for (blob, diff_id) in pairs {
-            if !self.has_layer(diff_id) && !layers.iter().any(|layer| layer.diff_id == diff_id) {
-                layers.push(Layer { blob, diff_id });
-            }
+        let missing: Vec<Layer<'_>> = pairs
+            .filter(|(_, diff_id)| !self.has_layer(diff_id))
+            .map(|(blob, diff_id)| Layer { blob, diff_id })
+            .collect();
+        if missing.is_empty() {
+            return Ok(false);
         }
-        let limits = Limits::default();
-        in_parallel(&layers, |layer| install(self, layer, None, progress, &limits))
+        let _present = FileLock::shared(&self.sweep_lock_path()).map_err(StoreError::from)?;
+        Installer::new(self, None, progress, &Limits::default()).all(&missing)
     }
 }
 
-/// Runs `install` for each layer on a few threads; the first failure stops what has not begun.
-pub(crate) fn in_parallel<'l>(
-    layers: &[Layer<'l>],
-    install: impl Fn(Layer<'l>) -> Result<bool, LayerError> + Sync,
-) -> Result<bool, LayerError> {
-    let next = AtomicUsize::new(0);
-    let changed = AtomicBool::new(false);
-    let failure: Mutex<Option<LayerError>> = Mutex::new(None);
-    let work = || {
-        loop {
-            let failed = failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-            let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !failed) else { return };
-            match install(*layer) {
-                Ok(new) => drop(changed.fetch_or(new, Ordering::Relaxed)),
-                Err(error) => {
-                    let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    failure.get_or_insert(error);
+/// Brings layers into the store.
+pub(crate) struct Installer<'a> {
+    store: &'a Store,
+    source: Option<&'a dyn Source>,
+    progress: &'a dyn Progress,
+    limits: &'a Limits,
+    /// Set when one layer has failed: the others are not needed then.
+    cancelled: AtomicBool,
+}
+
+impl<'a> Installer<'a> {
+    /// Without a `source`, the blobs must be there.
+    pub(crate) fn new(
+        store: &'a Store,
+        source: Option<&'a dyn Source>,
+        progress: &'a dyn Progress,
+        limits: &'a Limits,
+    ) -> Self {
+        Self { store, source, progress, limits, cancelled: false.into() }
+    }
+
+    /// Makes sure that the store has all these blobs and unpacked layers; whether anything was missing. The first
+    /// failure ends the downloads of the others, which keep what they have for the next time.
+    pub(crate) fn all(&self, layers: &[Layer<'_>]) -> Result<bool, LayerError> {
+        let next = AtomicUsize::new(0);
+        let changed = AtomicBool::new(false);
+        let failure: Mutex<Option<LayerError>> = Mutex::new(None);
+        let work = || {
+            while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed))
+                && !self.cancelled.load(Ordering::Relaxed)
+            {
+                match self.one(*layer) {
+                    Ok(new) => drop(changed.fetch_or(new, Ordering::Relaxed)),
+                    Err(error) => {
+                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        self.cancelled.store(true, Ordering::Relaxed);
+                    }
                 }
             }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..PARALLEL.min(layers.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(changed.into_inner()),
-    }
-}
-
-/// Makes sure that the store has the blob and the unpacked layer; whether anything was missing.
-pub(crate) fn install(
-    store: &Store,
-    layer: Layer<'_>,
-    source: Option<&dyn Source>,
-    progress: &dyn Progress,
-    limits: &Limits,
-) -> Result<bool, LayerError> {
-    let digest = &layer.blob.digest;
-    if store.has_blob(layer.blob) && store.has_layer(layer.diff_id) {
-        progress.event(Event::Exists { layer: digest });
-        return Ok(false);
-    }
-    let lock_path = store.layers().join(format!("{LOCK}{}", layer.diff_id.hex()));
-    let lock = FileLock::exclusive(&lock_path).map_err(StoreError::from)?;
-    let result = install_locked(store, layer, source, progress, limits);
-    // Who waits for it finds the layer, or unpacks beside another without harm.
-    let _ = std::fs::remove_file(&lock_path);
-    drop(lock);
-    let changed = result?;
-    progress.event(if changed { Event::Done { layer: digest } } else { Event::Exists { layer: digest } });
-    Ok(changed)
-}
-
-fn install_locked(
-    store: &Store,
-    layer: Layer<'_>,
-    source: Option<&dyn Source>,
-    progress: &dyn Progress,
-    limits: &Limits,
-) -> Result<bool, LayerError> {
-    let job = Job { store, layer, progress, limits };
-    loop {
-        match (store.blob_slot(layer.blob)?, store.has_layer(layer.diff_id), source) {
-            (Slot::Whole, true, _) => return Ok(false),
-            (Slot::Whole, false, _) => match job.unpack_blob() {
-                // The blob on the disk is damaged: it is downloaded again, where that is possible.
-                Err(LayerError::Blob { .. }) if source.is_some() => store.drop_blob(&layer.blob.digest)?,
-                result => return result.map(|()| true),
-            },
-            (Slot::Open(writer), _, None) => {
-                writer.discard();
-                return Err(StoreError::MissingBlob { digest: layer.blob.digest.clone() }.into());
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..PARALLEL.min(layers.len()) {
+                scope.spawn(work);
             }
-            (Slot::Open(writer), true, Some(source)) => return job.download_only(writer, source).map(|()| true),
-            (Slot::Open(writer), false, Some(source)) => return job.download(writer, source).map(|()| true),
+            work();
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(changed.into_inner()),
+        }
+    }
+
+    fn one(&self, layer: Layer<'_>) -> Result<bool, LayerError> {
+        let digest = &layer.blob.digest;
+        if self.store.has_blob(layer.blob) && self.store.has_layer(layer.diff_id) {
+            self.progress.event(Event::Exists { layer: digest });
+            return Ok(false);
+        }
+        let lock_path = self.store.layers().join(format!("{LOCK}{}", layer.diff_id.hex()));
+        let lock = FileLock::exclusive(&lock_path).map_err(StoreError::from)?;
+        let result = self.one_locked(layer);
+        // Who waits for it finds the layer, or unpacks beside another without harm.
+        let _ = std::fs::remove_file(&lock_path);
+        drop(lock);
+        let changed = result?;
+        self.progress.event(if changed { Event::Done { layer: digest } } else { Event::Exists { layer: digest } });
+        Ok(changed)
+    }
+
+    fn one_locked(&self, layer: Layer<'_>) -> Result<bool, LayerError> {
+        let Self { store, progress, limits, cancelled, source } = self;
+        let job = Job { store, layer, progress: *progress, limits, cancelled };
+        loop {
+            match (store.blob_slot(layer.blob)?, store.has_layer(layer.diff_id), *source) {
+                (Slot::Whole, true, _) => return Ok(false),
+                (Slot::Whole, false, _) => match job.unpack_blob() {
+                    // The blob on the disk is damaged: it is downloaded again, where that is possible.
+                    Err(LayerError::Blob { .. }) if source.is_some() => store.drop_blob(&layer.blob.digest)?,
+                    result => return result.map(|()| true),
+                },
+                (Slot::Open(writer), _, None) => {
+                    writer.discard();
+                    return Err(StoreError::MissingBlob { digest: layer.blob.digest.clone() }.into());
+                }
+                (Slot::Open(writer), true, Some(source)) => return job.download_only(writer, source).map(|()| true),
+                (Slot::Open(writer), false, Some(source)) => return job.download(writer, source).map(|()| true),
+            }
         }
     }
 }
@@ -294,11 +303,20 @@ struct Job<'a> {
     layer: Layer<'a>,
     progress: &'a dyn Progress,
     limits: &'a Limits,
+    cancelled: &'a AtomicBool,
 }
 
 impl Job<'_> {
     fn intake<'i>(&'i self, writer: &'i mut BlobWriter, feed: Option<Feed>, fatal: &'i AtomicBool) -> Intake<'i> {
-        Intake { writer, feed, fatal, layer: self.layer, progress: self.progress, failure: None }
+        Intake {
+            writer,
+            feed,
+            fatal,
+            cancelled: self.cancelled,
+            layer: self.layer,
+            progress: self.progress,
+            failure: None,
+        }
     }
 
     /// The layer is unpacked, and only its blob is missing.
@@ -487,62 +505,6 @@ impl BufRead for Hashing {
             self.hasher.update(&bytes[..count.min(bytes.len())]);
         }
         self.input.consume(count);
-    }
-}
-
-/// A layer's directory before it gets its name; removed again unless it gets one.
-struct Staged {
-    path: PathBuf,
-    parent: File,
-    done: AtomicBool,
-}
-
-impl Staged {
-    fn new(store: &Store, diff_id: &Digest) -> Result<Self, StoreError> {
-        let parent = store.layers();
-        let random = random_hex(6).map_err(|source| StoreError::io("name a directory in", parent, source))?;
-        let path = parent.join(format!("{UNFINISHED}{}-{random}", diff_id.short()));
-        let failed = |source| StoreError::io("make", &path, source);
-        std::fs::DirBuilder::new().mode(0o755).create(&path).map_err(failed)?;
-        let parent = File::open(parent).map_err(failed)?;
-        Ok(Self { path, parent, done: false.into() })
-    }
-
-    fn open(&self) -> Result<OwnedFd, StoreError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::open(&self.path, flags, Mode::empty())
-            .map_err(|error| StoreError::io("open", &self.path, error.into()))
-    }
-
-    /// Brings all that was unpacked to the disk, and the blobs beside it.
-    fn sync(&self, store: &Store, diff_id: &Digest, unpacked: Unpacked) -> Result<(), StoreError> {
-        let note = LayerNote { bytes: unpacked.bytes, entries: unpacked.entries };
-        let path = store.note_path(diff_id);
-        umiak_base::state::write_volatile(&path, &note).map_err(|error| match error {
-            umiak_base::state::StateError::Write { path, source } => StoreError::io("write", &path, source),
-            error => StoreError::io("write", &path, io::Error::other(error)),
-        })?;
-        rustix::fs::syncfs(&self.parent).map_err(|error| StoreError::io("sync", store.layers(), error.into()))
-    }
-
-    fn commit(self, store: &Store, diff_id: &Digest) -> Result<(), StoreError> {
-        let name = store.layer_path(diff_id);
-        match std::fs::rename(&self.path, &name) {
-            Ok(()) => self.done.store(true, Ordering::Relaxed),
-            // Another pull was faster: its content has the same digest.
-            Err(_) if store.has_layer(diff_id) => {}
-            Err(source) => return Err(StoreError::io("rename", &self.path, source)),
-        }
-        sync_dir(store.layers())
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let (false, Some(name)) = (self.done.load(Ordering::Relaxed), self.path.file_name()) {
-            // Best effort: what stays is found by prune.
-            let _ = remove_tree(&self.parent, std::os::unix::ffi::OsStrExt::as_bytes(name));
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use umiak_base::FileLock;
 
 use crate::config::{ConfigError, ImageConfig};
 use crate::digest::{Digest, Hasher, Verified, VerifyError};
-use crate::layer::{self, Layer, LayerError, Source, in_parallel};
+use crate::layer::{Installer, Layer, LayerError, Source};
 use crate::manifest::{Descriptor, Manifest};
 use crate::platform::Platform;
 use crate::progress::{Event, Progress};
@@ -190,8 +190,9 @@ impl Pull<'_> {
                 self.progress.event(Event::Waiting { layer: &blob.digest, total: blob.size });
             }
         }
-        let install = |layer| layer::install(self.store, layer, Some(self.source), self.progress, self.limits);
-        in_parallel(&layers, install)
+        let installer = Installer::new(self.store, Some(self.source), self.progress, self.limits);
+        installer
+            .all(&layers)
             .map_err(|source| PullError::Layer { reference: self.reference.familiar(), source: Box::new(source) })
     }
 

@@ -1,5 +1,7 @@
 //! Pulling from a real registry into the store, and how other tools read it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::collections::HashSet;

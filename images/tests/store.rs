@@ -1,5 +1,7 @@
 //! The store: names and ids, removal, clean-up, damage, and archives.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::fmt::Write as _;
@@ -9,6 +11,7 @@ use std::process::Command;
 use harness::{Blob, TestImage, archive, dir, file, gzip, platform, run, symlink};
 use umiak_images::archive::{ArchiveError, Loaded, load, save};
 use umiak_images::digest::Digest;
+use umiak_images::manifest::OCI_MANIFEST;
 use umiak_images::progress::Silent;
 use umiak_images::store::{Image, ImageId, Store, StoreError};
 
@@ -71,14 +74,16 @@ fn plain(name: &str, bytes: &[u8]) -> harness::Entry {
 
 /// An OCI layout as an archive.
 fn oci_archive(image: &TestImage, names: &[&str]) -> Vec<u8> {
-    let mut manifests = Vec::new();
-    for name in names {
-        manifests.push(format!(
-            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":{},
-                "annotations":{{"io.containerd.image.name":"{name}"}}}}"#,
-            image.digest(),
-            image.manifest.len()
-        ));
+    let descriptor = |notes: String| {
+        let (digest, size) = (image.digest(), image.manifest.len());
+        format!(r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{digest}","size":{size}{notes}}}"#)
+    };
+    let mut manifests: Vec<String> = names
+        .iter()
+        .map(|name| descriptor(format!(r#","annotations":{{"io.containerd.image.name":"{name}"}}"#)))
+        .collect();
+    if manifests.is_empty() {
+        manifests.push(descriptor(String::new()));
     }
     let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, manifests.join(","));
     let mut entries = vec![
@@ -194,7 +199,7 @@ fn images_in_use_are_refused_and_named() {
     assert_eq!((removed.deleted, removed.untagged.len()), (None, 1));
     assert_eq!(store.layer_dirs(&store.resolve(image.id.as_str()).unwrap()).unwrap().len(), 1);
     assert!(store.prune(false, &used).unwrap().deleted.is_empty());
-    assert_eq!(store.prune(false, &nobody).unwrap().deleted, [image.id.clone()]);
+    assert_eq!(store.prune(false, &nobody).unwrap().deleted, vec![image.id.clone()]);
     assert_eq!((fixture.blobs(), fixture.layers()), (0, 0));
 }
 

@@ -1,5 +1,7 @@
 //! What a layer becomes on the disk, and that it is what tar itself makes of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::os::fd::OwnedFd;

@@ -1,6 +1,8 @@
 //! Hostile layers. Each is unpacked beside a canary tree that must stay as it
 //! is, byte for byte, whatever the layer tries and whether it is refused or not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::os::fd::OwnedFd;

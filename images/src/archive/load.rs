@@ -14,7 +14,7 @@ use umiak_base::id::random_hex;
 use super::{ArchiveError, CONTAINERD_NAME, DOCKER_INDEX, DockerImage, OCI_INDEX_FILE, OCI_LAYOUT_FILE, REF_NAME};
 use crate::config::{ConfigError, ImageConfig};
 use crate::digest::{Digest, Hasher, VerifyError};
-use crate::layer::{Layer, in_parallel, install};
+use crate::layer::{Installer, Layer};
 use crate::manifest::{
     Descriptor, Document, Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD, OCI_MANIFEST, own_media_type, parse,
@@ -198,7 +198,7 @@ fn keep(
     }
     umiak_base::state::sync_dir(store.blobs()).map_err(|source| StoreError::io("sync", store.blobs(), source))?;
     let limits = Limits::default();
-    in_parallel(&layers, |layer| install(store, layer, None, progress, &limits))?;
+    Installer::new(store, None, progress, &limits).all(&layers)?;
     store
         .change_or_repair_names(|names| {
             let mut loaded = Vec::new();
@@ -240,6 +240,8 @@ struct Staging<'s> {
     store: &'s Store,
     dir: PathBuf,
     files: BTreeMap<String, Staged>,
+    /// Files put aside: a name may occur twice, and the later one counts.
+    count: usize,
     /// Symlinks and hard links: old versions of Docker write a layer that occurs twice so.
     links: BTreeMap<String, String>,
 }
@@ -250,7 +252,7 @@ impl<'s> Staging<'s> {
         let random = random_hex(6).map_err(|source| StoreError::io("name a directory in", parent, source))?;
         let dir = parent.join(format!("{STAGED}{random}"));
         std::fs::create_dir(&dir).map_err(|source| StoreError::io("make", &dir, source))?;
-        Ok(Self { store, dir, files: BTreeMap::new(), links: BTreeMap::new() })
+        Ok(Self { store, dir, files: BTreeMap::new(), count: 0, links: BTreeMap::new() })
     }
 
     fn fill(mut self, archive: impl Read) -> Result<Self, ArchiveError> {
@@ -292,8 +294,9 @@ impl<'s> Staging<'s> {
         Ok(())
     }
 
-    fn stage(&self, tar: &mut TarReader<'_, impl BufRead>) -> Result<Staged, ArchiveError> {
-        let path = self.dir.join(self.files.len().to_string());
+    fn stage(&mut self, tar: &mut TarReader<'_, impl BufRead>) -> Result<Staged, ArchiveError> {
+        let path = self.dir.join(self.count.to_string());
+        self.count += 1;
         let failed = |source| StoreError::io("write", &path, source);
         let mut file = File::create(&path).map_err(failed)?;
         let mut hasher = Hasher::new();

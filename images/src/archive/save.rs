@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 
 use super::{ArchiveError, CONTAINERD_NAME, DOCKER_INDEX, DockerImage, OCI_INDEX_FILE, OCI_LAYOUT_FILE, REF_NAME};
 use crate::digest::{Hasher, VerifyError};
-use crate::manifest::{Descriptor, Index, OCI_INDEX, own_media_type};
+use crate::manifest::{Descriptor, Index, MAX_MANIFEST_BYTES, OCI_INDEX, own_media_type};
 use crate::reference::Reference;
 use crate::store::{Image, Store, StoreError};
 
@@ -23,7 +23,7 @@ pub fn save(store: &Store, names: &[String], out: impl Write) -> Result<(), Arch
     let mut written: Vec<String> = Vec::new();
     let mut index = Vec::new();
     for (image, names) in &images {
-        let bytes = store.read_blob(&image.manifest_digest, u64::MAX >> 1)?;
+        let bytes = store.read_blob(&image.manifest_digest, MAX_MANIFEST_BYTES)?;
         let media_type = own_media_type(&bytes)
             .map_err(|source| ArchiveError::Manifest { digest: image.manifest_digest.clone(), source })?;
         let manifest = Descriptor::new(media_type, image.manifest_digest.clone(), bytes.len() as u64);

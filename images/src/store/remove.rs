@@ -186,8 +186,10 @@ impl Store {
     /// Moves those of `parts` aside that nothing in the index refers to. Runs under the index's lock, so that no pull
     /// can name them meanwhile; a pull that counted on them sees that they are gone before it names anything.
     fn take_unused(&self, names: &Names, mut parts: Parts, in_use: Users<'_>) -> Result<Vec<PathBuf>, StoreError> {
+        // Of an image that cannot be read it is not known what it needs.
+        let mut all_known = true;
         for entry in &names.entries {
-            self.keep_manifest(&mut parts, &entry.descriptor.digest);
+            all_known &= self.keep_manifest(&mut parts, &entry.descriptor.digest);
             if let Some(index) = &entry.chosen_from {
                 parts.blobs.remove(index);
             }
@@ -198,12 +200,17 @@ impl Store {
         }
         // Containers may use an image that the index has lost.
         for id in parts.blobs.clone() {
-            if !in_use(&id).is_empty()
-                && let Ok(config) = self.config(&id)
-            {
-                parts.blobs.remove(&id);
-                parts.keep_layers(&config.rootfs.diff_ids);
+            if in_use(&id).is_empty() {
+                continue;
             }
+            parts.blobs.remove(&id);
+            match self.config(&id) {
+                Ok(config) => parts.keep_layers(&config.rootfs.diff_ids),
+                Err(_) => all_known = false,
+            }
+        }
+        if !all_known {
+            return Ok(Vec::new());
         }
         let mut trash = Vec::new();
         for digest in &parts.blobs {
@@ -218,16 +225,17 @@ impl Store {
         Ok(trash)
     }
 
-    fn keep_manifest(&self, parts: &mut Parts, digest: &Digest) {
+    /// Takes what an image needs out of `parts`; false where that cannot be told.
+    fn keep_manifest(&self, parts: &mut Parts, digest: &Digest) -> bool {
         parts.blobs.remove(digest);
-        let Ok(manifest) = self.manifest(digest) else { return };
+        let Ok(manifest) = self.manifest(digest) else { return false };
         parts.blobs.remove(&manifest.config.digest);
         for layer in &manifest.layers {
             parts.blobs.remove(&layer.digest);
         }
-        if let Ok(config) = self.config(&manifest.config.digest) {
-            parts.keep_layers(&config.rootfs.diff_ids);
-        }
+        let Ok(config) = self.config(&manifest.config.digest) else { return false };
+        parts.keep_layers(&config.rootfs.diff_ids);
+        true
     }
 
     /// Manifests that are reached through indexes within the index.
@@ -272,7 +280,7 @@ impl Store {
         for dir in [self.blobs(), self.layers(), self.images()] {
             for (name, path) in entries(dir)? {
                 let leftover = name.starts_with(TRASH)
-                    || name.starts_with(UNFINISHED)
+                    || (name.starts_with(UNFINISHED) && !is_locked(&path))
                     || name.starts_with(STAGED)
                     || (name.starts_with(PARTIAL) && !is_locked(&path))
                     || (name.starts_with(LOCK) && FileLock::try_exclusive(&path)?.is_some())
