@@ -25,6 +25,7 @@ mod challenge;
 mod failure;
 mod manifests;
 mod retry;
+mod tls;
 mod token;
 mod transport;
 mod worker;

@@ -1,19 +1,17 @@
 //! HTTP requests to one endpoint: TLS, proxies, redirects.
 
 use std::collections::HashMap;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{RequestBuilder, Response, StatusCode, Url, redirect};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout;
 
 use super::failure::{Failure, classify};
 use super::retry::Policy;
+use super::tls;
 use crate::registries::{Endpoint, Protocol, is_loopback};
 
 /// How many redirects are followed, as in Go's and Docker's client.
@@ -164,7 +162,7 @@ impl Transport {
             .redirect(redirect::Policy::none())
             .connect_timeout(self.connect)
             .tcp_nodelay(true)
-            .tls_backend_preconfigured(tls_config(kind.tls, kind.ca_file.as_deref())?);
+            .tls_backend_preconfigured(tls::config(kind.tls, kind.ca_file.as_deref())?);
         if kind.direct {
             // A proxy elsewhere cannot reach our loopback.
             builder = builder.no_proxy();
@@ -173,38 +171,6 @@ impl Transport {
         clients.insert(kind, client.clone());
         Ok(client)
     }
-}
-
-/// rustls with ring and the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR`
-/// are honoured), and the registry's own CA.
-fn tls_config(used: bool, ca_file: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
-    let mut roots = rustls::RootCertStore::empty();
-    if used {
-        let system = rustls_native_certs::load_native_certs();
-        for error in &system.errors {
-            tracing::warn!(%error, "some of the system's certificates cannot be read");
-        }
-        roots.add_parsable_certificates(system.certs);
-    }
-    if let Some(path) = ca_file {
-        add_ca_file(&mut roots, path).map_err(|source| Failure::CaFile { path: path.to_owned(), source })?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|source| Failure::TlsSetup { source })?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn add_ca_file(roots: &mut rustls::RootCertStore, path: &Path) -> io::Result<()> {
-    let pem = std::fs::read(path)?;
-    let mut found = false;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        roots.add(certificate).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        found = true;
-    }
-    if found { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "no certificate in PEM form in it")) }
 }
 
 /// Where a redirect leads to, if it may be followed.

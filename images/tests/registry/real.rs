@@ -109,6 +109,26 @@ fn tls_needs_the_registrys_ca() {
     assert!(text.contains("no certificate in PEM form"), "{text}");
 }
 
+#[test]
+fn a_self_signed_certificate_is_trusted_by_name() {
+    if !installed(&["docker-registry", "skopeo", "openssl"]) {
+        return;
+    }
+    let content = content(1000);
+    for (name, trusted) in [("127.0.0.1", true), ("127.0.0.2", false)] {
+        let server = Server::start(Access::SelfSigned(name));
+        server.push("team/app:1", &content);
+        let host = server.host();
+        let client = client(&format!("[registry.\"{host}\"]\nca_file = \"{}\"", server.ca_file().display()));
+        if trusted {
+            pull(&client, &host, &content);
+            continue;
+        }
+        let text = shown(&client.manifest(&reference(&host, "team/app:1")).unwrap_err());
+        assert!(text.contains(&format!("the certificate of {host} is not accepted")), "{text}");
+    }
+}
+
 /// Serves `ca_files_of_the_environment_are_trusted`, which runs it anew: the
 /// environment of a process with threads cannot be changed.
 const ENVIRONMENT: &str = "UMIAK_TEST_TLS_REGISTRY";

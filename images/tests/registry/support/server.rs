@@ -38,6 +38,8 @@ pub enum Access {
     Password,
     /// TLS with a certificate of the CA in [`Server::ca_file`].
     Tls,
+    /// TLS with a certificate that is its own CA, for the host in it.
+    SelfSigned(&'static str),
 }
 
 /// A running registry with its files; ends and goes when dropped.
@@ -85,7 +87,7 @@ impl Server {
                 run("htpasswd", &["-Bbc", &users, "who", "secret"]);
                 text.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {users}}}}}\n"));
             }
-            Access::Tls => {
+            Access::Tls | Access::SelfSigned(_) => {
                 self.certificates();
                 text.push_str(&format!("  tls: {{certificate: {root}/server.pem, key: {root}/server.key}}\n"));
             }
@@ -102,6 +104,16 @@ impl Server {
         std::fs::write(&names, "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
         let mut make_ca = vec!["req", "-x509", "-days", "2", "-subj", "/CN=test CA", "-keyout", &ca_key, "-out", &ca];
         make_ca.extend(new_key);
+        let subject;
+        if let Access::SelfSigned(name) = self.access {
+            subject = format!("subjectAltName=IP:{name}");
+            make_ca = vec!["req", "-x509", "-days", "2", "-subj", "/CN=registry", "-addext", &subject];
+            make_ca.extend(["-keyout", &key, "-out", &ca]);
+            make_ca.extend(new_key);
+            run("openssl", &make_ca);
+            std::fs::copy(&ca, &server).unwrap();
+            return;
+        }
         run("openssl", &make_ca);
         let mut make_request = vec!["req", "-new", "-subj", "/CN=registry", "-keyout", &key, "-out", &request];
         make_request.extend(new_key);
@@ -168,7 +180,7 @@ impl Server {
         match self.access {
             Access::Open => arguments.push("--dest-tls-verify=false"),
             Access::Password => arguments.extend(["--dest-tls-verify=false", "--dest-creds", "who:secret"]),
-            Access::Tls => arguments.push("--dest-tls-verify=false"),
+            Access::Tls | Access::SelfSigned(_) => arguments.push("--dest-tls-verify=false"),
         }
         arguments.extend([from.as_str(), to.as_str()]);
         run("skopeo", &arguments);
