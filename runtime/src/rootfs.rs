@@ -292,7 +292,12 @@ impl Stack<'_> {
             fsconfig_set_string(&context, key, value).map_err(refused)?;
         }
         fsconfig_set_string(&context, "source", "overlay").map_err(refused)?;
-        fsconfig_create(&context).map_err(refused)?;
+        if let Err(error) = fsconfig_create(&context) {
+            let log = kernel_log(&context);
+            // KERNEL(6.5): before it overlayfs took any option, and refused `lowerdir+` only here, without a word in the log.
+            let too_old = error == Errno::INVAL && log.is_empty();
+            return if too_old { Ok(Err(TooOld)) } else { Err(self.refused(error, log)) };
+        }
         let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes).map_err(refused)?;
         move_mount(tree.as_fd(), "", CWD, self.target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(refused)?;
         Ok(Ok(()))
