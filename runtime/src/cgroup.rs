@@ -10,8 +10,11 @@ pub mod limits;
 pub mod stats;
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use libcgroups::common::{CgroupSetup, get_cgroup_setup_with_root};
+use rustix::fs::FlockOperation;
 
 use crate::devices;
 
@@ -235,6 +238,26 @@ impl Cgroup {
         !self.directories().is_empty()
     }
 
+    /// Keeps parents of cgroups from being removed while a cgroup is made below them; dropping the value ends that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn hold_parents(&self) -> Result<OwnedFd, CgroupError> {
+        self.lock_root(FlockOperation::LockShared)
+            .map_err(|source| CgroupError::Create { path: self.root.clone(), source })
+    }
+
+    /// A lock on the root directory, between processes of this program alone.
+    fn lock_root(&self, how: FlockOperation) -> io::Result<OwnedFd> {
+        let fd = OwnedFd::from(std::fs::File::open(&self.root)?);
+        loop {
+            match rustix::fs::flock(&fd, how) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => return result.map(|()| fd).map_err(Into::into),
+            }
+        }
+    }
+
     /// Makes a v2 cgroup with `settings` and device rules in force, ready for its first process.
     ///
     /// # Errors
@@ -351,15 +374,9 @@ pub(crate) fn read(path: &Path) -> Result<String, CgroupError> {
 
 /// Which generation is mounted at `root`.
 fn detect(root: &Path) -> Option<Version> {
-    const CGROUP2: i64 = 0x6367_7270;
-    const TMPFS: i64 = 0x0102_1994;
-    // The type of `f_type` differs between C libraries and architectures.
-    #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, trivial_numeric_casts)]
-    let kind = rustix::fs::statfs(root).ok()?.f_type as i64;
-    match kind {
-        CGROUP2 => Some(Version::V2),
-        TMPFS => Some(Version::V1),
-        _ => None,
+    match get_cgroup_setup_with_root(root).ok()? {
+        CgroupSetup::Unified => Some(Version::V2),
+        CgroupSetup::Hybrid | CgroupSetup::Legacy => Some(Version::V1),
     }
 }
 

@@ -314,6 +314,7 @@ impl Drop for Undo<'_> {
 
 fn run(config: &Config, paths: &Paths, decided: &Decided, user: &User) -> Result<Created, CreateError> {
     let cgroup = &decided.cgroup;
+    let _parents = cgroup.hold_parents()?;
     match cgroup.version() {
         Version::V2 => drop(cgroup.create_v2(&decided.settings, &decided.devices.rules)?),
         Version::V1 => cgroup.check_controllers_v1(&decided.settings)?,
