@@ -257,6 +257,8 @@ pub struct Container {
     pub config: Config,
     /// What was seen, corrected by what is true now.
     pub state: State,
+    /// It ended without a monitor to clear away after it.
+    pub lost: bool,
 }
 
 impl Container {
@@ -264,8 +266,11 @@ impl Container {
     pub fn load(roots: &Roots, id: &str) -> Result<Option<Self>> {
         let dir = roots.container(id);
         let Some(config) = state::read::<Config>(&dir.join("config.json"))? else { return Ok(None) };
-        let observed = observe(state::read::<State>(&dir.join("state.json"))?.unwrap_or_default());
-        Ok(Some(Self { config, state: observed }))
+        let stored = state::read::<State>(&dir.join("state.json"))?.unwrap_or_default();
+        let was_up = stored.status.is_up();
+        let observed = observe(stored);
+        let lost = was_up && !observed.status.is_up();
+        Ok(Some(Self { config, state: observed, lost }))
     }
 
     /// All containers, oldest first. One that cannot be read is reported by name and left out.

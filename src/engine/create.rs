@@ -53,7 +53,7 @@ impl Engine {
             NetworkMode::None | NetworkMode::Networks(_) => NetNs::Path(self.roots.netns(id)),
         };
         state::write(&dir.join("config.json"), &config)?;
-        Ok(Container { config, state: super::container::State::default() })
+        Ok(Container { config, state: super::container::State::default(), lost: false })
     }
 
     fn plan(&self, id: &str, name: &str, request: &Request, image: &Image) -> Result<Config> {
@@ -187,6 +187,7 @@ impl Engine {
     fn unmake(&self, id: &str, name: &str, made: &Made) {
         // The error that led here is what is told; what stays is found and removed by the next command.
         let _ = network::release(&self.roots, id);
+        let _ = network::leave_default(&self.roots);
         for volume in &made.volumes {
             let _ = volume::remove_empty(&self.roots, volume);
         }

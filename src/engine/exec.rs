@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use umiak_base::{ProcessRef, state};
 use umiak_runtime::create::Paths;
 use umiak_runtime::exec::{Exec, Parent, exec, wait};
+use umiak_runtime::program::OwnProgram;
 
 use super::container::{Config, Container};
 use super::{Engine, Roots, attach};
@@ -73,7 +74,9 @@ impl Engine {
             privileged: request.privileged,
         };
         let (ours, theirs) = ipc::pair()?;
-        let mut child = Command::new("/proc/self/exe")
+        // Kept until the child runs: what the container could ever reach of it is read-only (CVE-2019-5736).
+        let program = OwnProgram::open().context("open our own program")?;
+        let mut child = Command::new(program.path())
             .arg("__exec")
             .env_clear()
             .current_dir("/")

@@ -192,8 +192,9 @@ pub fn create(roots: &Roots, wanted: &Wanted) -> Result<Network> {
 
 /// Removes a network: its bridge, its rules, its file. Containers that are attached are named.
 pub fn remove(roots: &Roots, name: &str) -> Result<()> {
+    let _lock = lock(roots, &lookup(roots, name)?.name)?;
+    // Looked up anew: it may have gone, or come back as another, before the lock was ours.
     let network = lookup(roots, name)?;
-    let _lock = lock(roots, &network.name)?;
     let users = users(roots, &network)?;
     if !users.is_empty() {
         bail!("network {} has active endpoints: {}", network.name, users.join(", "));
@@ -224,21 +225,12 @@ pub fn users(roots: &Roots, network: &Network) -> Result<Vec<String>> {
 }
 
 impl super::Engine {
-    /// Makes the default network where a request wants it; others must be there.
-    pub fn ensure_networks(&self, request: &Request) -> Result<()> {
+    /// The networks that a request names must be there; the default one is made when a container joins it.
+    pub fn check_networks(&self, request: &Request) -> Result<()> {
         let super::request::NetworkRequest::Networks(joins) = &request.network else { return Ok(()) };
-        for join in joins {
-            if find(&self.roots, &join.network)?.is_some() {
-                continue;
-            }
-            if join.network != DEFAULT {
+        for join in joins.iter().filter(|join| join.network != DEFAULT) {
+            if find(&self.roots, &join.network)?.is_none() {
                 bail!("network {} not found", join.network);
-            }
-            let wanted = Wanted { name: DEFAULT.into(), ..Wanted::default() };
-            if let Err(error) = create(&self.roots, &wanted)
-                && find(&self.roots, DEFAULT)?.is_none()
-            {
-                return Err(error);
             }
         }
         Ok(())
@@ -263,7 +255,7 @@ pub fn attachments(roots: &Roots, id: &str, joins: &[Join]) -> Result<Vec<Attach
     Ok(all)
 }
 
-/// The network that a container joins. The default one may have gone with its last container since it was ensured.
+/// The network that a container joins; the default one is made for its first container.
 fn joined(roots: &Roots, name: &str) -> Result<Network> {
     match find(roots, name)? {
         Some(network) => Ok(network),
@@ -460,9 +452,11 @@ pub fn release(roots: &Roots, id: &str) -> Result<()> {
 
 /// A container has left a network for good: the default network goes with its last one.
 pub fn leave(roots: &Roots, attachment: &Attachment) -> Result<()> {
-    if attachment.network != DEFAULT {
-        return Ok(());
-    }
+    if attachment.network == DEFAULT { leave_default(roots) } else { Ok(()) }
+}
+
+/// Removes the default network if no container has it.
+pub fn leave_default(roots: &Roots) -> Result<()> {
     let _lock = lock(roots, DEFAULT)?;
     let Some(network) = find(roots, DEFAULT)? else { return Ok(()) };
     let leased = !leases(roots, DEFAULT).all()?.is_empty();

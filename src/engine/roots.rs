@@ -6,7 +6,7 @@
 //!   images/  layers/                      the image store
 //!   containers/<id>/                      config.json want.json state.json bundle/ upper/ work/ log/
 //!   networks/<name>.json  networks/<name>.leases/<address>
-//!   volumes/<name>/  projects/<name>.json
+//!   volumes/<name>/
 //! run root   /run/umiak, 0700
 //!   containers/<id>/ctl.sock  state/<id>  the second one is libcontainer's
 //!   netns/<id>  dns/<network id>/  locks/
@@ -42,7 +42,7 @@ impl Roots {
                     .with_context(|| format!("close {} to other users", dir.display()))?;
             }
         }
-        for dir in [self.containers(), self.networks(), self.volumes(), self.projects()] {
+        for dir in [self.containers(), self.networks(), self.volumes()] {
             make_dir(&dir)?;
         }
         for dir in [self.run.join("containers"), self.run.join("netns"), self.run.join("dns"), self.run.join("locks")] {
@@ -95,11 +95,6 @@ impl Roots {
     /// All volumes.
     pub fn volumes(&self) -> PathBuf {
         self.data.join("volumes")
-    }
-
-    /// All projects.
-    pub fn projects(&self) -> PathBuf {
-        self.data.join("projects")
     }
 
     /// A lock file by what it guards.

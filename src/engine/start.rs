@@ -21,6 +21,9 @@ impl Engine {
     /// Starts a container. An `attach`ed socket is a client from the first byte on.
     pub fn start(&self, container: &Container, attach: Option<(Attach, OwnedFd)>) -> Result<()> {
         let id = &container.config.id;
+        if container.lost {
+            self.recover(container)?;
+        }
         let _lock = self.lock(id)?;
         let Some(container) = Container::load(&self.roots, id)? else { bail!("No such container: {id}") };
         if container.state.status.is_up() {

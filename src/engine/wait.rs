@@ -90,6 +90,9 @@ impl Engine {
         loop {
             watch.clear();
             let Some(container) = Container::load(&self.roots, id)? else { return Ok(Some(EXIT_UNKNOWN)) };
+            if container.lost {
+                self.recover(&container)?;
+            }
             if !container.state.status.is_up() {
                 return Ok(Some(container.state.exit_code.unwrap_or(0)));
             }

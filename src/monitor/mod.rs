@@ -24,6 +24,8 @@ use protocol::{Outcome, Start};
 /// Runs a monitor; its orders come over descriptor 0.
 pub fn main() -> ExitCode {
     crate::sys::close_inherited();
+    // It is started through /proc/self/exe, and would be called `exe`.
+    let _ = rustix::thread::set_name(c"umiak-monitor");
     let orders = match orders() {
         Ok(orders) => orders,
         Err(error) => {

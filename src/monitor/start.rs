@@ -12,6 +12,7 @@ use rustix::pipe::PipeFlags;
 use umiak_base::{ProcessRef, state};
 use umiak_netns::dns;
 use umiak_runtime::logs;
+use umiak_runtime::program::OwnProgram;
 
 use super::clients::Client;
 use super::create;
@@ -244,6 +245,7 @@ pub fn publish_names(roots: &Roots, config: &Config) -> Result<()> {
         if !config.runtime.hostname.is_empty() {
             names.push(config.runtime.hostname.clone());
         }
+        names.dedup();
         let label = |key: &str| config.labels.get(key).cloned();
         let record = dns::Record {
             container: config.id.clone(),
@@ -307,7 +309,9 @@ struct Created {
 fn spawn_create(order: &Start, config: &Config, plumbing: &Plumbing) -> Result<Created> {
     let (roots, namespaces) = (&order.roots, &order.namespaces);
     let (ours, theirs) = ipc::pair()?;
-    let mut child = Command::new("/proc/self/exe")
+    // Kept until the child runs: what the container could ever reach of it is read-only (CVE-2019-5736).
+    let program = OwnProgram::open().context("open our own program")?;
+    let mut child = Command::new(program.path())
         .arg("__create")
         .env_clear()
         .current_dir("/")

@@ -57,7 +57,7 @@ impl Run {
         engine.sweep().map_err(not_started)?;
         let image = engine.image(&self.image, self.pull, self.platform.as_deref(), &progress).map_err(not_started)?;
         progress.finish();
-        engine.ensure_networks(&request).map_err(not_started)?;
+        engine.check_networks(&request).map_err(not_started)?;
         let container = engine.create(request, &image).map_err(not_started)?;
         if self.detach {
             if let Err(error) = engine.start(&container, None) {
