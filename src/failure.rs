@@ -45,6 +45,11 @@ impl fmt::Display for Coded {
 
 impl std::error::Error for Coded {}
 
+/// The same error, without an exit code of its own.
+pub fn without_code(error: anyhow::Error) -> anyhow::Error {
+    error.downcast::<Coded>().map_or_else(|error| error, |coded| anyhow::Error::msg(coded.text))
+}
+
 /// Adds a hint to an error.
 pub trait WithHint<T> {
     /// `hint` says what to do next.

@@ -46,7 +46,7 @@ impl Restart {
             context.engine.stop(&member.container, self.timeout)
         });
         errors.extend(sequence::forward(&members, project.model.as_ref(), |member| {
-            context.engine.start(&member.container, None)?;
+            context.engine.start(&member.container)?;
             progress.done(&what(member), "Started");
             Ok(())
         }));

@@ -34,7 +34,7 @@ impl Start {
             }
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Starting");
-            context.engine.start(&member.container, None)?;
+            context.engine.start(&member.container)?;
             progress.done(&what, "Started");
             Ok(())
         });

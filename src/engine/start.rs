@@ -18,8 +18,14 @@ use crate::ipc;
 use crate::monitor::protocol::{Attach, Outcome, Start};
 
 impl Engine {
-    /// Starts a container. An `attach`ed socket is a client from the first byte on.
-    pub fn start(&self, container: &Container, attach: Option<(Attach, OwnedFd)>) -> Result<()> {
+    /// Starts a container.
+    pub fn start(&self, container: &Container) -> Result<()> {
+        self.start_attached(container, None).map_err(crate::failure::without_code)
+    }
+
+    /// Starts a container; an `attach`ed socket is a client from the first byte on. An error may carry the exit code
+    /// that `run` ends with.
+    pub fn start_attached(&self, container: &Container, attach: Option<(Attach, OwnedFd)>) -> Result<()> {
         let id = &container.config.id;
         if container.lost {
             self.recover(container)?;

@@ -176,7 +176,7 @@ impl Apply<'_> {
     fn start(&self, container: &Container) -> Result<()> {
         let what = format!("Container {}", container.config.name);
         self.progress.working(&what, "Starting");
-        match self.engine.start(container, None) {
+        match self.engine.start(container) {
             Ok(()) => {
                 self.progress.done(&what, "Started");
                 Ok(())

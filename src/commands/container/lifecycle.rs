@@ -72,7 +72,7 @@ impl Stop {
 impl Start {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        each(context, &self.containers, |container, _| context.engine.start(container, None))
+        each(context, &self.containers, |container, _| context.engine.start(container))
     }
 }
 

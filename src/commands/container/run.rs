@@ -60,7 +60,7 @@ impl Run {
         engine.check_networks(&request).map_err(not_started)?;
         let container = engine.create(request, &image).map_err(not_started)?;
         if self.detach {
-            if let Err(error) = engine.start(&container, None) {
+            if let Err(error) = engine.start_attached(&container, None) {
                 give_up(context, &container);
                 return Err(not_started(error));
             }
@@ -70,7 +70,7 @@ impl Run {
         let wanted =
             Attach { stdin: self.flags.interactive, stdout: true, stderr: true, close_stdin: self.flags.interactive };
         let (ours, theirs) = attach::pair()?;
-        if let Err(error) = engine.start(&container, Some((wanted, theirs))) {
+        if let Err(error) = engine.start_attached(&container, Some((wanted, theirs))) {
             give_up(context, &container);
             return Err(not_started(error));
         }

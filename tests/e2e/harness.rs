@@ -1,0 +1,470 @@
+//! What tests stand on: a host of their own, commands with a deadline, and the
+//! proof that nothing was left.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No command may take longer; a hang fails its test instead of the whole run.
+const DEADLINE: Duration = Duration::from_secs(180);
+/// For what comes by itself, like a server that starts.
+const PATIENCE: Duration = Duration::from_secs(90);
+const REGISTRY: &str = "127.0.0.1:5000";
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Data root and run root of one test. Everything in them goes when it is dropped, and nothing may be left then.
+#[derive(Debug)]
+pub struct Host {
+    dir: TempDir,
+    mounted: bool,
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("UMIAK_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => option_env!("CARGO_BIN_EXE_umiak").map(PathBuf::from).expect("UMIAK_BIN names the binary"),
+    }
+}
+
+/// Where images are kept for all tests, so that each is pulled once.
+fn shared_store() -> PathBuf {
+    std::env::temp_dir().join("umiak-e2e-store")
+}
+
+fn registries() -> PathBuf {
+    std::env::var_os("UMIAK_REGISTRIES").map_or_else(|| "/var/cache/umiak-images/registries.toml".into(), PathBuf::from)
+}
+
+/// Why end-to-end tests cannot run here.
+fn obstacle() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("they need root".into());
+    }
+    let address = REGISTRY.parse().ok()?;
+    let registry = TcpStream::connect_timeout(&address, Duration::from_secs(5));
+    registry.err().map(|error| format!("no registry answers on {REGISTRY} ({error}): start it with scripts/images"))
+}
+
+impl Host {
+    /// A host on which `images` are there already; `None` where the test cannot run, which `UMIAK_MUST_RUN=1` forbids.
+    pub fn new(images: &[&str]) -> Option<Self> {
+        let host = Self::bare()?;
+        let shared = shared_store();
+        // Closed to others: images have setuid files.
+        let mut private = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(private.recursive(true), 0o700).create(&shared).unwrap();
+        fs::create_dir_all(host.root()).unwrap();
+        for part in ["images", "layers"] {
+            fs::create_dir_all(shared.join(part)).unwrap();
+            std::os::unix::fs::symlink(shared.join(part), host.root().join(part)).unwrap();
+        }
+        for image in images {
+            host.ok(&["image", "pull", "-q", image]);
+        }
+        Some(host)
+    }
+
+    /// A host with an image store of its own, and nothing in it.
+    pub fn bare() -> Option<Self> {
+        if let Some(why) = obstacle() {
+            assert!(std::env::var("UMIAK_MUST_RUN").is_err(), "end-to-end tests must run, but {why}");
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        Some(Self {
+            dir: tempfile::Builder::new().prefix("u").rand_bytes(6).tempdir_in("/tmp").unwrap(),
+            mounted: false,
+        })
+    }
+
+    /// A host whose data root is a file system of `size` (as for `mount -o size=`).
+    pub fn small(size: &str) -> Option<Self> {
+        let mut host = Self::bare()?;
+        fs::create_dir_all(host.root()).unwrap();
+        let root = host.root();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "umiak-e2e"]).arg(&root).status();
+        assert!(status.unwrap().success(), "mount a tmpfs");
+        host.mounted = true;
+        Some(host)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    pub fn run_root(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    /// Where Compose files lie: the project is named after it.
+    pub fn project(&self) -> PathBuf {
+        let dir = self.path().join("demo");
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.project().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The program with these arguments, in the project's directory, with nothing of the caller's environment.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        self.prepare(&mut command);
+        command.args(args);
+        command
+    }
+
+    /// The settings of registries: the test's own, where it has written some.
+    fn registries(&self) -> PathBuf {
+        let own = self.path().join("registries.toml");
+        if own.exists() { own } else { registries() }
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.path())
+            .env("UMIAK_ROOT", self.root())
+            .env("UMIAK_RUN_ROOT", self.run_root())
+            .env("UMIAK_REGISTRIES", self.registries())
+            .current_dir(self.project())
+            .stdin(Stdio::null());
+    }
+
+    /// Another program, which finds this host through its environment.
+    pub fn other(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        self.prepare(&mut command);
+        command.args(args);
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, args: &[&str]) -> Done {
+        finish(self.command(args), b"", &format!("umiak {}", args.join(" ")))
+    }
+
+    /// Runs the program with something on its standard input.
+    pub fn feed(&self, args: &[&str], input: &[u8]) -> Done {
+        finish(self.command(args), input, &format!("umiak {}", args.join(" ")))
+    }
+
+    /// Runs the program, which must succeed; its output without the last line's end.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!(done.code, 0, "umiak {}\n{}{}", args.join(" "), done.out, done.err);
+        done.out.trim_end().to_owned()
+    }
+
+    /// Runs the program, which must fail with this code; what it says.
+    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!(done.code, code, "umiak {}\n{}{}", args.join(" "), done.out, done.err);
+        done.err
+    }
+
+    /// Runs the program, which must print one JSON document.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(args);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("umiak {}: {error}\n{text}", args.join(" ")))
+    }
+
+    /// Runs the program, which must print one JSON object per line.
+    pub fn lines(&self, args: &[&str]) -> Vec<Value> {
+        self.ok(args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// `container inspect` of one container.
+    pub fn inspect(&self, name: &str) -> Value {
+        self.json(&["container", "inspect", name])[0].take()
+    }
+
+    /// The address of a container on a network.
+    pub fn address(&self, name: &str, network: &str) -> String {
+        let inspected = self.inspect(name);
+        let address = inspected["NetworkSettings"]["Networks"][network]["IPAddress"].as_str().unwrap_or_default();
+        assert!(!address.is_empty(), "{name} has no address on {network}: {}", inspected["NetworkSettings"]);
+        address.to_owned()
+    }
+
+    /// Ids of all containers.
+    pub fn ids(&self) -> BTreeSet<String> {
+        names_in(&self.root().join("containers")).into_iter().filter(|name| name.len() == 64).collect()
+    }
+
+    /// What must not be there once everything has been removed, in words.
+    pub fn leftovers(&self, ids: &BTreeSet<String>, networks: &BTreeSet<String>) -> Vec<String> {
+        let mut found = Vec::new();
+        for dir in ["containers", "networks", "projects"] {
+            found.extend(
+                names_in(&self.root().join(dir))
+                    .into_iter()
+                    .filter(|n| n != ".names")
+                    .map(|n| format!("data root: {dir}/{n}")),
+            );
+        }
+        let names = self.root().join("containers/.names");
+        found.extend(names_in(&names).into_iter().map(|n| format!("data root: the name {n}")));
+        for dir in ["containers", "netns", "dns", "state"] {
+            found.extend(names_in(&self.run_root().join(dir)).into_iter().map(|n| format!("run root: {dir}/{n}")));
+        }
+        let mine = self.path().to_str().unwrap();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let is_data_root = |line: &&str| self.mounted && line.split(' ').nth(4) == self.root().to_str();
+        found.extend(mounts.lines().filter(|l| l.contains(mine) && !is_data_root(l)).map(|l| format!("mount: {l}")));
+        let own = self.root();
+        found.extend(processes_of(&own).into_iter().map(|process| format!("process: {process}")));
+        for id in ids {
+            found.extend(cgroups_of(id).into_iter().map(|path| format!("cgroup: {}", path.display())));
+        }
+        let links = tool("ip", &["-d", "-o", "link"]);
+        for network in networks {
+            found.extend(
+                links.lines().filter(|l| l.contains(&format!("umiak network {network}"))).map(|l| format!("link: {l}")),
+            );
+        }
+        for id in ids {
+            let link = format!("uv-{}", &id[..8]);
+            found.extend(links.lines().filter(|l| l.contains(&link)).map(|l| format!("link: {l}")));
+        }
+        found
+    }
+
+    /// Ids of all networks.
+    pub fn network_ids(&self) -> BTreeSet<String> {
+        let dir = self.root().join("networks");
+        let read = |name: &String| fs::read(dir.join(name)).ok();
+        let id = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).ok()?["id"].as_str().map(str::to_owned);
+        names_in(&dir).iter().filter(|name| name.ends_with(".json")).filter_map(read).filter_map(id).collect()
+    }
+
+    fn remove_all(&self) {
+        let ids = self.ids();
+        if !ids.is_empty() {
+            let mut args = vec!["container", "rm", "-f", "-v"];
+            args.extend(ids.iter().map(String::as_str));
+            let done = self.run(&args);
+            assert_eq!(done.code, 0, "removing what the test left: {}", done.err);
+        }
+        let networks: Vec<String> = names_in(&self.root().join("networks"));
+        // The default network goes with its last container, without being told to.
+        for network in networks.iter().filter_map(|name| name.strip_suffix(".json")).filter(|name| *name != "bridge") {
+            let done = self.run(&["network", "rm", network]);
+            assert_eq!(done.code, 0, "removing the network {network}: {}", done.err);
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let (ids, networks) = (self.ids(), self.network_ids());
+        let panicking = std::thread::panicking();
+        if panicking {
+            for id in &ids {
+                let log =
+                    fs::read_to_string(self.root().join("containers").join(id).join("monitor.log")).unwrap_or_default();
+                if !log.is_empty() {
+                    eprintln!("monitor of {}: {log}", &id[..12]);
+                }
+            }
+            if !ids.is_empty() {
+                eprintln!("{}", self.run(&["container", "ls", "-a"]).out);
+            }
+        }
+        let removed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.remove_all()));
+        // The last of a container's processes may still be on its way out.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut left = self.leftovers(&ids, &networks);
+        while !left.is_empty() && removed.is_ok() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+            left = self.leftovers(&ids, &networks);
+        }
+        if self.mounted {
+            let _ = Command::new("umount").args(["-l"]).arg(self.root()).status();
+        }
+        let left = left.join("\n");
+        if panicking {
+            eprintln!("left after the failed test: {left}");
+            return;
+        }
+        if let Err(panic) = removed {
+            std::panic::resume_unwind(panic);
+        }
+        assert!(left.is_empty(), "something was left:\n{left}");
+    }
+}
+
+/// Runs a command to its end, or kills it at the deadline.
+pub fn finish(mut command: Command, input: &[u8], what: &str) -> Done {
+    if !input.is_empty() {
+        command.stdin(Stdio::piped());
+    }
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
+    finish_child(child, input, what)
+}
+
+/// As [`finish`], for a command that runs already with both its outputs piped.
+pub fn finish_child(mut child: Child, input: &[u8], what: &str) -> Done {
+    let pid = child.id();
+    let (sender, receiver) = mpsc::channel();
+    let stdin = child.stdin.take();
+    let input = input.to_vec();
+    std::thread::spawn(move || {
+        if let Some(mut stdin) = stdin {
+            // One who does not read all of it has closed the pipe, which is theirs to decide.
+            let _ = stdin.write_all(&input);
+        }
+    });
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = receiver.recv_timeout(DEADLINE) else {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        panic!("{what}: still running after {DEADLINE:?}");
+    };
+    let output = output.unwrap();
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Done { code, out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// The output of one of the system's own tools.
+pub fn tool(program: &str, args: &[&str]) -> String {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    let done = finish(command, b"", &format!("{program} {}", args.join(" ")));
+    assert_eq!(done.code, 0, "{program} {}: {}", args.join(" "), done.err);
+    done.out
+}
+
+/// Asks until there is an answer: for what comes by itself, at a time that nobody announces.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(why) => assert!(Instant::now() < deadline, "{what}: {why}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// One HTTP request: the status code and the body.
+pub fn http(method: &str, address: &str, path: &str, body: &str) -> Result<(u16, String), String> {
+    let target = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    let connected = TcpStream::connect_timeout(&target, Duration::from_secs(5));
+    let mut stream = connected.map_err(|error| format!("connect to {address}: {error}"))?;
+    let io = |error: std::io::Error| format!("{method} {address}{path}: {error}");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(io)?;
+    let length = body.len();
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).map_err(io)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(io)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no HTTP answer: {answer:?}"))?;
+    let status =
+        head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| format!("no status: {head}"))?;
+    Ok((status, body.to_owned()))
+}
+
+/// A GET that must be answered with 200 and JSON, once the server is up.
+pub fn get_json(address: &str, path: &str) -> Value {
+    eventually(&format!("GET {address}{path}"), || match http("GET", address, path, "")? {
+        (200, body) => serde_json::from_str(&body).map_err(|error| format!("{error}: {body}")),
+        (status, body) => Err(format!("{status}: {body}")),
+    })
+}
+
+/// A TCP port of the host on which nobody listens, below those that the kernel gives away.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20000 + u16::try_from(std::process::id() % 400).unwrap() * 20;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The first address of this host that is not its loopback.
+pub fn own_address() -> Option<String> {
+    let text = tool("ip", &["-o", "-4", "address", "show", "scope", "global"]);
+    let foreign =
+        |line: &&str| !["ub-", "docker", "br-", "podman"].iter().any(|name| line.contains(&format!(": {name}")));
+    let line = text.lines().find(foreign)?;
+    line.split_whitespace().nth(3)?.split('/').next().map(str::to_owned)
+}
+
+/// The directories of a container in every cgroup hierarchy.
+pub fn cgroups_of(id: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let mut all: Vec<PathBuf> = names_in(root).into_iter().map(|name| root.join(name).join("umiak").join(id)).collect();
+    all.push(root.join("umiak").join(id));
+    all.retain(|path| path.exists());
+    all
+}
+
+/// The entries of a directory; none if it is not there.
+pub fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Processes whose mounts or open files lie below `root`: containers, monitors and their children.
+fn processes_of(root: &Path) -> Vec<String> {
+    let root = root.to_str().unwrap();
+    let mut found = Vec::new();
+    for pid in names_in(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
+        let dir = Path::new("/proc").join(&pid);
+        let mounted = fs::read_to_string(dir.join("mountinfo"))
+            .is_ok_and(|text| text.lines().any(|line| line.contains("upperdir=") && line.contains(root)));
+        let logs = fs::read_link(dir.join("fd/2")).is_ok_and(|path| path.to_string_lossy().starts_with(root));
+        if mounted || logs {
+            let cmdline = fs::read_to_string(dir.join("cmdline")).unwrap_or_default().replace('\0', " ");
+            found.push(format!("{pid} {cmdline}"));
+        }
+    }
+    found
+}
+
+/// The pid of a container's monitor, by its state.
+pub fn monitor_pid(host: &Host, name: &str) -> u32 {
+    let id = host.inspect(name)["Id"].as_str().unwrap().to_owned();
+    let state = fs::read(host.root().join("containers").join(id).join("state.json")).unwrap();
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    u32::try_from(state["monitor"]["pid"].as_u64().unwrap()).unwrap()
+}
+
+/// Sends a signal to one process.
+pub fn signal(pid: u32, name: &str) {
+    tool("kill", &[&format!("-{name}"), &pid.to_string()]);
+}

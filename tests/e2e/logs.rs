@@ -1,0 +1,69 @@
+//! `container logs`.
+
+use std::process::Stdio;
+
+use crate::harness::{Host, finish_child, names_in};
+
+#[test]
+fn logs_keep_both_streams_and_the_last_lines() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.run(&[
+        "container",
+        "run",
+        "--name",
+        "said",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5; do echo $i; done; echo bad >&2; printf unfinished",
+    ]);
+    let done = host.run(&["container", "logs", "said"]);
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("1\n2\n3\n4\n5\nunfinished", "bad\n"));
+    let done = host.run(&["container", "logs", "--tail", "3", "said"]);
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("5\nunfinished", "bad\n"));
+    assert_eq!(host.run(&["container", "logs", "-n", "0", "said"]).out, "");
+    let stamped = host.run(&["container", "logs", "-t", "said"]).out;
+    let (time, text) = stamped.lines().next().unwrap().split_once(' ').unwrap();
+    assert!(time.starts_with("20") && time.ends_with('Z') && text == "1", "{stamped}");
+    assert_eq!(host.run(&["container", "logs", "--since", "1h", "said"]).out.lines().count(), 6);
+    assert_eq!(host.run(&["container", "logs", "--until", "1h", "said"]).out, "");
+    let said = host.fails(1, &["container", "logs", "--since", "never", "said"]);
+    assert!(said.contains("never"), "{said}");
+}
+
+#[test]
+fn following_misses_nothing_across_rotations() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.ok(&[
+        "container",
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "many",
+        "--log-opt",
+        "max-size=700k",
+        "--log-opt",
+        "max-file=3",
+        "busybox",
+        "sh",
+        "-c",
+        "until [ -e /go ]; do sleep 0.1; done; seq 1 20000",
+    ]);
+    let follow = host
+        .command(&["container", "logs", "-f", "many"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    host.ok(&["container", "exec", "many", "touch", "/go"]);
+    let done = finish_child(follow, b"", "logs -f");
+    let lines: Vec<&str> = done.out.lines().collect();
+    assert_eq!((done.code, lines.len()), (0, 20000), "{}", done.err);
+    assert!(lines.iter().enumerate().all(|(index, line)| *line == (index + 1).to_string()), "a line is wrong");
+    let path = host.inspect("many")["LogPath"].as_str().unwrap().to_owned();
+    let files = names_in(std::path::Path::new(&path).parent().unwrap());
+    let logs = files.iter().filter(|name| name.contains("json.log")).count();
+    assert_eq!(logs, 3, "{files:?}");
+    assert_eq!(host.ok(&["container", "logs", "many"]).lines().count(), 20000);
+}

@@ -1,0 +1,18 @@
+//! The program as people use it: its command line against a real registry, real
+//! namespaces and the real kernel. Each test has its own data and run root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod compose;
+mod container;
+mod exec;
+mod harness;
+mod leaks;
+mod lifecycle;
+mod logs;
+mod mounts;
+mod network;
+mod ports;
+mod proxy;
+mod stack;
