@@ -10,20 +10,24 @@ impl Engine {
     /// Removes a container that does not run; with `force` one that does is killed first.
     pub fn remove(&self, container: &Container, force: bool, volumes: bool) -> Result<()> {
         let config = &container.config;
-        let current = Container::load(&self.roots, &config.id)?;
-        if let Some(current) = &current
-            && current.state.status.is_up()
-        {
-            if !force {
-                bail!(
-                    "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
-                    config.name
-                );
+        let up = || Ok::<_, anyhow::Error>(Container::load(&self.roots, &config.id)?.filter(|now| now.state.status.is_up()));
+        let _lock = loop {
+            if let Some(current) = up()? {
+                if !force {
+                    bail!(
+                        "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
+                        config.name
+                    );
+                }
+                self.kill(&current, rustix::process::Signal::KILL)?;
             }
-            self.kill(current, rustix::process::Signal::KILL)?;
-        }
-        self.recover(container)?;
-        let _lock = self.lock(&config.id)?;
+            self.recover(container)?;
+            let lock = self.lock(&config.id)?;
+            // A start whose command was killed may have come to its end meanwhile.
+            if up()?.is_none() {
+                break lock;
+            }
+        };
         let mut first_error = None;
         let mut note = |result: Result<()>| {
             if let Err(error) = result {

@@ -30,7 +30,7 @@ impl Engine {
         if container.lost {
             self.recover(container)?;
         }
-        let _lock = self.lock(id)?;
+        let lock = self.lock(id)?;
         let Some(container) = Container::load(&self.roots, id)? else { bail!("No such container: {id}") };
         if container.state.status.is_up() {
             return Ok(());
@@ -56,6 +56,8 @@ impl Engine {
         };
         let mut fds: Vec<BorrowedFd<'_>> = held.iter().map(|fd| fd.as_fd()).collect();
         fds.extend(attach.as_ref().map(|(_, socket)| socket.as_fd()));
+        // The monitor holds the lock as well: when this command is killed, others still wait for the start to end.
+        fds.push(lock.as_fd());
         self.spawn_monitor(&order, &fds)
     }
 

@@ -24,7 +24,8 @@ pub fn signal(text: &str) -> Result<Signal> {
 impl Engine {
     /// Asks a container to end, and kills it when it has not after `timeout` seconds (negative: never).
     pub fn stop(&self, container: &Container, timeout: Option<i64>) -> Result<()> {
-        self.want(container, Want { running: false })?;
+        // A full disk must not keep a container running.
+        let _ = self.want(container, Want { running: false });
         let Some(init) = container.state.init.filter(|_| container.state.status.is_up()) else { return Ok(()) };
         let config = &container.config;
         let asked = signal(config.stop_signal.as_deref().unwrap_or("SIGTERM"))?;
@@ -81,7 +82,8 @@ impl Engine {
                 ports: Vec::new(),
                 ..stored
             };
-            state::write(&path, &seen)?;
+            // On a full disk the old state stays, which is corrected whenever it is read.
+            let _ = state::write(&path, &seen);
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use crate::engine::Roots;
 use crate::engine::container::PublishedPort;
 
 /// A command's order to a fresh monitor. With it come, in this order, one bound socket per entry of
-/// `ports`, and with `attach` a stream socket that is the first attached client.
+/// `ports`, with `attach` a stream socket that is the first attached client, and the container's lock, held until it
+/// has started.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
     /// Where state lies.

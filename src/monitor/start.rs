@@ -60,6 +60,7 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
 /// Starts the container that `order` names, and tells the other side of `socket`.
 pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>) -> Result<Running> {
     protect();
+    let lock = fds.pop();
     let dir = order.roots.container(&order.id);
     let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
     let attached = order.attach.and_then(|attach| Some(Client::new(fds.pop()?, Some(attach))));
@@ -75,6 +76,7 @@ pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>) -> Result<Ru
     running.clients.extend(attached);
     running.held = fds;
     let pid = running.init.pid;
+    drop(lock);
     // The command may have been killed meanwhile: the container runs all the same.
     let _ = ipc::send(socket, &Outcome::Started { pid }, &[]);
     Ok(running)

@@ -239,7 +239,7 @@ fn finish(running: &mut Running, code: i32) -> Result<()> {
     running.state.ports.clear();
     running.state.error = cleared.and(withdrawn).err().map(|error| crate::failure::one_line(&error));
     running.roots.forget_run(&config.id);
-    state::write(&running.roots.container(&config.id).join("state.json"), &running.state)?;
+    let written = state::write(&running.roots.container(&config.id).join("state.json"), &running.state);
     for client in &mut running.clients {
         client.output(Kind::Exit, code.to_string().as_bytes());
     }
@@ -249,7 +249,7 @@ fn finish(running: &mut Running, code: i32) -> Result<()> {
     if running.config.auto_remove && left_alone {
         remove_itself(running);
     }
-    Ok(())
+    Ok(written?)
 }
 
 /// Sends attached clients the rest, for as long as they read.

@@ -176,3 +176,117 @@ impl Plan {
         self.remove.is_empty() && self.services.iter().all(|service| service.steps.iter().all(idle))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Container;
+    use crate::engine::container::{Config, State, Status};
+
+    const STACK: &str = "
+services:
+  web: { image: web, depends_on: [db] }
+  db: { image: db }
+";
+
+    fn project(text: &str) -> Project {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("compose.yaml"), text).unwrap();
+        let options = crate::compose::LoadOptions {
+            project_name: Some("p".into()),
+            current_dir: dir.path().to_owned(),
+            ..crate::compose::LoadOptions::default()
+        };
+        crate::compose::load(&options).unwrap()
+    }
+
+    fn wanted(project: &Project) -> Vec<Wanted<'_>> {
+        let all: Vec<&Service> = project.services.values().collect();
+        let ordered = project.levels(&all).unwrap().into_iter().flatten();
+        let hash = |service| crate::project::hash::service(project, service).unwrap();
+        ordered
+            .map(|service| Wanted { service, hash: hash(service), image_id: format!("id of {}", service.name) })
+            .collect()
+    }
+
+    /// A container as an `up` with `wanted` would have left it.
+    fn member(wanted: &Wanted<'_>, number: u32, status: Status) -> Member {
+        let service = wanted.service.name.clone();
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "id": "0".repeat(64), "name": format!("p-{service}-{number}"), "created": "2026-01-01T00:00:00Z",
+            "image": service, "image_id": wanted.image_id, "network": "none", "runtime": {},
+            "labels": { labels::CONFIG_HASH: wanted.hash, labels::IMAGE: wanted.image_id },
+        }))
+        .unwrap();
+        let container = Container { config, state: State { status, ..State::default() }, lost: false };
+        Member { container, service, number }
+    }
+
+    fn running(wanted: &[Wanted<'_>]) -> Vec<Member> {
+        wanted.iter().map(|wanted| member(wanted, 1, Status::Running)).collect()
+    }
+
+    #[test]
+    fn an_empty_host_gets_everything_dependencies_first() {
+        let project = project(STACK);
+        let plan = plan(&project, &wanted(&project), Vec::new(), &Options::default());
+        let services: Vec<(&str, bool)> =
+            plan.services.iter().map(|planned| (planned.service.as_str(), planned.after.contains("db"))).collect();
+        assert_eq!(services, [("db", false), ("web", true)]);
+        assert!(plan.services.iter().all(|planned| planned.steps.len() == 1 && planned.steps[0].start));
+    }
+
+    #[test]
+    fn the_second_up_has_nothing_to_do() {
+        let project = project(STACK);
+        let wanted = wanted(&project);
+        assert!(plan(&project, &wanted, running(&wanted), &Options::default()).is_empty());
+    }
+
+    #[test]
+    fn only_what_changed_is_recreated_and_the_reason_is_told() {
+        let (before, after) = (project(STACK), project(&STACK.replace("image: db", "image: db, user: '5'")));
+        let (old, mut new) = (wanted(&before), wanted(&after));
+        let reasons = |new: &[Wanted<'_>], options: &Options| -> Vec<Option<Reason>> {
+            let plan = plan(&after, new, running(&old), options);
+            plan.services.iter().map(|planned| planned.steps[0].recreate.clone()).collect()
+        };
+        assert_eq!(reasons(&new, &Options::default()), [Some(Reason::Configuration), None]);
+        assert_eq!(reasons(&new, &Options { no_recreate: true, ..Options::default() }), [None, None]);
+        let forced = Options { force_recreate: true, named: vec!["web".into()], ..Options::default() };
+        assert_eq!(reasons(&new, &forced), [Some(Reason::Configuration), Some(Reason::Forced)]);
+        new[1].image_id = "another".into();
+        assert_eq!(reasons(&new, &Options::default())[1], Some(Reason::Image));
+    }
+
+    #[test]
+    fn scaling_keeps_the_lowest_numbers_and_new_ones_come_after_the_highest() {
+        let project = project(STACK);
+        let wanted = wanted(&project);
+        let there = || {
+            let mut there = running(&wanted);
+            there.push(member(&wanted[0], 4, Status::Exited));
+            there
+        };
+        let scaled = |count| {
+            let scale = BTreeMap::from([("db".to_owned(), count)]);
+            plan(&project, &wanted, there(), &Options { scale, ..Options::default() })
+        };
+        let numbers = |plan: &Plan| -> Vec<u32> { plan.services[0].steps.iter().map(|step| step.number).collect() };
+        assert_eq!(numbers(&scaled(3)), [1, 4, 5]);
+        assert!(scaled(3).services[0].steps[1].start, "a container that has ended is started again");
+        let down = scaled(1);
+        assert_eq!((numbers(&down), down.remove.len()), (vec![1], 1));
+        assert_eq!(down.remove[0].1, Reason::Surplus);
+    }
+
+    #[test]
+    fn orphans_are_only_removed_when_asked() {
+        let (before, after) = (project(STACK), project("services: { db: { image: db } }"));
+        let (old, new) = (wanted(&before), wanted(&after));
+        let planned =
+            |remove_orphans| plan(&after, &new, running(&old), &Options { remove_orphans, ..Options::default() });
+        assert_eq!((planned(false).orphans.len(), planned(false).remove.len()), (1, 0));
+        assert_eq!(planned(true).remove[0].1, Reason::Orphan);
+    }
+}
