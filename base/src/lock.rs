@@ -2,7 +2,7 @@
 //! holder dies, so a killed command never leaves one behind.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -33,7 +33,14 @@ pub enum LockError {
 /// A held lock; dropping it releases it. The file stays, empty but for the holder's pid.
 #[derive(Debug)]
 pub struct FileLock {
-    _fd: OwnedFd,
+    fd: OwnedFd,
+}
+
+/// The lock belongs to the open file: handed to another process, it is held until both have closed it.
+impl AsFd for FileLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl FileLock {
@@ -89,9 +96,9 @@ impl FileLock {
             let file = File::from(fd);
             let _ = file.set_len(0);
             let _ = std::io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes());
-            return Ok(Some(Self { _fd: file.into() }));
+            return Ok(Some(Self { fd: file.into() }));
         }
-        Ok(Some(Self { _fd: fd }))
+        Ok(Some(Self { fd }))
     }
 }
 
