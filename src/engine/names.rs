@@ -95,6 +95,25 @@ pub fn release(roots: &Roots, name: &str, id: &str) -> Result<()> {
     }
 }
 
+/// Gives back the names that killed commands took for containers which they never finished.
+pub fn sweep(roots: &Roots) -> Result<()> {
+    let dir = roots.containers().join(".names");
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("list {}", dir.display())),
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // One without an owner is being written this very moment.
+        let Some(id) = owner(roots, &name)?.filter(|id| id.len() == 64) else { continue };
+        if !being_made(roots, &name) && !roots.container(&id).join("config.json").exists() {
+            release(roots, &name, &id)?;
+        }
+    }
+    Ok(())
+}
+
 /// A name nobody has, as Docker makes them up: an adjective and a word.
 pub fn invent(roots: &Roots) -> Result<String> {
     const FIRST: &[&str] = &[

@@ -81,7 +81,7 @@ impl Engine {
             remove_tree(&self.roots.container(&id))?;
             let _ = std::fs::remove_file(&path);
         }
-        Ok(())
+        names::sweep(&self.roots)
     }
 }
 

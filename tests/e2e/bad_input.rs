@@ -144,12 +144,14 @@ fn wrong_credentials_are_told_from_a_missing_image() {
         let head = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"\r\nContent-Type: application/json\r\nConnection: close";
         format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
     });
-    host.write("compose.yaml", &service(""));
-    let said = host.fails(1, &["up", "-d"]);
-    assert!(
-        said.contains("busybox") && said.to_lowercase().contains("unauthorized") || said.contains("credentials"),
-        "{said}"
-    );
+    refused(&host, &service(""), &["busybox", "pull access denied", "authentication required"]);
+    let settings = std::fs::read_to_string(host.path().join("registries.toml")).unwrap();
+    let registry = settings.split('"').find_map(|part| part.strip_prefix("http://")).unwrap().to_owned();
+    std::fs::create_dir(host.path().join(".docker")).unwrap();
+    // user:wrong
+    let auths = format!("{{\"auths\": {{\"{registry}\": {{\"auth\": \"dXNlcjp3cm9uZw==\"}}}}}}");
+    std::fs::write(host.path().join(".docker/config.json"), auths).unwrap();
+    refused(&host, &service(""), &["busybox", &registry, "credentials"]);
     assert!(host.ids().is_empty());
     std::fs::remove_file(host.path().join("registries.toml")).unwrap();
     works(&host);
@@ -188,10 +190,11 @@ fn a_full_disk_is_named_and_leaves_nothing() {
         &service("").replace("sleep 1000", "sh -c 'dd if=/dev/zero of=/big bs=1M count=100; sleep 1000'"),
     );
     host.ok(&["up", "-d"]);
-    crate::harness::eventually("it is told", || {
-        let said = host.ok(&["logs"]);
-        if said.contains("No space left on device") { Ok(()) } else { Err(said) }
+    crate::harness::eventually("the disk is full", || {
+        let told = host.run(&["exec", "web", "sh", "-c", "echo x > /y"]).err;
+        if told.contains("No space left on device") { Ok(()) } else { Err(told) }
     });
+    assert!(host.ok(&["ps"]).contains("demo-web-1"));
     host.ok(&["down"]);
     works(&host);
 }
