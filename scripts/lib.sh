@@ -92,8 +92,15 @@ need_rust() {
     export RUSTUP_TOOLCHAIN=stable
   else
     say "installing Rust through rustup"
-    curl -fsSL https://sh.rustup.rs | as_owner sh -s -- -q -y --profile minimal -c rustfmt -c clippy --no-modify-path >&2 \
-      || die "rustup could not be installed from https://sh.rustup.rs"
+    local init
+    init=$(as_owner mktemp -d)
+    # the script's own address, or else the program that it would fetch
+    { curl -fsSL -o "$init/rustup-init" https://sh.rustup.rs \
+      || curl -fsSL -o "$init/rustup-init" "https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu/rustup-init"; } \
+      || die "rustup cannot be fetched from https://sh.rustup.rs: install cargo $(msrv) or newer by other means"
+    chmod 755 "$init/rustup-init"
+    as_owner "$init/rustup-init" -q -y --profile minimal -c rustfmt -c clippy --no-modify-path >&2 || die "rustup could not install Rust"
+    rm -rf "$init"
   fi
   rust_is_new_enough || die "cargo $(msrv) or newer is needed, found: $(as_owner cargo --version 2>&1)"
 }
