@@ -1,9 +1,9 @@
-//! Container names: each is a file below `containers/.names/` that holds the
-//! owner's id and who made it. Made with `O_EXCL`, so two commands can never
-//! give one name twice.
+//! Container names: each is a symbolic link below `containers/.names/` whose
+//! text is the owner's id and who made it. A link is made as a whole or not at
+//! all, so two commands can never give one name twice, and none is half written.
 
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -33,8 +33,8 @@ pub fn owner(roots: &Roots, name: &str) -> Result<Option<String>> {
         return Ok(None);
     }
     let path = path(roots, name);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text.split_ascii_whitespace().next().map(str::to_owned)),
+    match std::fs::read_link(&path) {
+        Ok(text) => Ok(text.to_string_lossy().split_ascii_whitespace().next().map(str::to_owned)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
@@ -42,7 +42,8 @@ pub fn owner(roots: &Roots, name: &str) -> Result<Option<String>> {
 
 /// Whether the command that took a name is still at work on its container.
 fn being_made(roots: &Roots, name: &str) -> bool {
-    let text = std::fs::read_to_string(path(roots, name)).unwrap_or_default();
+    let text = std::fs::read_link(path(roots, name)).unwrap_or_default();
+    let text = text.to_string_lossy();
     let mut fields = text.split_ascii_whitespace().skip(1);
     let mut number = || fields.next().and_then(|field| field.parse::<u64>().ok());
     match (number().and_then(|pid| u32::try_from(pid).ok()), number()) {
@@ -56,13 +57,10 @@ pub fn take(roots: &Roots, name: &str, id: &str) -> Result<()> {
     check(name)?;
     let path = path(roots, name);
     make_dir(&roots.containers().join(".names"))?;
+    let start = ProcessRef::of(std::process::id()).map_or(0, |me| me.start_time);
     for _ in 0..2 {
-        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(mut file) => {
-                let start = ProcessRef::of(std::process::id()).map_or(0, |me| me.start_time);
-                let text = format!("{id} {} {start}\n", std::process::id());
-                return file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()));
-            }
+        match symlink(format!("{id} {} {start}", std::process::id()), &path) {
+            Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let owner = owner(roots, name)?.unwrap_or_default();
                 let complete = owner.len() == 64 && roots.container(&owner).join("config.json").exists();
@@ -105,8 +103,7 @@ pub fn sweep(roots: &Roots) -> Result<()> {
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        // One without an owner is being written this very moment.
-        let Some(id) = owner(roots, &name)?.filter(|id| id.len() == 64) else { continue };
+        let Some(id) = owner(roots, &name)? else { continue };
         if !being_made(roots, &name) && !roots.container(&id).join("config.json").exists() {
             release(roots, &name, &id)?;
         }
@@ -167,7 +164,8 @@ mod tests {
         std::fs::write(roots.container(&a).join("config.json"), "{}").unwrap();
         assert!(take(&roots, "web", &b).unwrap_err().to_string().contains("already in use"));
         std::fs::remove_dir_all(roots.container(&a)).unwrap();
-        std::fs::write(path(&roots, "web"), format!("{a} 0 0")).unwrap();
+        std::fs::remove_file(path(&roots, "web")).unwrap();
+        symlink(format!("{a} 0 0"), path(&roots, "web")).unwrap();
         take(&roots, "web", &b).unwrap();
         assert_eq!(owner(&roots, "web").unwrap(), Some(b));
     }

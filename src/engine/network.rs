@@ -468,6 +468,19 @@ pub fn leave_default(roots: &Roots) -> Result<()> {
     std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
 }
 
+/// Removes what killed commands had begun to write; not while another one writes.
+pub fn sweep(roots: &Roots) -> Result<()> {
+    let Some(_lock) = FileLock::try_exclusive(&roots.lock("subnets"))? else { return Ok(()) };
+    let dir = roots.networks();
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".tmp")) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
 /// As [`detach`], for a container of which nothing is known but its id.
 pub fn detach_all(roots: &Roots, id: &str) -> Result<()> {
     let links = Links::open()?;

@@ -81,7 +81,8 @@ impl Engine {
             remove_tree(&self.roots.container(&id))?;
             let _ = std::fs::remove_file(&path);
         }
-        names::sweep(&self.roots)
+        names::sweep(&self.roots)?;
+        network::sweep(&self.roots)
     }
 }
 
