@@ -450,6 +450,16 @@ pub fn release(roots: &Roots, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether the only network of a container is the default one, and goes with it.
+pub fn goes_with(roots: &Roots, config: &Config) -> Result<bool> {
+    match config.network.attachments() {
+        [only] if only.network == DEFAULT => {
+            Ok(leases(roots, DEFAULT).all()?.iter().all(|(_, holder)| *holder == config.id))
+        }
+        _ => Ok(false),
+    }
+}
+
 /// A container has left a network for good: the default network goes with its last one.
 pub fn leave(roots: &Roots, attachment: &Attachment) -> Result<()> {
     if attachment.network == DEFAULT { leave_default(roots) } else { Ok(()) }

@@ -10,7 +10,8 @@ impl Engine {
     /// Removes a container that does not run; with `force` one that does is killed first.
     pub fn remove(&self, container: &Container, force: bool, volumes: bool) -> Result<()> {
         let config = &container.config;
-        let up = || Ok::<_, anyhow::Error>(Container::load(&self.roots, &config.id)?.filter(|now| now.state.status.is_up()));
+        let up =
+            || Ok::<_, anyhow::Error>(Container::load(&self.roots, &config.id)?.filter(|now| now.state.status.is_up()));
         let _lock = loop {
             if let Some(current) = up()? {
                 if !force {
@@ -34,7 +35,11 @@ impl Engine {
                 first_error.get_or_insert(error);
             }
         };
-        note(self.remove_namespace(container));
+        // The interfaces of a network's last container go with the bridge: the kernel waits once instead of twice.
+        let with_bridge = network::goes_with(&self.roots, config)?;
+        if !with_bridge {
+            note(self.remove_namespace(container));
+        }
         note(network::release(&self.roots, &config.id));
         // The config goes first: with it, the container is gone, and what is left is rubbish to be swept.
         let dir = self.roots.container(&config.id);
@@ -49,6 +54,9 @@ impl Engine {
         }
         for attachment in config.network.attachments() {
             note(network::leave(&self.roots, attachment));
+        }
+        if with_bridge {
+            note(self.remove_namespace(container));
         }
         let _ = std::fs::remove_file(self.roots.lock(&format!("container-{}", config.id)));
         first_error.map_or(Ok(()), Err)

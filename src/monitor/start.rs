@@ -325,11 +325,12 @@ fn spawn_create(order: &Start, config: &Config, plumbing: &Plumbing) -> Result<C
     let fds: Vec<BorrowedFd<'_>> = plumbing.inside.iter().flatten().map(AsFd::as_fd).collect();
     let order = create::Order { roots: roots.clone(), id: config.id.clone(), namespaces: namespaces.to_vec() };
     let answer = ipc::send(&ours, &order, &fds).and_then(|()| ipc::receive::<create::Answer>(&ours));
-    // Its exit is reaped here; a container that it left behind is reaped by the loop.
-    let _ = child.wait();
+    // Its exit is reaped by the loop: the kernel takes its time to tear down the child's mount namespace, and the
+    // container runs already.
     match answer? {
         Some((create::Answer::Created { pid }, mut fds)) => Ok(Created { pid, console: fds.pop() }),
         Some((create::Answer::Failed { chain, exit_code }, _)) => {
+            let _ = child.wait();
             Err(Coded { text: chain.join(": "), code: exit_code }.into())
         }
         None => anyhow::bail!("the create process ended without a word; see the monitor's log"),
