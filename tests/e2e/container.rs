@@ -209,7 +209,7 @@ fn a_megabyte_through_stdin_comes_back_as_it_was() {
     let mut state = 1_u32;
     let mut letter = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if state % 79 == 0 { b'\n' } else { b' ' + u8::try_from((state >> 16) % 95).unwrap() }
+        if state.is_multiple_of(79) { b'\n' } else { b' ' + u8::try_from((state >> 16) % 95).unwrap() }
     };
     let input: Vec<u8> = (0..1 << 20).map(|_| letter()).collect();
     let done = host.feed(&["container", "run", "-i", "--rm", "busybox", "cat"], &input);
