@@ -15,4 +15,5 @@ mod mounts;
 mod network;
 mod ports;
 mod proxy;
+mod services;
 mod stack;
