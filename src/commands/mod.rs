@@ -7,6 +7,7 @@ mod exec;
 mod image;
 mod images;
 mod kill;
+mod later;
 pub mod logs;
 mod ls;
 mod network;
@@ -154,7 +155,13 @@ impl Context {
 
 /// Parses the command line and runs the command.
 pub fn run() -> Result<ExitCode> {
-    let matches = Cli::command().get_matches();
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => match later::explain(&error) {
+            Some(explained) => return Err(explained),
+            None => error.exit(),
+        },
+    };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Command::Version(command) = &cli.command {
         return command.run();

@@ -12,6 +12,9 @@
 //!   netns/<id>  dns/<network id>/  locks/
 //! ```
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -101,6 +104,14 @@ impl Roots {
     pub fn lock(&self, what: &str) -> PathBuf {
         self.run.join("locks").join(what)
     }
+}
+
+/// Binds or connects a socket by a path that fits into an address: the kernel takes 107 bytes (unix(7)), and a run root
+/// may be longer than that.
+pub fn with_short_path<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return act(path) };
+    let dir = File::open(dir)?;
+    act(&Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name))
 }
 
 /// `mkdir -p` with mode 0700.
