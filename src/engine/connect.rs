@@ -69,7 +69,9 @@ impl Engine {
     fn write_changed(&self, config: &Config) -> Result<()> {
         state::write(&self.roots.container(&config.id).join("config.json"), config)?;
         // Nobody listens where it does not run; then the next start reads the new config anyway.
-        if let Ok(mut stream) = super::roots::with_short_path(&self.roots.control_socket(&config.id), |path| UnixStream::connect(path)) {
+        if let Ok(mut stream) =
+            super::roots::with_short_path(&self.roots.control_socket(&config.id), |path| UnixStream::connect(path))
+        {
             let mut frame = Vec::new();
             put_frame(&mut frame, Kind::Reload, b"");
             stream.write_all(&frame).context("tell the monitor")?;

@@ -266,6 +266,12 @@ impl Host {
         names_in(&dir).iter().filter(|name| name.ends_with(".json")).filter_map(read).filter_map(id).collect()
     }
 
+    /// What monitors had nobody else to tell.
+    fn complaints(&self, ids: &BTreeSet<String>) -> String {
+        let log = |id: &String| fs::read_to_string(self.root().join("containers").join(id).join("monitor.log")).ok();
+        ids.iter().filter_map(log).collect()
+    }
+
     fn remove_all(&self) {
         let ids = self.ids();
         if !ids.is_empty() {
@@ -287,14 +293,9 @@ impl Drop for Host {
     fn drop(&mut self) {
         let (ids, networks) = (self.ids(), self.network_ids());
         let panicking = std::thread::panicking();
+        let complaints = self.complaints(&ids);
         if panicking {
-            for id in &ids {
-                let log =
-                    fs::read_to_string(self.root().join("containers").join(id).join("monitor.log")).unwrap_or_default();
-                if !log.is_empty() {
-                    eprintln!("monitor of {}: {log}", &id[..12]);
-                }
-            }
+            eprintln!("{complaints}");
             if !ids.is_empty() {
                 eprintln!("{}", self.run(&["container", "ls", "-a"]).out);
             }
@@ -319,6 +320,7 @@ impl Drop for Host {
             std::panic::resume_unwind(panic);
         }
         assert!(left.is_empty(), "something was left:\n{left}");
+        assert!(complaints.is_empty(), "monitors complained:\n{complaints}");
     }
 }
 

@@ -118,3 +118,19 @@ fn networks_do_not_reach_each_other() {
     assert_ne!(ping("l1", &r), 0);
     assert_ne!(ping("r1", &l1), 0);
 }
+
+#[test]
+fn a_run_root_may_be_longer_than_a_sockets_address() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let long = host.path().join("a".repeat(100));
+    let run = |args: &[&str]| {
+        let args: Vec<&str> = ["--run-root", long.to_str().unwrap()].iter().chain(args).copied().collect();
+        host.ok(&args)
+    };
+    run(&["container", "run", "-d", "--name", "far", "busybox", "sleep", "1000"]);
+    run(&["network", "create", "more"]);
+    run(&["network", "connect", "more", "far"]);
+    assert_eq!(run(&["container", "exec", "far", "ls", "/sys/class/net"]), "eth0\neth1\nlo");
+    run(&["container", "rm", "-f", "far"]);
+    run(&["network", "rm", "more"]);
+}
