@@ -22,7 +22,10 @@ pub fn apply(runtime: &mut Config, option: &str, base: &Path) -> Result<()> {
         }
         ("systempaths", "unconfined") => runtime.unmask_system_paths = true,
         ("apparmor", profile) if !profile.is_empty() => runtime.apparmor = Some(profile.to_owned()),
-        ("label", label) if !label.is_empty() => runtime.selinux.push(label.to_owned()),
+        ("label", "disable") => runtime.selinux.push("disable".to_owned()),
+        ("label", label) if !label.is_empty() => {
+            bail!("security option \"{option}\": SELinux labels are not supported yet by this version of umiak");
+        }
         _ => bail!("invalid security option \"{option}\""),
     }
     Ok(())
