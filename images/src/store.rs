@@ -11,6 +11,7 @@
 //! no lock; writers hold the lock of one blob or layer, and shortly the index's.
 
 mod blobs;
+mod check;
 mod error;
 mod index;
 mod remove;
