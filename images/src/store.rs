@@ -17,6 +17,7 @@ mod index;
 mod remove;
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -108,7 +109,10 @@ impl Store {
         let images = root.join("images");
         let store = Self { blobs: images.join("blobs/sha256"), layers: root.join("layers"), images };
         for dir in [&store.blobs, &store.layers] {
-            std::fs::create_dir_all(dir).map_err(|source| StoreError::io("make", dir, source))?;
+            // Layers hold other people's setuid programs: nobody but root gets near them (CVE-2021-41091).
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            builder.create(dir).map_err(|source| StoreError::io("make", dir, source))?;
         }
         let path = store.images.join("oci-layout");
         match std::fs::read(&path) {

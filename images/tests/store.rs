@@ -492,3 +492,14 @@ fn a_foreign_layout_is_not_touched() {
     std::fs::write(dir.path().join("images/oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
     assert!(matches!(Store::open(dir.path()), Err(StoreError::Layout { .. })));
 }
+
+#[test]
+fn nobody_else_gets_at_setuid_programs() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let store = Store::open(&root).unwrap();
+    for path in [&root, store.images(), store.layers()] {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700, "{}", path.display());
+    }
+}
