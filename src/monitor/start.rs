@@ -172,7 +172,8 @@ fn listen(roots: &Roots, id: &str) -> Result<UnixListener> {
     let _ = std::fs::remove_file(&path);
     // 0600 from the first moment on: the directory is 0700 and the mask covers the rest.
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = crate::engine::roots::with_short_path(&path, |path| UnixListener::bind(path)).with_context(|| format!("listen on {}", path.display()));
+    let listener = crate::engine::roots::with_short_path(&path, |path| UnixListener::bind(path))
+        .with_context(|| format!("listen on {}", path.display()));
     rustix::process::umask(mask);
     let listener = listener?;
     listener.set_nonblocking(true).context("make the control socket non-blocking")?;
