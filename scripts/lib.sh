@@ -140,7 +140,10 @@ leftovers() {
   find /sys/fs/cgroup -maxdepth 3 -type d -name umiak 2>/dev/null | sed 's/^/cgroup: /' || true
   local p
   for p in /proc/[0-9]*; do
-    if [[ "$(cat "$p/comm" 2>/dev/null)" == umiak* ]]; then echo "process: ${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)"; fi
+    [[ "$(cat "$p/comm" 2>/dev/null)" == umiak* ]] || continue
+    # A zombie has ended; it waits for the init process to take note.
+    ! grep -q '^State:.Z' "$p/status" 2>/dev/null || continue
+    echo "process: ${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)"
   done
 }
 
