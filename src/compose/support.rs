@@ -288,6 +288,9 @@ pub fn values(service: &Service) -> Vec<(&'static str, &'static str)> {
     if service.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster)) {
         found.push(("volumes", "npipe and cluster volumes"));
     }
+    if service.volumes.iter().any(|volume| volume.volume.as_ref().is_some_and(|options| !options.labels.is_empty())) {
+        found.push(("volumes", "labels of a volume that a mount makes"));
+    }
     match service.pull_policy {
         Some(PullPolicy::Build) => found.push(("pull_policy", "building images")),
         Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)) => {

@@ -31,6 +31,9 @@ pub struct Config {
     /// Labels of the image and of the user. Ownership (`com.docker.compose.…`) is never taken from an image.
     #[serde(default)]
     pub labels: IndexMap<String, String>,
+    /// OCI annotations.
+    #[serde(default)]
+    pub annotations: IndexMap<String, String>,
     /// Image entrypoint or its replacement, for `inspect`.
     #[serde(default)]
     pub entrypoint: Vec<String>,

@@ -104,6 +104,7 @@ impl Engine {
             image: request.image.clone(),
             image_id: image.id.to_string(),
             labels: join_labels(&defaults.labels, &request.labels),
+            annotations: request.annotations.clone(),
             entrypoint: process.entrypoint,
             command: process.command,
             network: NetworkMode::None,

@@ -206,6 +206,7 @@ fn host_config(container: &Container) -> Value {
         "PortBindings": bindings,
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "AutoRemove": config.auto_remove,
+        "Annotations": config.annotations,
         "CapAdd": runtime.cap_add,
         "CapDrop": runtime.cap_drop,
         "Dns": config.dns.servers,

@@ -29,6 +29,8 @@ pub struct Request {
     pub env: Vec<(String, Option<String>)>,
     /// Added to the image's labels.
     pub labels: IndexMap<String, String>,
+    /// OCI annotations, shown by `inspect`.
+    pub annotations: IndexMap<String, String>,
     /// Replaces the image's.
     pub working_dir: Option<String>,
     /// Replaces the image's.

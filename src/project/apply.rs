@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use umiak_images::store::Image;
 use umiak_runtime::config::MountKind;
 
@@ -78,6 +78,13 @@ impl Apply<'_> {
         for (key, definition) in &self.project.networks {
             if !services().any(|service| service.networks.contains_key(key)) {
                 continue;
+            }
+            if definition.enable_ipv4 == Some(false) {
+                bail!("network {key}: enable_ipv4: false is not supported yet by this version of umiak");
+            }
+            if let Some(driver) = definition.ipam.driver.as_deref().filter(|driver| !matches!(*driver, "" | "default"))
+            {
+                bail!("network {key}: the ipam driver \"{driver}\" is not supported yet by this version of umiak");
             }
             let request = network::Wanted::of_project(self.project, key, definition);
             if network::ensure(&self.engine.roots, &request, definition.external)? {

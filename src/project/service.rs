@@ -25,6 +25,7 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
         command: service.command.clone(),
         env: service.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         labels: service.labels.clone(),
+        annotations: service.annotations.clone(),
         working_dir: service.working_dir.clone(),
         user: service.user.clone(),
         hostname: service.hostname.clone(),
