@@ -98,7 +98,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         return code(exit.0);
     }
     let colour = crate::ui::Ansi::Auto.stderr();
-    if let Some(crate::compose::LoadError(diagnostics)) = error.downcast_ref() {
+    if let Some(umiak_compose::LoadError(diagnostics)) = error.downcast_ref() {
         for diagnostic in diagnostics {
             crate::note!("{}", diagnostic.render());
         }

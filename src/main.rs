@@ -2,7 +2,6 @@
 //! that turns arguments into a command, prints errors and picks the exit code.
 
 mod commands;
-mod compose;
 mod engine;
 mod failure;
 mod ipc;

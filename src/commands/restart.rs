@@ -31,7 +31,7 @@ impl Restart {
             // Those that depend on a restarted service with `restart: true` go along.
             for service in model.services.values() {
                 let bound =
-                    |(name, on): (&String, &crate::compose::Dependency)| on.restart && self.services.contains(name);
+                    |(name, on): (&String, &umiak_compose::Dependency)| on.restart && self.services.contains(name);
                 if service.depends_on.iter().any(bound) && !services.contains(&service.name) {
                     services.push(service.name.clone());
                 }

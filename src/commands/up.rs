@@ -11,7 +11,6 @@ use nix::sys::signal::Signal;
 use super::Context;
 use umiak_images::store::Image;
 
-use crate::compose::Service;
 use crate::engine::image::Policy;
 use crate::engine::{Container, attach};
 use crate::failure::{self, WithHint as _};
@@ -20,6 +19,7 @@ use crate::project::follow::{Ended, Follow, Options as FollowOptions};
 use crate::project::{hash, labels, load, names, observe, plan, service};
 use crate::ui::logs::Prefixes;
 use crate::ui::progress::Progress;
+use umiak_compose::Service;
 
 /// Create and start containers.
 #[derive(Debug, Args)]
@@ -126,7 +126,7 @@ impl Up {
     fn images(
         &self,
         context: &Context,
-        project: &crate::compose::Project,
+        project: &umiak_compose::Project,
         chosen: &[&Service],
         progress: &Progress,
     ) -> Result<BTreeMap<String, Image>> {
@@ -190,7 +190,7 @@ impl Up {
             .collect()
     }
 
-    fn shows(&self, project: &crate::compose::Project, service: &str) -> bool {
+    fn shows(&self, project: &umiak_compose::Project, service: &str) -> bool {
         if self.no_attach.iter().any(|name| name == service) {
             return false;
         }
@@ -205,7 +205,7 @@ impl Up {
     fn follow(
         &self,
         context: &Context,
-        project: &crate::compose::Project,
+        project: &umiak_compose::Project,
         containers: Vec<(String, u32, Container)>,
         began: jiff::Timestamp,
     ) -> Result<ExitCode> {

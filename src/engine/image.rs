@@ -14,9 +14,9 @@ use umiak_images::store::{Image, ImageId, StoreError};
 
 use super::Engine;
 use super::container::Container;
-use crate::compose::{PullPolicy, Service};
 use crate::failure::WithHint as _;
 use crate::ui::progress::Progress;
+use umiak_compose::{PullPolicy, Service};
 
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -20,8 +20,8 @@ use umiak_netns::{Network, NetworkRequest, dns, endpoint, firewall, namespace};
 use super::Roots;
 use super::container::{Attachment, Config};
 use super::request::{Join, Request};
-use crate::compose::{NetworkDef, Project};
 use crate::project::labels;
+use umiak_compose::{NetworkDef, Project};
 
 /// The network of containers that name none.
 pub const DEFAULT: &str = "bridge";
@@ -55,7 +55,7 @@ impl Wanted {
         ];
         let mut all: BTreeMap<String, String> = definition.labels.clone().into_iter().collect();
         all.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
-        let cidr = |cidr: &crate::compose::Cidr| umiak_netns::cidr::Cidr::new(cidr.address, cidr.prefix);
+        let cidr = |cidr: &umiak_compose::Cidr| umiak_netns::cidr::Cidr::new(cidr.address, cidr.prefix);
         let subnets = definition
             .ipam
             .config

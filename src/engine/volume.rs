@@ -10,8 +10,8 @@ use umiak_runtime::config::MountKind;
 use umiak_runtime::volumes::{Description, VolumeError, Volumes, valid_name};
 
 use super::{Engine, Roots};
-use crate::compose::{Project, VolumeDef};
 use crate::project::labels;
+use umiak_compose::{Project, VolumeDef};
 
 /// A volume.
 pub type Volume = Description;

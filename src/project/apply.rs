@@ -10,10 +10,10 @@ use umiak_runtime::config::MountKind;
 
 use super::plan::{Plan, ServicePlan, Step};
 use super::{names, service};
-use crate::compose::Project;
 use crate::engine::request::volume_mount;
 use crate::engine::{Container, Engine, logs, network, volume};
 use crate::ui::progress::Progress;
+use umiak_compose::Project;
 
 /// How many containers are worked on at a time.
 const WORKERS: usize = 8;
@@ -98,7 +98,7 @@ impl Apply<'_> {
     fn volumes(&self, used: &BTreeSet<&str>, made: &Mutex<Made>) -> Result<()> {
         let services = || self.project.services.values().filter(|service| used.contains(service.name.as_str()));
         for (key, definition) in &self.project.volumes {
-            let mounted = |service: &crate::compose::Service| {
+            let mounted = |service: &umiak_compose::Service| {
                 service.volumes.iter().any(|mount| mount.source.as_deref() == Some(key))
             };
             if !services().any(mounted) {

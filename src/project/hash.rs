@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::compose::{FileDef, FileSource, Project, Service};
+use umiak_compose::{FileDef, FileSource, Project, Service};
 
 /// Goes up only when the meaning of the hashed model changes.
 const VERSION: &str = "umiak-service-1";

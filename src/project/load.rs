@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use crate::commands::Context;
-use crate::compose::{self, LoadOptions, Project};
+use umiak_compose::{LoadOptions, Project};
 
 /// Loads the project's model. `services` are those named on the command line: naming one activates its profiles.
 pub fn model(context: &Context, services: &[String], for_running: bool) -> Result<Project> {
@@ -33,7 +33,7 @@ fn load(context: &Context, services: &[String], for_running: bool) -> Result<Pro
         for_running,
         all_resources: false,
     };
-    Ok(compose::load(&options)?)
+    Ok(umiak_compose::load(&options)?)
 }
 
 /// A project as far as a command needs it: its name, and its model where there are files.
@@ -49,13 +49,6 @@ impl Named {
     /// Whether the model has this service; without a model nothing is known.
     pub fn knows(&self, service: &str) -> bool {
         self.model.as_ref().is_some_and(|model| model.knows(service))
-    }
-}
-
-impl Project {
-    /// Whether the files have this service, active or not.
-    pub fn knows(&self, service: &str) -> bool {
-        self.services.contains_key(service) || self.disabled_services.contains_key(service)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names of a project's containers.
 
-use crate::compose::{Project, Service};
+use umiak_compose::{Project, Service};
 
 /// `<project>-<service>-<number>`, or the fixed `container_name`.
 pub fn container(project: &Project, service: &Service, number: u32) -> String {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::labels;
 use super::observe::Member;
-use crate::compose::{Project, Service};
+use umiak_compose::{Project, Service};
 
 /// What the command line says about the plan.
 #[derive(Debug, Clone, Default)]
@@ -192,12 +192,12 @@ services:
     fn project(text: &str) -> Project {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("compose.yaml"), text).unwrap();
-        let options = crate::compose::LoadOptions {
+        let options = umiak_compose::LoadOptions {
             project_name: Some("p".into()),
             current_dir: dir.path().to_owned(),
-            ..crate::compose::LoadOptions::default()
+            ..umiak_compose::LoadOptions::default()
         };
-        crate::compose::load(&options).unwrap()
+        umiak_compose::load(&options).unwrap()
     }
 
     fn wanted(project: &Project) -> Vec<Wanted<'_>> {

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::labels;
 use super::observe::Member;
-use crate::compose::Project;
+use umiak_compose::Project;
 
 /// Containers grouped so that each group depends only on earlier ones. The order comes from the model, and
 /// without one from the label that the containers carry.

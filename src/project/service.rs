@@ -8,12 +8,12 @@ use umiak_netns::publish::PortSpec;
 use umiak_runtime::config as rt;
 
 use super::{hash, labels, names};
-use crate::compose::{
-    FileDef, FileMount, FileSource, Namespace, NetworkMode, Project, Service, ServiceVolume, VolumeKind,
-};
 use crate::engine::container::{DnsConfig, LogConfig};
 use crate::engine::request::{File, Join, NetworkRequest, Request};
 use crate::engine::{limits, mounts, network, ports, security};
+use umiak_compose::{
+    FileDef, FileMount, FileSource, Namespace, NetworkMode, Project, Service, ServiceVolume, VolumeKind,
+};
 
 /// The request for container `number` of a service.
 pub fn request(project: &Project, service: &Service, number: u32, image_id: &str) -> Result<Request> {
@@ -192,7 +192,7 @@ fn process(runtime: &mut rt::Config, service: &Service) {
     runtime.tty = service.tty.unwrap_or(false);
     runtime.stdin_open = service.stdin_open.unwrap_or(false);
     runtime.sysctls = service.sysctls.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    let ulimit = |(name, limit): (&String, &crate::compose::Ulimit)| rt::Ulimit {
+    let ulimit = |(name, limit): (&String, &umiak_compose::Ulimit)| rt::Ulimit {
         name: name.clone(),
         soft: limit.soft,
         hard: limit.hard,
@@ -208,7 +208,7 @@ fn security(runtime: &mut rt::Config, project: &Project, service: &Service) -> R
         security::apply(runtime, option, &project.working_dir)?;
     }
     runtime.device_cgroup_rules.clone_from(&service.device_cgroup_rules);
-    let device = |device: &crate::compose::Device| rt::Device {
+    let device = |device: &umiak_compose::Device| rt::Device {
         host: device.source.clone().into(),
         container: device.target.clone().into(),
         permissions: device.permissions.clone().unwrap_or_else(|| "rwm".to_owned()),
@@ -235,8 +235,8 @@ fn resources(runtime: &mut rt::Config, service: &Service) -> Result<()> {
     limits.oom_kill_disable = service.oom_kill_disable.unwrap_or(false);
     limits.oom_score_adj = service.oom_score_adj.and_then(|adj| i32::try_from(adj).ok()).unwrap_or(0);
     if let Some(io) = &service.blkio_config {
-        let rates = |all: &[crate::compose::ThrottleDevice]| -> Vec<rt::DeviceRate> {
-            let rate = |device: &crate::compose::ThrottleDevice| rt::DeviceRate {
+        let rates = |all: &[umiak_compose::ThrottleDevice]| -> Vec<rt::DeviceRate> {
+            let rate = |device: &umiak_compose::ThrottleDevice| rt::DeviceRate {
                 path: device.path.clone().into(),
                 rate: u64::try_from(device.rate).unwrap_or(0),
             };

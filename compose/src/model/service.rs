@@ -11,8 +11,8 @@ use super::{
     FileMount, Healthcheck, Hook, Logging, Namespace, NetworkMode, PortMapping, Provider, PullPolicy, RestartPolicy,
     ServiceModel, ServiceNetwork, ServiceVolume, TextMap, Ulimit, is_false,
 };
-use crate::compose::diagnostic::Span;
-use crate::compose::units::{bytes_text, duration_text};
+use crate::diagnostic::Span;
+use crate::units::{bytes_text, duration_text};
 
 /// One service. `None` and empty mean "not given"; sizes are in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

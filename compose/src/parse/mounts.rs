@@ -1,11 +1,9 @@
 //! Volumes, secrets and configs of a service.
 
 use super::fields::{Context, Fields};
-use crate::compose::model::{
-    BindOptions, FileMount, ImageOptions, ServiceVolume, TmpfsOptions, VolumeKind, VolumeOptions,
-};
-use crate::compose::node::{Node, Value};
-use crate::compose::short::clean_path;
+use crate::model::{BindOptions, FileMount, ImageOptions, ServiceVolume, TmpfsOptions, VolumeKind, VolumeOptions};
+use crate::node::{Node, Value};
+use crate::short::clean_path;
 
 const KINDS: [(&str, VolumeKind); 6] = [
     ("bind", VolumeKind::Bind),

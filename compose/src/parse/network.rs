@@ -3,11 +3,11 @@
 use indexmap::IndexMap;
 
 use super::fields::{Context, Fields};
-use crate::compose::diagnostic::Span;
-use crate::compose::model::{NetworkMode, PortMapping, ServiceNetwork};
-use crate::compose::node::{Node, Value};
-use crate::compose::short::protocol_name;
-use crate::compose::units::port_range;
+use crate::diagnostic::Span;
+use crate::model::{NetworkMode, PortMapping, ServiceNetwork};
+use crate::node::{Node, Value};
+use crate::short::protocol_name;
+use crate::units::port_range;
 
 /// One long-form port.
 pub(super) fn port(cx: &Context, node: &Node, path: &str) -> Option<PortMapping> {

@@ -1,6 +1,6 @@
 //! Damaged files never make the loader panic or hang: every case of the corpus, changed at random from a fixed seed.
 
-use crate::compose::load;
+use crate::load;
 
 use super::corpus::cases;
 

@@ -2,9 +2,9 @@
 
 use super::fields::{Context, Fields};
 use super::{mounts, network, service};
-use crate::compose::diagnostic::Span;
-use crate::compose::model::{Build, Develop, SshKey, Watch, WatchAction};
-use crate::compose::node::Node;
+use crate::diagnostic::Span;
+use crate::model::{Build, Develop, SshKey, Watch, WatchAction};
+use crate::node::Node;
 
 /// `build`.
 pub(super) fn build(f: &Fields<'_, '_>, key: &'static str) -> Option<Build> {

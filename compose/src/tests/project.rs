@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::compose::support::{Support, TABLE};
-use crate::compose::{LoadError, LoadOptions, Project, load};
+use crate::support::{Support, TABLE};
+use crate::{LoadError, LoadOptions, Project, load};
 
 fn project(files: &[(&str, &str)], change: impl FnOnce(&mut LoadOptions)) -> Result<Project, LoadError> {
     let directory = tempfile::tempdir().unwrap();
@@ -18,7 +18,7 @@ fn project(files: &[(&str, &str)], change: impl FnOnce(&mut LoadOptions)) -> Res
     load(&options)
 }
 
-fn names<'a>(services: impl IntoIterator<Item = &'a crate::compose::Service>) -> Vec<&'a str> {
+fn names<'a>(services: impl IntoIterator<Item = &'a crate::Service>) -> Vec<&'a str> {
     services.into_iter().map(|service| service.name.as_str()).collect()
 }
 
@@ -101,7 +101,7 @@ fn unused_resources_are_dropped_unless_asked_for() {
 
 #[test]
 fn secrets_know_their_content() {
-    use crate::compose::FileSource;
+    use crate::FileSource;
     let text = "
 services: {a: {image: x, secrets: [e, f, u], configs: [c]}}
 secrets: {e: {environment: TOKEN}, f: {file: ./f}, u: {environment: NOT_SET}}
@@ -129,7 +129,7 @@ fn nothing_to_load_is_said() {
 /// The parser and the table of what is supported know the same keys of a service.
 #[test]
 fn every_key_is_in_the_table() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose/corpus");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut keys = std::collections::BTreeSet::new();
     for case in super::corpus::cases() {
         if let Ok(project) = load(&LoadOptions { profiles: vec!["*".to_owned()], ..case.options }) {

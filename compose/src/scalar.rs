@@ -104,8 +104,8 @@ pub(crate) fn format_float(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compose::diagnostic::Span;
-    use crate::compose::node::Node;
+    use crate::diagnostic::Span;
+    use crate::node::Node;
 
     #[test]
     fn plain_scalars_mean_what_go_says() {

@@ -23,6 +23,11 @@ pub struct DependencyCycle {
 }
 
 impl Project {
+    /// Whether the files have this service, active or not.
+    pub fn knows(&self, service: &str) -> bool {
+        self.services.contains_key(service) || self.disabled_services.contains_key(service)
+    }
+
     /// The service with this name among those that take part.
     ///
     /// # Errors
@@ -30,7 +35,7 @@ impl Project {
     pub fn service(&self, name: &str) -> Result<&Service, UnknownService> {
         self.services.get(name).ok_or_else(|| UnknownService {
             name: name.to_owned(),
-            nearest: crate::compose::suggest::nearest(name, self.services.keys().map(String::as_str)),
+            nearest: crate::suggest::nearest(name, self.services.keys().map(String::as_str)),
         })
     }
 

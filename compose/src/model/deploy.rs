@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::{Extensions, TextMap};
-use crate::compose::units::{bytes_text, duration_text};
+use crate::units::{bytes_text, duration_text};
 
 /// `deploy`: on one host, replicas, resources and the restart policy have a meaning.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

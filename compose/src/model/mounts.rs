@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::{Extensions, TextMap, is_false};
-use crate::compose::units::bytes_text;
+use crate::units::bytes_text;
 
 /// What is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -58,7 +58,7 @@ pub struct ServiceVolume {
     pub short_form: bool,
     /// Where it stands.
     #[serde(skip)]
-    pub span: crate::compose::diagnostic::Span,
+    pub span: crate::diagnostic::Span,
     /// `x-…` keys.
     #[serde(flatten)]
     pub extensions: Extensions,
@@ -145,7 +145,7 @@ pub struct FileMount {
     pub mode: Option<u32>,
     /// Where it stands.
     #[serde(skip)]
-    pub span: crate::compose::diagnostic::Span,
+    pub span: crate::diagnostic::Span,
     /// `x-…` keys.
     #[serde(flatten)]
     pub extensions: Extensions,

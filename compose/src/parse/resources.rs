@@ -2,10 +2,10 @@
 
 use super::fields::{Context, Fields};
 use super::network::address;
-use crate::compose::diagnostic::Span;
-use crate::compose::files::VALUE_KEY;
-use crate::compose::model::{Cidr, FileDef, Ipam, IpamPool, ModelDef, NetworkDef, VolumeDef};
-use crate::compose::node::Node;
+use crate::diagnostic::Span;
+use crate::files::VALUE_KEY;
+use crate::model::{Cidr, FileDef, Ipam, IpamPool, ModelDef, NetworkDef, VolumeDef};
+use crate::node::Node;
 
 /// A network; null is a network without settings.
 pub(super) fn network(cx: &Context, _: &str, node: &Node, key: Span, path: &str) -> Option<NetworkDef> {

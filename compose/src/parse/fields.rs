@@ -4,11 +4,11 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use crate::compose::diagnostic::Span;
-use crate::compose::model::{Extensions, TextMap};
-use crate::compose::node::{Map, Node, Problems, Value};
-use crate::compose::suggest::nearest;
-use crate::compose::units::{parse_bytes, parse_duration};
+use crate::diagnostic::Span;
+use crate::model::{Extensions, TextMap};
+use crate::node::{Map, Node, Problems, Value};
+use crate::suggest::nearest;
+use crate::units::{parse_bytes, parse_duration};
 
 /// What the parser reports to.
 #[derive(Default)]
@@ -333,7 +333,7 @@ impl<'a, 'c> Fields<'a, 'c> {
             return Vec::new();
         };
         let path = self.path(key);
-        let read = |(name, entry): (&String, &'a crate::compose::node::Entry)| {
+        let read = |(name, entry): (&String, &'a crate::node::Entry)| {
             Some((name.clone(), read(name, &entry.node, entry.key, &format!("{path}.{name}"))?))
         };
         map.iter().filter_map(read).collect()

@@ -4,13 +4,13 @@ use indexmap::IndexMap;
 
 use super::fields::{Context, Fields};
 use super::{build, deploy, mounts, network};
-use crate::compose::diagnostic::Span;
-use crate::compose::model::{
+use crate::diagnostic::Span;
+use crate::model::{
     Condition, CredentialSpec, Dependency, Device, EnvFile, Healthcheck, Hook, Logging, Namespace, Provider,
     PullPolicy, RestartPolicy, Service, ServiceModel, Ulimit,
 };
-use crate::compose::node::{Node, Value};
-use crate::compose::units::{parse_duration, shell_words};
+use crate::node::{Node, Value};
+use crate::units::{parse_duration, shell_words};
 
 /// Reads one service.
 pub(super) fn service(cx: &Context, name: &str, node: &Node, key: Span, path: &str) -> Option<Service> {

@@ -1,11 +1,11 @@
 //! `deploy`, `blkio_config` and device requests.
 
 use super::fields::{Context, Fields};
-use crate::compose::model::{
+use crate::model::{
     BlkioConfig, Deploy, DeviceRequest, GenericResource, Limits, Placement, PlacementPreference, Reservations,
     Resources, RestartPolicyConfig, ThrottleDevice, UpdateConfig, WeightDevice,
 };
-use crate::compose::node::{Node, Value};
+use crate::node::{Node, Value};
 
 /// `deploy`; null is as good as nothing.
 pub(super) fn deploy(f: &Fields<'_, '_>) -> Option<Deploy> {
@@ -67,7 +67,7 @@ fn resources(f: &Fields<'_, '_>) -> Resources {
 fn generic_resource(cx: &Context, node: &Node, path: &str) -> Option<GenericResource> {
     Fields::new(cx, node, path)?.finish_with(|f| {
         Some(GenericResource {
-            discrete_resource_spec: f.object("discrete_resource_spec", |f| crate::compose::model::DiscreteResource {
+            discrete_resource_spec: f.object("discrete_resource_spec", |f| crate::model::DiscreteResource {
                 kind: f.word("kind").unwrap_or_default(),
                 value: f.int("value").unwrap_or_default(),
             }),

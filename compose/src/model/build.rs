@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
 use super::{Extensions, FileMount, Hook, TextMap, Ulimit, is_false};
-use crate::compose::units::bytes_text;
+use crate::units::bytes_text;
 
 /// `build`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
 use super::{Extensions, TextMap, is_false};
-use crate::compose::diagnostic::Span;
+use crate::diagnostic::Span;
 
 /// A network of the project.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::compose::{LoadOptions, load};
+use crate::{LoadOptions, load};
 
 #[test]
 fn diagnostics() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose/errors");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/errors");
     let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
 use super::{Extensions, TextMap, is_false};
-use crate::compose::units::duration_text;
+use crate::units::duration_text;
 
 /// One entry of `env_file`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::compose::{LoadOptions, load};
+use crate::{LoadOptions, load};
 use serde_json::Value;
 
 /// Cases that differ on purpose, with the reason.
@@ -16,7 +16,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
 ];
 
 pub(super) fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose/corpus")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
 }
 
 /// Name of a case, its options, and the path without extension of what was recorded.
