@@ -92,7 +92,7 @@ impl Up {
             bail!("no service selected");
         }
         let scale = self.scale()?;
-        if let Some((first, second, port)) = service::clashing_ports(&project) {
+        if let Some((first, second, port)) = service::clashing_ports(&chosen, &scale) {
             self.refuse_clash(&first, &second, port)?;
         }
         let progress = context.progress();

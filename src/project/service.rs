@@ -1,5 +1,6 @@
 //! From a service of the model to the request for one of its containers. Pure.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -361,16 +362,17 @@ fn file(request: &mut Request, definition: &FileDef, used: &FileMount, secret: b
     Ok(())
 }
 
-/// Addresses and ports that two services of the project both ask for can never both start.
-pub fn clashing_ports(project: &Project) -> Option<(String, String, u16)> {
+/// Two of the containers that are to run, by their services, that ask for the same address and port: they can never
+/// both start. `scale` overrides the replicas of the model.
+pub fn clashing_ports(chosen: &[&Service], scale: &BTreeMap<String, u32>) -> Option<(String, String, u16)> {
     let mut taken: Vec<(&str, Option<IpAddr>, u16, String)> = Vec::new();
-    for service in project.services.values() {
+    for service in chosen {
+        let count = scale.get(&service.name).copied().unwrap_or_else(|| service.replicas());
         for port in &service.ports {
             let Some(range) = port.published.filter(|range| range.start == range.end && range.start != 0) else {
                 continue;
             };
-            let replicas = usize::try_from(service.replicas()).unwrap_or(1).min(2);
-            for _ in 0..replicas {
+            for _ in 0..count.min(2) {
                 let protocol = port.protocol.to_string();
                 let overlaps = |other: &Option<IpAddr>| match (other, port.host_ip) {
                     (Some(a), Some(b)) => *a == b || a.is_unspecified() || b.is_unspecified(),

@@ -17,3 +17,4 @@ mod ports;
 mod proxy;
 mod services;
 mod stack;
+mod tutorials;
