@@ -1,11 +1,15 @@
 //! What umiak does with each key: the one table that the loader, the documentation and `config --support` use.
 
+mod rows;
+
 use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, Sources, Span};
-use super::model::Project;
-use super::model::{Condition, Namespace, PullPolicy, RestartPolicy, Service, VolumeKind};
+use super::model::{
+    Condition, Namespace, NetworkDef, Project, PullPolicy, RestartPolicy, Service, VolumeDef, VolumeKind,
+};
 use super::node::{Node, Value};
+pub use rows::{Row, rows};
 
 /// What happens with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,23 +31,80 @@ const HOOK: Support = Support::Later("commands run at a container's start or sto
 const MODEL: Support = Support::Later("AI models");
 const RT: Support = Support::Later("real-time scheduling limits");
 
-/// Every key by its path, `*` standing for names and list entries; a key below one of the table is treated like it.
-/// Some values of a key that works do not: see [`values`].
+/// Every key by its path, `*` standing for names and list entries. What stands below a key that does not work does not
+/// either, whatever its own line says. Some values of a key that works do not: see [`EXCEPT`].
+#[rustfmt::skip]
 pub const TABLE: &[(&str, Support)] = &[
     ("name", Support::Works),
     ("version", Support::Warns("it is obsolete")),
     ("include", Support::Works),
+    ("include.*.env_file", Support::Works),
+    ("include.*.path", Support::Works),
+    ("include.*.project_directory", Support::Works),
     ("services", Support::Works),
     ("services.*.annotations", Support::Works),
     ("services.*.attach", Support::Works),
     ("services.*.blkio_config", Support::Works),
+    ("services.*.blkio_config.device_read_bps", Support::Works),
+    ("services.*.blkio_config.device_read_bps.*.path", Support::Works),
+    ("services.*.blkio_config.device_read_bps.*.rate", Support::Works),
+    ("services.*.blkio_config.device_read_iops", Support::Works),
+    ("services.*.blkio_config.device_read_iops.*.path", Support::Works),
+    ("services.*.blkio_config.device_read_iops.*.rate", Support::Works),
+    ("services.*.blkio_config.device_write_bps", Support::Works),
+    ("services.*.blkio_config.device_write_bps.*.path", Support::Works),
+    ("services.*.blkio_config.device_write_bps.*.rate", Support::Works),
+    ("services.*.blkio_config.device_write_iops", Support::Works),
+    ("services.*.blkio_config.device_write_iops.*.path", Support::Works),
+    ("services.*.blkio_config.device_write_iops.*.rate", Support::Works),
+    ("services.*.blkio_config.weight", Support::Works),
+    ("services.*.blkio_config.weight_device", Support::Works),
+    ("services.*.blkio_config.weight_device.*.path", Support::Works),
+    ("services.*.blkio_config.weight_device.*.weight", Support::Works),
     ("services.*.build", Support::WhenUsed("building images")),
+    ("services.*.build.additional_contexts", Support::Works),
+    ("services.*.build.args", Support::Works),
+    ("services.*.build.cache_from", Support::Works),
+    ("services.*.build.cache_to", Support::Works),
+    ("services.*.build.context", Support::Works),
+    ("services.*.build.dockerfile", Support::Works),
+    ("services.*.build.dockerfile_inline", Support::Works),
+    ("services.*.build.entitlements", Support::Works),
+    ("services.*.build.extra_hosts", Support::Works),
+    ("services.*.build.isolation", Support::Works),
+    ("services.*.build.labels", Support::Works),
+    ("services.*.build.network", Support::Works),
+    ("services.*.build.no_cache", Support::Works),
+    ("services.*.build.no_cache_filter", Support::Works),
+    ("services.*.build.platforms", Support::Works),
+    ("services.*.build.privileged", Support::Works),
+    ("services.*.build.provenance", Support::Works),
+    ("services.*.build.pull", Support::Works),
+    ("services.*.build.sbom", Support::Works),
+    ("services.*.build.secrets", Support::Works),
+    ("services.*.build.secrets.*.gid", Support::Works),
+    ("services.*.build.secrets.*.mode", Support::Works),
+    ("services.*.build.secrets.*.source", Support::Works),
+    ("services.*.build.secrets.*.target", Support::Works),
+    ("services.*.build.secrets.*.uid", Support::Works),
+    ("services.*.build.shm_size", Support::Works),
+    ("services.*.build.ssh", Support::Works),
+    ("services.*.build.tags", Support::Works),
+    ("services.*.build.target", Support::Works),
+    ("services.*.build.ulimits", Support::Works),
+    ("services.*.build.ulimits.*.hard", Support::Works),
+    ("services.*.build.ulimits.*.soft", Support::Works),
     ("services.*.cap_add", Support::Works),
     ("services.*.cap_drop", Support::Works),
     ("services.*.cgroup", Support::Works),
     ("services.*.cgroup_parent", Support::Later("a parent cgroup of one's own")),
     ("services.*.command", Support::Works),
     ("services.*.configs", Support::Works),
+    ("services.*.configs.*.gid", Support::Works),
+    ("services.*.configs.*.mode", Support::Works),
+    ("services.*.configs.*.source", Support::Works),
+    ("services.*.configs.*.target", Support::Works),
+    ("services.*.configs.*.uid", Support::Works),
     ("services.*.container_name", Support::Works),
     ("services.*.cpu_count", WINDOWS),
     ("services.*.cpu_percent", WINDOWS),
@@ -55,36 +116,110 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.cpus", Support::Works),
     ("services.*.cpuset", Support::Works),
     ("services.*.credential_spec", WINDOWS),
+    ("services.*.credential_spec.config", Support::Works),
+    ("services.*.credential_spec.file", Support::Works),
+    ("services.*.credential_spec.registry", Support::Works),
     ("services.*.depends_on", Support::Works),
+    ("services.*.depends_on.*.condition", Support::Works),
+    ("services.*.depends_on.*.required", Support::Works),
+    ("services.*.depends_on.*.restart", Support::Works),
     ("services.*.deploy", Support::Works),
     ("services.*.deploy.endpoint_mode", SWARM),
+    ("services.*.deploy.labels", Support::Works),
     ("services.*.deploy.mode", SWARM),
     ("services.*.deploy.placement", SWARM),
+    ("services.*.deploy.placement.constraints", Support::Works),
+    ("services.*.deploy.placement.max_replicas_per_node", Support::Works),
+    ("services.*.deploy.placement.preferences", Support::Works),
+    ("services.*.deploy.placement.preferences.*.spread", Support::Works),
+    ("services.*.deploy.replicas", Support::Works),
+    ("services.*.deploy.resources", Support::Works),
+    ("services.*.deploy.resources.limits", Support::Works),
+    ("services.*.deploy.resources.limits.cpus", Support::Works),
+    ("services.*.deploy.resources.limits.memory", Support::Works),
+    ("services.*.deploy.resources.limits.pids", Support::Works),
+    ("services.*.deploy.resources.reservations", Support::Works),
     ("services.*.deploy.resources.reservations.cpus", SWARM),
     ("services.*.deploy.resources.reservations.devices", GPU),
+    ("services.*.deploy.resources.reservations.devices.*.capabilities", Support::Works),
+    ("services.*.deploy.resources.reservations.devices.*.count", Support::Works),
+    ("services.*.deploy.resources.reservations.devices.*.device_ids", Support::Works),
+    ("services.*.deploy.resources.reservations.devices.*.driver", Support::Works),
+    ("services.*.deploy.resources.reservations.devices.*.options", Support::Works),
     ("services.*.deploy.resources.reservations.generic_resources", SWARM),
+    ("services.*.deploy.resources.reservations.generic_resources.*.discrete_resource_spec", Support::Works),
+    ("services.*.deploy.resources.reservations.generic_resources.*.discrete_resource_spec.kind", Support::Works),
+    ("services.*.deploy.resources.reservations.generic_resources.*.discrete_resource_spec.value", Support::Works),
+    ("services.*.deploy.resources.reservations.memory", Support::Works),
     ("services.*.deploy.restart_policy", Support::Works),
+    ("services.*.deploy.restart_policy.condition", Support::Works),
     ("services.*.deploy.restart_policy.delay", SWARM),
+    ("services.*.deploy.restart_policy.max_attempts", Support::Works),
     ("services.*.deploy.restart_policy.window", SWARM),
     ("services.*.deploy.rollback_config", SWARM),
+    ("services.*.deploy.rollback_config.delay", Support::Works),
+    ("services.*.deploy.rollback_config.failure_action", Support::Works),
+    ("services.*.deploy.rollback_config.max_failure_ratio", Support::Works),
+    ("services.*.deploy.rollback_config.monitor", Support::Works),
+    ("services.*.deploy.rollback_config.order", Support::Works),
+    ("services.*.deploy.rollback_config.parallelism", Support::Works),
     ("services.*.deploy.update_config", SWARM),
+    ("services.*.deploy.update_config.delay", Support::Works),
+    ("services.*.deploy.update_config.failure_action", Support::Works),
+    ("services.*.deploy.update_config.max_failure_ratio", Support::Works),
+    ("services.*.deploy.update_config.monitor", Support::Works),
+    ("services.*.deploy.update_config.order", Support::Works),
+    ("services.*.deploy.update_config.parallelism", Support::Works),
     ("services.*.develop", Support::WhenUsed("watching files")),
+    ("services.*.develop.watch", Support::Works),
+    ("services.*.develop.watch.*.action", Support::Works),
+    ("services.*.develop.watch.*.exec", Support::Works),
+    ("services.*.develop.watch.*.exec.command", Support::Works),
+    ("services.*.develop.watch.*.exec.environment", Support::Works),
+    ("services.*.develop.watch.*.exec.privileged", Support::Works),
+    ("services.*.develop.watch.*.exec.user", Support::Works),
+    ("services.*.develop.watch.*.exec.working_dir", Support::Works),
+    ("services.*.develop.watch.*.ignore", Support::Works),
+    ("services.*.develop.watch.*.include", Support::Works),
+    ("services.*.develop.watch.*.initial_sync", Support::Works),
+    ("services.*.develop.watch.*.path", Support::Works),
+    ("services.*.develop.watch.*.target", Support::Works),
     ("services.*.device_cgroup_rules", Support::Works),
     ("services.*.devices", Support::Works),
+    ("services.*.devices.*.permissions", Support::Works),
+    ("services.*.devices.*.source", Support::Works),
+    ("services.*.devices.*.target", Support::Works),
     ("services.*.dns", Support::Works),
     ("services.*.dns_opt", Support::Works),
     ("services.*.dns_search", Support::Works),
     ("services.*.domainname", Support::Works),
     ("services.*.entrypoint", Support::Works),
     ("services.*.env_file", Support::Works),
+    ("services.*.env_file.*.format", Support::Works),
+    ("services.*.env_file.*.path", Support::Works),
+    ("services.*.env_file.*.required", Support::Works),
     ("services.*.environment", Support::Works),
     ("services.*.expose", Support::Works),
     ("services.*.extends", Support::Works),
+    ("services.*.extends.file", Support::Works),
+    ("services.*.extends.service", Support::Works),
     ("services.*.external_links", Support::Later("links to containers outside the project")),
     ("services.*.extra_hosts", Support::Works),
     ("services.*.gpus", GPU),
+    ("services.*.gpus.*.capabilities", Support::Works),
+    ("services.*.gpus.*.count", Support::Works),
+    ("services.*.gpus.*.device_ids", Support::Works),
+    ("services.*.gpus.*.driver", Support::Works),
+    ("services.*.gpus.*.options", Support::Works),
     ("services.*.group_add", Support::Works),
     ("services.*.healthcheck", Support::Works),
+    ("services.*.healthcheck.disable", Support::Works),
+    ("services.*.healthcheck.interval", Support::Works),
+    ("services.*.healthcheck.retries", Support::Works),
+    ("services.*.healthcheck.start_interval", Support::Works),
+    ("services.*.healthcheck.start_period", Support::Works),
+    ("services.*.healthcheck.test", Support::Works),
+    ("services.*.healthcheck.timeout", Support::Works),
     ("services.*.hostname", Support::Works),
     ("services.*.image", Support::Works),
     ("services.*.init", Support::Works),
@@ -94,35 +229,77 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.labels", Support::Works),
     ("services.*.links", Support::Works),
     ("services.*.logging", Support::Works),
+    ("services.*.logging.driver", Support::Works),
+    ("services.*.logging.options", Support::Works),
     ("services.*.mac_address", Support::Works),
     ("services.*.mem_limit", Support::Works),
     ("services.*.mem_reservation", Support::Works),
     ("services.*.mem_swappiness", Support::Works),
     ("services.*.memswap_limit", Support::Works),
     ("services.*.models", MODEL),
+    ("services.*.models.*.endpoint_var", Support::Works),
+    ("services.*.models.*.model_var", Support::Works),
     ("services.*.network_mode", Support::Works),
     ("services.*.networks", Support::Works),
+    ("services.*.networks.*.aliases", Support::Works),
     ("services.*.networks.*.driver_opts", Support::Later("driver options of one attachment")),
     ("services.*.networks.*.gw_priority", Support::Works),
     ("services.*.networks.*.interface_name", Support::Works),
+    ("services.*.networks.*.ipv4_address", Support::Works),
+    ("services.*.networks.*.ipv6_address", Support::Works),
     ("services.*.networks.*.link_local_ips", Support::Later("link-local addresses")),
+    ("services.*.networks.*.mac_address", Support::Works),
+    ("services.*.networks.*.priority", Support::Works),
     ("services.*.oom_kill_disable", Support::Later("switching the OOM killer off")),
     ("services.*.oom_score_adj", Support::Works),
     ("services.*.pid", Support::Works),
     ("services.*.pids_limit", Support::Works),
     ("services.*.platform", Support::Works),
     ("services.*.ports", Support::Works),
+    ("services.*.ports.*.app_protocol", Support::Works),
+    ("services.*.ports.*.host_ip", Support::Works),
+    ("services.*.ports.*.mode", Support::Works),
+    ("services.*.ports.*.name", Support::Works),
+    ("services.*.ports.*.protocol", Support::Works),
+    ("services.*.ports.*.published", Support::Works),
+    ("services.*.ports.*.target", Support::Works),
     ("services.*.post_start", HOOK),
+    ("services.*.post_start.*.command", Support::Works),
+    ("services.*.post_start.*.environment", Support::Works),
+    ("services.*.post_start.*.privileged", Support::Works),
+    ("services.*.post_start.*.user", Support::Works),
+    ("services.*.post_start.*.working_dir", Support::Works),
+    ("services.*.pre_start", HOOK),
+    ("services.*.pre_start.*.command", Support::Works),
+    ("services.*.pre_start.*.environment", Support::Works),
+    ("services.*.pre_start.*.image", Support::Works),
+    ("services.*.pre_start.*.per_replica", Support::Works),
+    ("services.*.pre_start.*.privileged", Support::Works),
+    ("services.*.pre_start.*.user", Support::Works),
+    ("services.*.pre_start.*.working_dir", Support::Works),
     ("services.*.pre_stop", HOOK),
+    ("services.*.pre_stop.*.command", Support::Works),
+    ("services.*.pre_stop.*.environment", Support::Works),
+    ("services.*.pre_stop.*.privileged", Support::Works),
+    ("services.*.pre_stop.*.user", Support::Works),
+    ("services.*.pre_stop.*.working_dir", Support::Works),
     ("services.*.privileged", Support::Works),
     ("services.*.profiles", Support::Works),
     ("services.*.provider", Support::Later("services of an external provider")),
+    ("services.*.provider.options", Support::Works),
+    ("services.*.provider.type", Support::Works),
     ("services.*.pull_policy", Support::Works),
+    ("services.*.pull_refresh_after", Support::Warns("Docker Compose has no meaning for it either")),
     ("services.*.read_only", Support::Works),
     ("services.*.restart", Support::Works),
     ("services.*.runtime", Support::Warns("there is one runtime here")),
     ("services.*.scale", Support::Works),
     ("services.*.secrets", Support::Works),
+    ("services.*.secrets.*.gid", Support::Works),
+    ("services.*.secrets.*.mode", Support::Works),
+    ("services.*.secrets.*.source", Support::Works),
+    ("services.*.secrets.*.target", Support::Works),
+    ("services.*.secrets.*.uid", Support::Works),
     ("services.*.security_opt", Support::Works),
     ("services.*.shm_size", Support::Works),
     ("services.*.stdin_open", Support::Works),
@@ -133,28 +310,84 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.tmpfs", Support::Works),
     ("services.*.tty", Support::Works),
     ("services.*.ulimits", Support::Works),
+    ("services.*.ulimits.*.hard", Support::Works),
+    ("services.*.ulimits.*.soft", Support::Works),
     ("services.*.use_api_socket", Support::Later("an API socket")),
     ("services.*.user", Support::Works),
     ("services.*.userns_mode", Support::Works),
     ("services.*.uts", Support::Works),
     ("services.*.volumes", Support::Works),
+    ("services.*.volumes.*.bind", Support::Works),
+    ("services.*.volumes.*.bind.create_host_path", Support::Works),
+    ("services.*.volumes.*.bind.propagation", Support::Works),
+    ("services.*.volumes.*.bind.recursive", Support::Works),
+    ("services.*.volumes.*.bind.selinux", Support::Works),
     ("services.*.volumes.*.consistency", Support::Warns("it only has a meaning on macOS")),
+    ("services.*.volumes.*.image", Support::Works),
+    ("services.*.volumes.*.image.subpath", Support::Works),
+    ("services.*.volumes.*.read_only", Support::Works),
+    ("services.*.volumes.*.source", Support::Works),
+    ("services.*.volumes.*.target", Support::Works),
+    ("services.*.volumes.*.tmpfs", Support::Works),
+    ("services.*.volumes.*.tmpfs.mode", Support::Works),
+    ("services.*.volumes.*.tmpfs.size", Support::Works),
+    ("services.*.volumes.*.type", Support::Works),
+    ("services.*.volumes.*.volume", Support::Works),
+    ("services.*.volumes.*.volume.labels", Support::Works),
+    ("services.*.volumes.*.volume.nocopy", Support::Works),
+    ("services.*.volumes.*.volume.subpath", Support::Works),
     ("services.*.volumes_from", Support::Later("mounting another container's volumes")),
     ("services.*.working_dir", Support::Works),
     ("networks", Support::Works),
     ("networks.*.attachable", SWARM),
     ("networks.*.driver", Support::Works),
+    ("networks.*.driver_opts", Support::Works),
+    ("networks.*.enable_ipv4", Support::Works),
+    ("networks.*.enable_ipv6", Support::Works),
+    ("networks.*.external", Support::Works),
+    ("networks.*.external.name", Support::Works),
+    ("networks.*.internal", Support::Works),
+    ("networks.*.ipam", Support::Works),
+    ("networks.*.ipam.config", Support::Works),
+    ("networks.*.ipam.config.*.aux_addresses", Support::Works),
+    ("networks.*.ipam.config.*.gateway", Support::Works),
+    ("networks.*.ipam.config.*.ip_range", Support::Works),
+    ("networks.*.ipam.config.*.subnet", Support::Works),
+    ("networks.*.ipam.driver", Support::Works),
+    ("networks.*.ipam.options", Support::Works),
+    ("networks.*.labels", Support::Works),
+    ("networks.*.name", Support::Works),
     ("volumes", Support::Works),
     ("volumes.*.driver", Support::Works),
+    ("volumes.*.driver_opts", Support::Works),
+    ("volumes.*.external", Support::Works),
+    ("volumes.*.external.name", Support::Works),
+    ("volumes.*.labels", Support::Works),
+    ("volumes.*.name", Support::Works),
     ("secrets", Support::Works),
     ("secrets.*.driver", Support::Later("secret drivers")),
     ("secrets.*.driver_opts", Support::Later("secret drivers")),
+    ("secrets.*.environment", Support::Works),
     ("secrets.*.external", Support::Later("secrets from outside the project")),
+    ("secrets.*.external.name", Support::Works),
+    ("secrets.*.file", Support::Works),
+    ("secrets.*.labels", Support::Works),
+    ("secrets.*.name", Support::Works),
     ("secrets.*.template_driver", Support::Later("template drivers")),
     ("configs", Support::Works),
+    ("configs.*.content", Support::Works),
+    ("configs.*.environment", Support::Works),
     ("configs.*.external", Support::Later("configs from outside the project")),
+    ("configs.*.external.name", Support::Works),
+    ("configs.*.file", Support::Works),
+    ("configs.*.labels", Support::Works),
+    ("configs.*.name", Support::Works),
     ("configs.*.template_driver", Support::Later("template drivers")),
     ("models", MODEL),
+    ("models.*.context_size", Support::Works),
+    ("models.*.model", Support::Works),
+    ("models.*.name", Support::Works),
+    ("models.*.runtime_flags", Support::Works),
 ];
 
 /// What was found in the parts of a project that take part.
@@ -180,21 +413,7 @@ pub(crate) fn check(project: &Project, tree: &Node, sources: &Sources) -> Findin
             walk.node(&entry.node, &format!("{section}.*"), &format!("{section}.{name}"));
         }
     }
-    for service in project.services.values() {
-        walk.values(service);
-    }
-    for (name, network) in &project.networks {
-        let driver = network.driver.as_deref().unwrap_or("bridge");
-        if !matches!(driver, "bridge" | "host" | "none") && !network.external {
-            walk.later(network.span, &format!("networks.{name}.driver"), &format!("networks with the driver {driver}"));
-        }
-    }
-    for (name, volume) in &project.volumes {
-        let driver = volume.driver.as_deref().unwrap_or("local");
-        if driver != "local" && !volume.external {
-            walk.later(volume.span, &format!("volumes.{name}.driver"), &format!("volumes with the driver {driver}"));
-        }
-    }
+    walk.values(project);
     walk.findings
 }
 
@@ -237,12 +456,28 @@ impl Walk<'_> {
         self.findings.later.push(Diagnostic::error(message).at(self.sources.place(at)));
     }
 
-    /// Values of working keys that cannot be run yet.
-    fn values(&mut self, service: &Service) {
-        for (key, what) in values(service) {
-            let path = format!("services.{}.{key}", service.name);
-            let top = key.split(['.', '[']).next().unwrap_or(key);
-            self.later(service.at(top), &path, what);
+    fn values(&mut self, project: &Project) {
+        for except in EXCEPT {
+            let (section, key) = except.key.split_once(".*.").unwrap_or((except.key, ""));
+            let path = |name: &str| format!("{section}.{name}.{}", key.split(".*").next().unwrap_or(key));
+            match except.found {
+                Found::Service(found) => {
+                    let top = key.split('.').next().unwrap_or(key);
+                    for service in project.services.values().filter(|service| found(service)) {
+                        self.later(service.at(top), &path(&service.name), except.what);
+                    }
+                }
+                Found::Network(found) => {
+                    for (name, network) in project.networks.iter().filter(|(_, network)| found(network)) {
+                        self.later(network.span, &path(name), except.what);
+                    }
+                }
+                Found::Volume(found) => {
+                    for (name, volume) in project.volumes.iter().filter(|(_, volume)| found(volume)) {
+                        self.later(volume.span, &path(name), except.what);
+                    }
+                }
+            }
         }
     }
 }
@@ -258,54 +493,58 @@ fn is_off(node: &Node) -> bool {
     }
 }
 
-/// The keys of a service that work, but not with the value they have, and what would be needed.
-pub fn values(service: &Service) -> Vec<(&'static str, &'static str)> {
-    let mut found = Vec::new();
-    let conditions = service.depends_on.values().map(|dependency| dependency.condition);
-    for condition in conditions {
-        match condition {
-            Condition::Started => {}
-            Condition::Healthy => found.push(("depends_on", "waiting for a service to be healthy")),
-            Condition::CompletedSuccessfully => found.push(("depends_on", "waiting for a service to complete")),
-        }
-    }
-    if service.healthcheck.as_ref().is_some_and(|check| !check.is_off()) {
-        found.push(("healthcheck", "health checks"));
-    }
-    if service.restart.is_some_and(|policy| policy != RestartPolicy::No) {
-        found.push(("restart", "restarting containers"));
-    }
-    let condition = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref()?.condition.as_deref());
-    if condition.is_some_and(|condition| condition != "none") {
-        found.push(("deploy.restart_policy", "restarting containers"));
-    }
-    if service.userns_mode.as_deref().is_some_and(|mode| mode != "host") {
-        found.push(("userns_mode", "user namespaces"));
-    }
-    if service.volumes.iter().any(|volume| volume.kind == VolumeKind::Image) {
-        found.push(("volumes", "mounting images"));
-    }
-    if service.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster)) {
-        found.push(("volumes", "npipe and cluster volumes"));
-    }
-    if service.volumes.iter().any(|volume| volume.volume.as_ref().is_some_and(|options| !options.labels.is_empty())) {
-        found.push(("volumes", "labels of a volume that a mount makes"));
-    }
-    match service.pull_policy {
-        Some(PullPolicy::Build) => found.push(("pull_policy", "building images")),
-        Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)) => {
-            found.push(("pull_policy", "pulling images by their age"));
-        }
-        _ => {}
-    }
-    if let Some(driver) = service.logging.as_ref().and_then(|logging| logging.driver.as_deref())
-        && !matches!(driver, "json-file" | "local" | "none")
-    {
-        found.push(("logging.driver", "log drivers other than json-file, local and none"));
-    }
-    if matches!(service.cgroup, Some(Namespace::Service(_) | Namespace::Container(_))) {
-        found.push(("cgroup", "sharing a cgroup namespace"));
-    }
-    found.dedup();
-    found
+/// A key that works, but not with every value.
+#[derive(Debug, Clone, Copy)]
+pub struct Except {
+    /// Path of the key, as in [`TABLE`].
+    pub key: &'static str,
+    /// Which values do not work yet.
+    pub values: &'static str,
+    /// What they need.
+    pub what: &'static str,
+    found: Found,
+}
+
+/// Whether a part of the project has such a value.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    Service(fn(&Service) -> bool),
+    Network(fn(&NetworkDef) -> bool),
+    Volume(fn(&VolumeDef) -> bool),
+}
+
+const fn service(key: &'static str, values: &'static str, what: &'static str, found: fn(&Service) -> bool) -> Except {
+    Except { key, values, what, found: Found::Service(found) }
+}
+
+/// Values of working keys that cannot be run yet.
+#[rustfmt::skip]
+pub const EXCEPT: &[Except] = &[
+    service("services.*.cgroup", "service:… and container:…", "sharing a cgroup namespace", |s| matches!(s.cgroup, Some(Namespace::Service(_) | Namespace::Container(_)))),
+    service("services.*.depends_on.*.condition", "service_healthy", "waiting for a service to be healthy", |s| waits(s, Condition::Healthy)),
+    service("services.*.depends_on.*.condition", "service_completed_successfully", "waiting for a service to complete", |s| waits(s, Condition::CompletedSuccessfully)),
+    service("services.*.deploy.restart_policy.condition", "all but none", "restarting containers", |s| deploy_condition(s).is_some_and(|condition| condition != "none")),
+    service("services.*.healthcheck", "all but disable: true", "health checks", |s| s.healthcheck.as_ref().is_some_and(|check| !check.is_off())),
+    service("services.*.logging.driver", "all but json-file, local and none", "other log drivers", |s| log_driver(s).is_some_and(|driver| !matches!(driver, "json-file" | "local" | "none"))),
+    service("services.*.pull_policy", "build", "building images", |s| s.pull_policy == Some(PullPolicy::Build)),
+    service("services.*.pull_policy", "daily, weekly and every_…", "pulling images by their age", |s| matches!(s.pull_policy, Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)))),
+    service("services.*.restart", "all but no", "restarting containers", |s| s.restart.is_some_and(|policy| policy != RestartPolicy::No)),
+    service("services.*.userns_mode", "all but host", "user namespaces", |s| s.userns_mode.as_deref().is_some_and(|mode| mode != "host")),
+    service("services.*.volumes.*.type", "image", "mounting images", |s| s.volumes.iter().any(|volume| volume.kind == VolumeKind::Image)),
+    service("services.*.volumes.*.type", "npipe and cluster", "npipe and cluster volumes", |s| s.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster))),
+    service("services.*.volumes.*.volume.labels", "any", "labels of a volume that a mount makes", |s| s.volumes.iter().any(|volume| volume.volume.as_ref().is_some_and(|options| !options.labels.is_empty()))),
+    Except { key: "networks.*.driver", values: "all but bridge, host and none", what: "other network drivers", found: Found::Network(|n| !n.external && !matches!(n.driver.as_deref().unwrap_or("bridge"), "bridge" | "host" | "none")) },
+    Except { key: "volumes.*.driver", values: "all but local", what: "other volume drivers", found: Found::Volume(|v| !v.external && v.driver.as_deref().unwrap_or("local") != "local") },
+];
+
+fn waits(service: &Service, condition: Condition) -> bool {
+    service.depends_on.values().any(|dependency| dependency.condition == condition)
+}
+
+fn deploy_condition(service: &Service) -> Option<&str> {
+    service.deploy.as_ref()?.restart_policy.as_ref()?.condition.as_deref()
+}
+
+fn log_driver(service: &Service) -> Option<&str> {
+    service.logging.as_ref()?.driver.as_deref()
 }

@@ -28,7 +28,7 @@ pub use network::{NetworkMode, PortMapping, PortRange, Protocol, ServiceNetwork}
 pub use resources::{Cidr, FileDef, FileSource, Ipam, IpamPool, ModelDef, NetworkDef, VolumeDef};
 pub use service::Service;
 pub use service_values::{
-    Condition, CredentialSpec, Dependency, Device, EnvFile, Healthcheck, Hook, Logging, Namespace, Provider,
+    Condition, CredentialSpec, Dependency, Device, EnvFile, Healthcheck, Hook, Logging, Namespace, PreStart, Provider,
     PullPolicy, RestartPolicy, ServiceModel, Ulimit,
 };
 

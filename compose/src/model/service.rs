@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 
 use super::{
     BlkioConfig, Build, CredentialSpec, Dependency, Deploy, Develop, Device, DeviceRequest, EnvFile, Extensions,
-    FileMount, Healthcheck, Hook, Logging, Namespace, NetworkMode, PortMapping, Provider, PullPolicy, RestartPolicy,
-    ServiceModel, ServiceNetwork, ServiceVolume, TextMap, Ulimit, is_false,
+    FileMount, Healthcheck, Hook, Logging, Namespace, NetworkMode, PortMapping, PreStart, Provider, PullPolicy,
+    RestartPolicy, ServiceModel, ServiceNetwork, ServiceVolume, TextMap, Ulimit, is_false,
 };
 use crate::diagnostic::Span;
 use crate::units::{bytes_text, duration_text};
@@ -214,6 +214,9 @@ pub struct Service {
     /// Commands run in the container after its start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub post_start: Vec<Hook>,
+    /// Containers run to their end before the first replica starts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pre_start: Vec<PreStart>,
     /// Commands run in the container before its stop.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pre_stop: Vec<Hook>,
@@ -229,6 +232,9 @@ pub struct Service {
     /// When to pull.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,
+    /// How old an image may get before it is pulled again; without meaning so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_refresh_after: Option<String>,
     /// Read-only root file system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,

@@ -268,6 +268,35 @@ pub struct Hook {
     pub extensions: Extensions,
 }
 
+/// One entry of `pre_start`: a container that runs to its end before the service's own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PreStart {
+    /// The command; the image's when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Image, the service's when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// User it runs as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// With full privileges.
+    #[serde(skip_serializing_if = "is_false")]
+    pub privileged: bool,
+    /// Working directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// Extra environment.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub environment: IndexMap<String, Option<String>>,
+    /// Once before every replica, not once for the service.
+    #[serde(skip_serializing_if = "is_false")]
+    pub per_replica: bool,
+    /// `x-…` keys.
+    #[serde(flatten)]
+    pub extensions: Extensions,
+}
+
 /// `provider`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Provider {

@@ -354,6 +354,8 @@ impl<'a, 'c> Fields<'a, 'c> {
 
     fn report_unknown(&self) {
         let known = self.known.borrow();
+        #[cfg(test)]
+        asked::remember(&self.path, &known);
         for (key, entry) in self.map {
             if key.starts_with("x-") || known.contains(&key.as_str()) {
                 continue;
@@ -385,4 +387,24 @@ fn single(value: f64) -> f64 {
     #[allow(clippy::cast_possible_truncation)]
     let single = value as f32;
     single.to_string().parse().unwrap_or(value)
+}
+
+/// What the parser asked for, for the tests that hold other lists of keys to it.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static KEYS: RefCell<BTreeSet<(String, &'static str)>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn remember(path: &str, keys: &[&'static str]) {
+        KEYS.with_borrow_mut(|all| all.extend(keys.iter().map(|key| (path.to_owned(), *key))));
+    }
+
+    /// Every key asked for in this thread since the last call, with the path of its mapping.
+    pub(crate) fn take() -> BTreeSet<(String, &'static str)> {
+        KEYS.take()
+    }
 }

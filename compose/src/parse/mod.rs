@@ -13,6 +13,8 @@ use indexmap::IndexMap;
 use super::diagnostic::Span;
 use super::model::{Project, Service};
 use super::node::{Node, Problems};
+#[cfg(test)]
+pub(crate) use fields::asked;
 pub(crate) use fields::{Context, Fields};
 
 /// Names of services, networks, volumes…: `[a-zA-Z0-9._-]+`.

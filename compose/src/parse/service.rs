@@ -6,7 +6,7 @@ use super::fields::{Context, Fields};
 use super::{build, deploy, mounts, network};
 use crate::diagnostic::Span;
 use crate::model::{
-    Condition, CredentialSpec, Dependency, Device, EnvFile, Healthcheck, Hook, Logging, Namespace, Provider,
+    Condition, CredentialSpec, Dependency, Device, EnvFile, Healthcheck, Hook, Logging, Namespace, PreStart, Provider,
     PullPolicy, RestartPolicy, Service, ServiceModel, Ulimit,
 };
 use crate::node::{Node, Value};
@@ -35,6 +35,7 @@ fn image_and_process(f: &Fields<'_, '_>, service: &mut Service) {
     service.image = f.word("image");
     service.build = build::build(f, "build");
     service.pull_policy = pull_policy(f);
+    service.pull_refresh_after = f.word("pull_refresh_after");
     service.platform = f.word("platform");
     service.command = command(f, "command");
     service.entrypoint = command(f, "entrypoint");
@@ -155,6 +156,7 @@ fn lifecycle(f: &Fields<'_, '_>, service: &mut Service) {
     service.stop_signal = f.word("stop_signal");
     service.stop_grace_period = f.duration("stop_grace_period");
     service.post_start = f.list("post_start", |node, path| hook(f.cx, node, path));
+    service.pre_start = f.list("pre_start", |node, path| pre_start(f.cx, node, path));
     service.pre_stop = f.list("pre_stop", |node, path| hook(f.cx, node, path));
     service.develop = build::develop(f);
 }
@@ -436,6 +438,22 @@ pub(super) fn hook(cx: &Context, node: &Node, path: &str) -> Option<Hook> {
             privileged: f.flag("privileged"),
             working_dir: f.word("working_dir"),
             environment: environment(f, "environment"),
+            extensions: f.extensions(),
+        })
+    })
+}
+
+/// A container that runs before the service's own.
+fn pre_start(cx: &Context, node: &Node, path: &str) -> Option<PreStart> {
+    Fields::new(cx, node, path)?.finish_with(|f| {
+        Some(PreStart {
+            command: command(f, "command"),
+            image: f.word("image"),
+            user: f.word("user"),
+            privileged: f.flag("privileged"),
+            working_dir: f.word("working_dir"),
+            environment: environment(f, "environment"),
+            per_replica: f.flag("per_replica"),
             extensions: f.extensions(),
         })
     })

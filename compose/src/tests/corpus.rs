@@ -12,6 +12,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("include-conflict", "newer versions merge what an included file defines too, the local file on top"),
     ("include-extends", "newer versions include first, so that included services can be extended"),
     ("ipam-options", "Docker Compose drops `ipam.options`; it is kept here"),
+    ("newer-keys", "newer versions know these keys"),
     ("ulimit-zero", "Docker Compose prints `{}` for a limit of 0; 0 is printed here"),
 ];
 

@@ -4,3 +4,4 @@ mod corpus;
 mod errors;
 mod mutation;
 mod project;
+mod support;

@@ -1,9 +1,7 @@
 //! Loading as commands use it: selection, order, profiles, what is opened, what cannot run yet.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use crate::support::{Support, TABLE};
 use crate::{LoadError, LoadOptions, Project, load};
 
 fn project(files: &[(&str, &str)], change: impl FnOnce(&mut LoadOptions)) -> Result<Project, LoadError> {
@@ -124,27 +122,4 @@ fn nothing_to_load_is_said() {
     assert_eq!(error.to_string(), "cannot read nowhere.yaml: no such file or directory");
     let error = project(&[], |options| options.env_files = vec!["no.env".into()]).unwrap_err();
     assert!(error.to_string().starts_with("couldn't find env file: /"), "{error}");
-}
-
-/// The parser and the table of what is supported know the same keys of a service.
-#[test]
-fn every_key_is_in_the_table() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut keys = std::collections::BTreeSet::new();
-    for case in super::corpus::cases() {
-        if let Ok(project) = load(&LoadOptions { profiles: vec!["*".to_owned()], ..case.options }) {
-            keys.extend(project.services.values().flat_map(|service| service.key_spans.keys().cloned()));
-        }
-    }
-    assert!(keys.len() > 80, "{} has only {keys:?}", source.display());
-    let known = |key: &String| TABLE.iter().any(|(path, _)| *path == format!("services.*.{key}"));
-    let missing: Vec<&String> = keys.iter().filter(|key| !key.starts_with("x-") && !known(key)).collect();
-    assert!(missing.is_empty(), "not in the table: {missing:?}");
-    let unseen: Vec<&str> = TABLE
-        .iter()
-        .filter_map(|(path, _)| path.strip_prefix("services.*."))
-        .filter(|key| !key.contains('.') && !keys.contains(*key) && *key != "extends")
-        .collect();
-    assert!(unseen.is_empty(), "no case of the corpus has {unseen:?}");
-    assert!(TABLE.iter().any(|(_, support)| matches!(support, Support::WhenUsed(_))));
 }
