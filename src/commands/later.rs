@@ -6,8 +6,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure::Coded;
 
 const COMMANDS: &[&str] = &[
-    "attach", "bridge", "build", "commit", "config", "convert", "cp", "create", "events", "export", "pause", "publish",
-    "push", "run", "scale", "stats", "unpause", "volumes", "wait", "watch",
+    "attach", "bridge", "build", "commit", "config", "convert", "cp", "create", "export", "pause", "publish", "push",
+    "run", "scale", "stats", "unpause", "volumes", "wait", "watch",
 ];
 
 const FLAGS: &[&str] = &[

@@ -3,6 +3,7 @@
 
 mod container;
 mod down;
+mod events;
 mod exec;
 mod image;
 mod images;
@@ -89,6 +90,8 @@ enum Command {
     Ps(ps::Ps),
     /// View output from containers
     Logs(logs::Logs),
+    /// Receive real time events from containers
+    Events(events::Events),
     /// Execute a command in a running container
     Exec(exec::Exec),
     /// Stop services
@@ -180,6 +183,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Down(command) => command.run(context),
         Command::Ps(command) => command.run(context),
         Command::Logs(command) => command.run(context),
+        Command::Events(command) => command.run(context),
         Command::Exec(command) => command.run(context),
         Command::Stop(command) => command.run(context),
         Command::Start(command) => command.run(context),

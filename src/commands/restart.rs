@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Context, down};
+use crate::engine::events;
 use crate::project::{load, observe, sequence};
 
 /// Restart services.
@@ -47,6 +48,7 @@ impl Restart {
         });
         errors.extend(sequence::forward(&members, project.model.as_ref(), |member| {
             context.engine.start(&member.container)?;
+            events::container(&context.engine.roots, &member.container.config, "restart");
             progress.done(&what(member), "Started");
             Ok(())
         }));

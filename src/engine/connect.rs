@@ -10,7 +10,7 @@ use umiak_base::state;
 
 use super::container::{Config, Container, NetworkMode};
 use super::request::Join;
-use super::{Engine, network};
+use super::{Engine, events, network};
 use crate::monitor::protocol::{Kind, put_frame};
 
 impl Engine {
@@ -32,7 +32,10 @@ impl Engine {
             network::release_one(&self.roots, &attachment, &config.id)?;
             return Err(error);
         }
-        self.write_changed(&config)
+        self.write_changed(&config)?;
+        let network_id = &attachment.network_id;
+        events::membership(&self.roots, "connect", &join.network, network_id, &config.id);
+        Ok(())
     }
 
     /// Leaves a network.
@@ -58,6 +61,7 @@ impl Engine {
         umiak_netns::dns::withdraw(&self.roots.run.join("dns"), &attachment.network_id, &config.id)?;
         self.write_changed(&config)?;
         network::release_one(&self.roots, &attachment, &config.id)?;
+        events::membership(&self.roots, "disconnect", name, &attachment.network_id, &config.id);
         network::leave(&self.roots, &attachment)
     }
 

@@ -12,7 +12,7 @@ use umiak_runtime::config::{Bind, EtcFiles, Mount, MountKind, NetNs, Rootfs};
 use super::container::{Config, Container, NetworkMode};
 use super::request::{NetworkRequest, Process, Request, anonymous_targets, join_labels, volume_mount};
 use super::roots::make_dir;
-use super::{Engine, names, network, ports, volume};
+use super::{Engine, events, names, network, ports, volume};
 
 impl Engine {
     /// Makes a container from an image that is in the store.
@@ -28,7 +28,10 @@ impl Engine {
         names::take(&self.roots, &name, &id)?;
         let mut made = Made { volumes: Vec::new() };
         match self.make(&id, &name, request, image, &mut made) {
-            Ok(container) => Ok(container),
+            Ok(container) => {
+                events::container(&self.roots, &container.config, "create");
+                Ok(container)
+            }
             Err(error) => {
                 self.unmake(&id, &name, &made);
                 Err(error)

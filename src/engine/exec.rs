@@ -14,6 +14,7 @@ use umiak_runtime::exec::{Exec, Parent, exec, wait};
 use umiak_runtime::program::OwnProgram;
 
 use super::container::{Config, Container};
+use super::events::Event;
 use super::{Engine, Roots, attach};
 use crate::failure::Coded;
 use crate::ipc;
@@ -46,6 +47,8 @@ struct Order {
     roots: Roots,
     id: String,
     init: ProcessRef,
+    /// For events: 64 hex digits.
+    exec_id: String,
     spec: Exec,
 }
 
@@ -73,6 +76,12 @@ impl Engine {
             tty: request.tty,
             privileged: request.privileged,
         };
+        let exec_id = umiak_base::id::new_id().context("random bytes")?;
+        let (command, rest) = spec.args.split_first().context("no command given")?;
+        for action in ["exec_create", "exec_start"] {
+            let action = format!("{action}: {command} {}", rest.join(" "));
+            Event::of_container(&container.config, &action).with("execID", &exec_id).emit(&self.roots);
+        }
         let (ours, theirs) = ipc::pair()?;
         // Kept until the child runs: what the container could ever reach of it is read-only (CVE-2019-5736).
         let program = OwnProgram::open().context("open our own program")?;
@@ -93,7 +102,7 @@ impl Engine {
                 streams[0] = rustix::stdio::stdin();
             }
         }
-        let order = Order { roots: self.roots.clone(), id: container.config.id.clone(), init, spec };
+        let order = Order { roots: self.roots.clone(), id: container.config.id.clone(), init, exec_id, spec };
         ipc::send(&ours, &order, &streams)?;
         let (pid, console) = match ipc::receive::<Answer>(&ours)? {
             Some((Answer::Started { pid }, mut fds)) => (pid, fds.pop()),
@@ -229,5 +238,10 @@ fn child(socket: &OwnedFd) -> Result<i32> {
     let console: Vec<BorrowedFd<'_>> = executed.console.iter().map(AsFd::as_fd).collect();
     ipc::send(socket, &Answer::Started { pid: executed.pid }, &console)?;
     drop(executed.console);
-    wait(executed.pid).context("wait for the command")
+    let code = wait(executed.pid).context("wait for the command")?;
+    Event::of_container(&config, "exec_die")
+        .with("execID", order.exec_id)
+        .with("exitCode", code.to_string())
+        .emit(&order.roots);
+    Ok(code)
 }

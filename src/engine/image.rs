@@ -10,7 +10,7 @@ use umiak_images::progress::{Event, Progress as PullProgress};
 use umiak_images::reference::Reference;
 use umiak_images::registries::Registries;
 use umiak_images::registry::Client;
-use umiak_images::store::{Image, ImageId, StoreError};
+use umiak_images::store::{Image, ImageId, Removed, StoreError};
 
 use super::Engine;
 use super::container::Container;
@@ -92,6 +92,7 @@ impl Engine {
         match pulled {
             Ok(pulled) => {
                 progress.done(&what, if pulled.changed { "Pulled" } else { "Up to date" });
+                super::events::image(&self.roots, "pull", &reference.familiar(), &reference.familiar_name());
                 Ok(pulled.image)
             }
             Err(error) => {
@@ -99,6 +100,28 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Gives an image one more name.
+    pub fn tag_image(&self, source: &str, target: &str) -> Result<()> {
+        let store = self.store()?;
+        store.tag(source, target)?;
+        if let Ok(image) = store.resolve(target) {
+            super::events::image(&self.roots, "tag", &image.id.to_string(), target);
+        }
+        Ok(())
+    }
+
+    /// Takes a name off an image, or removes the image; one that containers use only with `force`.
+    pub fn remove_image(&self, name: &str, containers: &[Container], force: bool) -> Result<Removed> {
+        let store = self.store()?;
+        let image = store.resolve(name).ok();
+        let removed = store.remove(name, &|id| in_use(containers, id), force)?;
+        if let Some(id) = image.map(|image| image.id.to_string()) {
+            removed.untagged.iter().for_each(|_| super::events::image(&self.roots, "untag", &id, &id));
+            removed.deleted.iter().for_each(|_| super::events::image(&self.roots, "delete", &id, &id));
+        }
+        Ok(removed)
     }
 
     fn client(&self) -> Result<Client> {

@@ -6,6 +6,7 @@ pub mod cgroup;
 mod connect;
 pub mod container;
 mod create;
+pub mod events;
 pub mod exec;
 pub mod hosts;
 pub mod image;

@@ -187,6 +187,7 @@ pub fn create(roots: &Roots, wanted: &Wanted) -> Result<Network> {
     let id = umiak_base::id::new_id().context("random bytes")?;
     let network = Network::plan(&wanted.request(), &id, &jiff::Timestamp::now().to_string(), &taken)?;
     state::write(&path(roots, &wanted.name), &network)?;
+    super::events::network(roots, "create", &network.name, &network.id);
     Ok(network)
 }
 
@@ -203,6 +204,7 @@ pub fn remove(roots: &Roots, name: &str) -> Result<()> {
     let file = path(roots, &network.name);
     std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
     let _ = std::fs::remove_file(roots.lock(&format!("network-{}", network.name)));
+    super::events::network(roots, "destroy", &network.name, &network.id);
     Ok(())
 }
 

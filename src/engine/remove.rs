@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, bail};
 
 use super::container::{Container, NetworkMode};
-use super::{Engine, names, network, volume};
+use super::{Engine, events, names, network, volume};
 
 impl Engine {
     /// Removes a container that does not run; with `force` one that does is killed first.
@@ -59,6 +59,7 @@ impl Engine {
             note(self.remove_namespace(container));
         }
         let _ = std::fs::remove_file(self.roots.lock(&format!("container-{}", config.id)));
+        events::container(&self.roots, config, "destroy");
         first_error.map_or(Ok(()), Err)
     }
 

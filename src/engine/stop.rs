@@ -10,7 +10,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use umiak_base::state;
 
 use super::container::{Container, EXIT_UNKNOWN, State, Status, Want};
-use super::{Engine, cgroup, ports, wait};
+use super::{Engine, cgroup, events, ports, wait};
 
 /// Seconds between the stop signal and SIGKILL where nobody says otherwise.
 const GRACE: u64 = 10;
@@ -33,14 +33,17 @@ impl Engine {
         let grace = timeout.unwrap_or(configured);
         if let Some(pidfd) = wait::pidfd(init) {
             send(&pidfd, asked, container)?;
+            self.killed(container, asked);
             let deadline = u64::try_from(grace).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
             if !wait::readable(&[pidfd.as_fd()], deadline)? {
                 cgroup::kill(&config.runtime.cgroup_path)?;
                 let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                self.killed(container, Signal::KILL);
             }
         }
         self.wait(&config.id, Some(Instant::now() + Duration::from_secs(30)))?
             .with_context(|| format!("container {} does not end, not even when killed", config.name))?;
+        events::container(&self.roots, config, "stop");
         Ok(())
     }
 
@@ -52,10 +55,16 @@ impl Engine {
         };
         let Some(pidfd) = wait::pidfd(init) else { return Ok(()) };
         send(&pidfd, signal, container)?;
+        self.killed(container, signal);
         if signal == Signal::KILL {
             self.wait(&container.config.id, Some(Instant::now() + Duration::from_secs(30)))?;
         }
         Ok(())
+    }
+
+    fn killed(&self, container: &Container, signal: Signal) {
+        let number = signal.as_raw().to_string();
+        events::Event::of_container(&container.config, "kill").with("signal", number).emit(&self.roots);
     }
 
     /// Clears away what a run left whose monitor was killed, and records that its end was not seen.

@@ -59,7 +59,11 @@ pub fn create(
     let driver = if matches!(driver, "" | "default") { "local" } else { driver }.to_owned();
     let created = jiff::Timestamp::now().to_string();
     let description = Description { name: name.to_owned(), labels, driver, driver_opts, anonymous, created };
-    Ok(volumes(roots).create(&description)?)
+    let new = volumes(roots).create(&description)?;
+    if new {
+        super::events::volume(roots, "create", name);
+    }
+    Ok(new)
 }
 
 /// A container's volume, made where it is missing: its content's directory, and whether it was made.
@@ -116,7 +120,11 @@ pub fn remove_unused(engine: &Engine, name: &str) -> Result<()> {
 /// Removes a volume with all that is in it. Gone already: no error.
 pub fn remove(roots: &Roots, name: &str) -> Result<()> {
     match volumes(roots).remove(name) {
-        Ok(()) | Err(VolumeError::Missing { .. }) => Ok(()),
+        Ok(()) => {
+            super::events::volume(roots, "destroy", name);
+            Ok(())
+        }
+        Err(VolumeError::Missing { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

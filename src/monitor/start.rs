@@ -19,7 +19,7 @@ use super::create;
 use super::protocol::{Kind, Outcome, Start};
 use super::streams::{Input, Output};
 use crate::engine::container::{Config, PublishedPort, State, Status};
-use crate::engine::{Roots, ports};
+use crate::engine::{Roots, events, ports};
 use crate::failure::Coded;
 use crate::ipc;
 
@@ -76,6 +76,7 @@ pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>) -> Result<Ru
     running.clients.extend(attached);
     running.held = fds;
     let pid = running.init.pid;
+    announce(&running);
     drop(lock);
     // The command may have been killed meanwhile: the container runs all the same.
     let _ = ipc::send(socket, &Outcome::Started { pid }, &[]);
@@ -95,6 +96,16 @@ fn protect() {
     let mut signals = nix::sys::signal::SigSet::all();
     signals.remove(nix::sys::signal::Signal::SIGKILL);
     let _ = signals.thread_block();
+}
+
+/// What others are told of the start.
+fn announce(running: &Running) {
+    let (roots, config) = (&running.roots, &running.config);
+    events::volumes(roots, config, "mount");
+    for attachment in config.network.attachments() {
+        events::membership(roots, "connect", &attachment.network, &attachment.network_id, &config.id);
+    }
+    events::container(roots, config, "start");
 }
 
 struct Undo<'a> {

@@ -16,6 +16,7 @@ use super::clients::{Client, Request};
 use super::protocol::Kind;
 use super::start::{Running, publish_names, resolver_settings, withdraw_names};
 use crate::engine::container::{Config, Status};
+use crate::engine::events::{self, Event};
 use crate::engine::{cgroup, ports};
 
 /// How much is read from one stream per turn.
@@ -239,7 +240,10 @@ fn finish(running: &mut Running, code: i32) -> Result<()> {
     running.state.ports.clear();
     running.state.error = cleared.and(withdrawn).err().map(|error| crate::failure::one_line(&error));
     running.roots.forget_run(&config.id);
+    // Their time is that of the end; told once the state can be read.
+    let events = last_events(running, code);
     let written = state::write(&running.roots.container(&config.id).join("state.json"), &running.state);
+    events.into_iter().for_each(|event| event.emit(&running.roots));
     for client in &mut running.clients {
         client.output(Kind::Exit, code.to_string().as_bytes());
     }
@@ -250,6 +254,22 @@ fn finish(running: &mut Running, code: i32) -> Result<()> {
         remove_itself(running);
     }
     Ok(written?)
+}
+
+/// What others are told of the end.
+fn last_events(running: &Running, code: i32) -> Vec<Event> {
+    let config = &running.config;
+    for attachment in config.network.attachments() {
+        let (name, id) = (&attachment.network, &attachment.network_id);
+        events::membership(&running.roots, "disconnect", name, id, &config.id);
+    }
+    events::volumes(&running.roots, config, "unmount");
+    let span = running.state.started_at.map(|started| started.duration_until(Timestamp::now()).as_secs().max(0));
+    let died = Event::of_container(config, "die")
+        .with("execDuration", span.unwrap_or(0).to_string())
+        .with("exitCode", code.to_string());
+    let oom = running.state.oom_killed.then(|| Event::of_container(config, "oom"));
+    oom.into_iter().chain([died]).collect()
 }
 
 /// Sends attached clients the rest, for as long as they read.

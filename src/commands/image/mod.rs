@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::{Context, Format};
 use crate::engine::image::{Policy, in_use, split_name};
-use crate::engine::inspect;
+use crate::engine::{events, inspect};
 use crate::ui::human;
 use crate::ui::table::Table;
 use crate::{failure, out};
@@ -134,7 +134,7 @@ impl Image {
             Self::Inspect(command) => command.inspect(context),
             Self::Rm(command) => command.run(context),
             Self::Tag(command) => {
-                context.engine.store()?.tag(&command.source, &command.target)?;
+                context.engine.tag_image(&command.source, &command.target)?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Prune(command) => command.run(context),
@@ -229,12 +229,12 @@ impl Rm {
         let mut result = ExitCode::SUCCESS;
         let containers = context.engine.containers()?;
         for name in &self.images {
-            match context.engine.store()?.remove(name, &|id| in_use(&containers, id), self.force) {
+            match context.engine.remove_image(name, &containers, self.force) {
                 Ok(removed) => {
                     removed.untagged.iter().for_each(|name| out!("Untagged: {name}"));
                     removed.deleted.iter().for_each(|digest| out!("Deleted: {digest}"));
                 }
-                Err(error) => result = failure::report(&error.into()),
+                Err(error) => result = failure::report(&error),
             }
         }
         Ok(result)
@@ -304,6 +304,7 @@ impl Load {
                 format!("{repository}:{tag}")
             };
             let name = image.names.first().map_or_else(|| image.id.to_string(), familiar);
+            events::image(&context.engine.roots, "load", &image.id.to_string(), &name);
             match self.quiet {
                 true => out!("{name}"),
                 false => out!("Loaded image: {name}"),
