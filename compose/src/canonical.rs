@@ -141,6 +141,7 @@ fn text_to_list(map: &mut Map, key: &str) {
     {
         let text = std::mem::take(text);
         node.value = Value::List(vec![Node::text(node.span, text)]);
+        node.short = true;
     }
 }
 
@@ -171,6 +172,7 @@ fn key_values(map: &mut Map, key: &str) {
             values.insert(name.to_owned(), Entry { key: item.span, node: value });
         }
         node.value = Value::Map(values);
+        node.short = true;
     }
 }
 
@@ -207,6 +209,9 @@ fn expand_list(
         };
         match text.map(|text| expand(&text, node.span)) {
             None => expanded.push(node),
+            Some(Err(_)) if problems.templates && node.as_text().is_some_and(|text| text.contains('$')) => {
+                expanded.push(node);
+            }
             Some(Ok(nodes)) => expanded.extend(nodes.into_iter().map(|long| Node { short: true, ..long })),
             Some(Err(message)) => {
                 problems.error(node.span, format!("{path}.{key}[{index}]: {message}"));

@@ -71,6 +71,14 @@ pub struct Place {
     pub text: String,
 }
 
+impl Place {
+    /// The characters that are marked.
+    pub fn marked(&self) -> String {
+        let number = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        self.text.chars().skip(number(self.column.saturating_sub(1))).take(number(self.length)).collect()
+    }
+}
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {

@@ -154,7 +154,7 @@ impl Files<'_> {
         }
         self.stop_on_errors()?;
         unify(&mut tree);
-        paths::resolve(&mut tree, path.parent().unwrap_or(scope.dir), self.home.as_deref());
+        self.paths(&mut tree, path.parent().unwrap_or(scope.dir), false);
         let base = Rc::new(Base { tree, edits: all_edits });
         self.bases.insert(path.to_path_buf(), Rc::clone(&base));
         Ok(base)

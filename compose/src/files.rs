@@ -31,12 +31,14 @@ pub(crate) struct Files<'p> {
     pub home: Option<PathBuf>,
     /// Files that services extend from, as far as they were read.
     pub bases: HashMap<PathBuf, Rc<Base>>,
+    /// Paths stay relative, from this directory on.
+    pub keep_paths: Option<PathBuf>,
     warned: Said,
 }
 
 impl<'p> Files<'p> {
     pub(crate) fn new(problems: &'p mut Problems, current_dir: &'p Path, home: Option<PathBuf>) -> Self {
-        Self { problems, current_dir, home, bases: HashMap::new(), warned: Said::new() }
+        Self { problems, current_dir, home, bases: HashMap::new(), keep_paths: None, warned: Said::new() }
     }
 
     /// Reads a file and parses its documents.
@@ -80,7 +82,7 @@ impl<'p> Files<'p> {
             return Err(Failed);
         }
         default_contexts(&mut tree);
-        paths::resolve(&mut tree, scope.dir, self.home.as_deref());
+        self.paths(&mut tree, scope.dir, included.is_empty());
         resolve_variables(&mut tree, scope.environment);
         Ok(tree)
     }
@@ -121,9 +123,20 @@ impl<'p> Files<'p> {
             self.problems.error(document.span, "top-level object must be a mapping");
             return Err(Failed);
         }
-        interpolate(&mut document, scope.environment, &mut self.warned, self.problems);
+        if !self.problems.templates {
+            interpolate(&mut document, scope.environment, &mut self.warned, self.problems);
+        }
         self.stop_on_errors()?;
         Ok(document)
+    }
+
+    /// Makes the paths of a tree absolute, which start from `dir`; `own`: it is the project's own, nobody's part.
+    pub(crate) fn paths(&self, tree: &mut Node, dir: &Path, own: bool) {
+        match &self.keep_paths {
+            None => paths::resolve(tree, dir, self.home.as_deref()),
+            Some(_) if own => {}
+            Some(from) => paths::resolve(tree, dir.strip_prefix(from).unwrap_or(dir), self.home.as_deref()),
+        }
     }
 
     pub(crate) fn stop_on_errors(&self) -> Result<(), Failed> {

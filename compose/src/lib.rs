@@ -8,6 +8,7 @@
 pub mod diagnostic;
 pub mod model;
 pub mod names;
+pub mod output;
 pub mod support;
 pub mod units;
 
@@ -26,6 +27,7 @@ mod normalise;
 mod parse;
 mod paths;
 mod profiles;
+mod raw;
 mod scalar;
 mod service_files;
 mod short;
@@ -38,5 +40,6 @@ mod yaml;
 mod tests;
 
 pub use diagnostic::LoadError;
-pub use load::{LoadOptions, load};
+pub use load::{LoadOptions, Skip, load, load_tree};
 pub use model::*;
+pub use raw::{RawProject, Variable};

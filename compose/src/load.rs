@@ -9,7 +9,8 @@ use super::files::{Failed, Files, Scope};
 use super::interpolate::Environment;
 use super::model::Project;
 use super::node::{Node, Problems};
-use super::{discover, names, normalise, parse, paths, profiles, service_files, support, template, validate};
+use super::raw::RawProject;
+use super::{discover, names, normalise, parse, paths, profiles, raw, service_files, support, template, validate};
 
 /// What a command line and its environment say about the project to load.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +37,21 @@ pub struct LoadOptions {
     pub for_running: bool,
     /// Keep networks, volumes, configs and secrets that no service uses.
     pub all_resources: bool,
+    /// Steps to leave out.
+    pub skip: Skip,
+}
+
+/// Steps of the pipeline that are left out, to see what the files say before them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skip {
+    /// Paths stay relative; those of included and extended files start from the project's directory.
+    pub paths: bool,
+    /// No default network, no names of resources, no implied dependencies.
+    pub normalization: bool,
+    /// Environment and label files are not read.
+    pub env_files: bool,
+    /// What the parts of the project say about each other is not checked.
+    pub consistency: bool,
 }
 
 /// Loads a project: discovery, environment, every file, merge, checks.
@@ -45,9 +61,7 @@ pub struct LoadOptions {
 pub fn load(options: &LoadOptions) -> Result<Project, LoadError> {
     let mut problems = Problems::default();
     let result = Loading { options, problems: &mut problems }.run();
-    let (mut errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
-        problems.found.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
-    errors.sort_by_key(|error| error.place.as_ref().map(|place| (place.file.clone(), place.line, place.column)));
+    let (errors, warnings) = split(problems.found);
     match result {
         Ok(mut project) if errors.is_empty() => {
             project.warnings = warnings;
@@ -63,8 +77,62 @@ struct Loading<'a> {
     problems: &'a mut Problems,
 }
 
+/// Loads a project's files without looking at variables: one merged tree of everything in them, active or not.
+///
+/// # Errors
+/// As [`load`]; what depends on a variable's value is not checked.
+pub fn load_tree(options: &LoadOptions) -> Result<RawProject, LoadError> {
+    let mut problems = Problems::with_templates();
+    let result = Loading { options, problems: &mut problems }.raw();
+    let (errors, warnings) = split(problems.found);
+    match result {
+        Ok(raw) if errors.is_empty() => Ok(RawProject { warnings, ..raw }),
+        _ => Err(LoadError(errors)),
+    }
+}
+
+/// Errors in the order of their places, and warnings.
+fn split(found: Vec<Diagnostic>) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    let (mut errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
+        found.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
+    errors.sort_by_key(|error| error.place.as_ref().map(|place| (place.file.clone(), place.line, place.column)));
+    (errors, warnings)
+}
+
+/// What the files were found to be, before they are made into one tree.
+struct Found {
+    files: Vec<PathBuf>,
+    working_dir: PathBuf,
+    env_files: Vec<PathBuf>,
+    environment: Environment,
+    name: String,
+    documents: Vec<(PathBuf, Vec<Node>)>,
+}
+
 impl Loading<'_> {
     fn run(&mut self) -> Result<Project, Failed> {
+        let found = self.found()?;
+        let (tree, found) = self.tree(found)?;
+        self.project(&tree, found.name, found.files, found.working_dir, found.environment, found.env_files)
+    }
+
+    fn raw(&mut self) -> Result<RawProject, Failed> {
+        let found = self.found()?;
+        let (tree, found) = self.tree(found)?;
+        Ok(raw::project(&tree, &found.name, found.environment, self.options.skip))
+    }
+
+    fn tree(&mut self, mut found: Found) -> Result<(Node, Found), Failed> {
+        let home = found.environment.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let documents = std::mem::take(&mut found.documents);
+        let scope = Scope { dir: &found.working_dir, environment: &found.environment };
+        let mut files = Files::new(self.problems, &self.options.current_dir, home);
+        files.keep_paths = self.options.skip.paths.then(|| found.working_dir.clone());
+        let tree = files.model(documents, &scope, &[])?;
+        Ok((tree, found))
+    }
+
+    fn found(&mut self) -> Result<Found, Failed> {
         let mut environment = self.options.environment.clone();
         environment.insert("PWD".to_owned(), self.options.current_dir.to_string_lossy().into_owned());
         let explicit = self.explicit_env_files(&environment);
@@ -82,10 +150,7 @@ impl Loading<'_> {
             documents.push((file.clone(), reader.documents(file)?));
         }
         let name = self.project_name(&documents, &working_dir, &mut environment)?;
-        let home = environment.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-        let scope = Scope { dir: &working_dir, environment: &environment };
-        let tree = Files::new(self.problems, &self.options.current_dir, home).model(documents, &scope, &[])?;
-        self.project(&tree, name, files, working_dir, environment, explicit)
+        Ok(Found { files, working_dir, env_files: explicit, environment, name, documents })
     }
 
     fn project(
@@ -101,22 +166,29 @@ impl Loading<'_> {
         self.stop_on_errors()?;
         (project.name, project.files, project.working_dir) = (name, files, working_dir);
         (project.environment, project.env_files) = (environment, env_files);
-        normalise::normalise(&mut project);
+        let skip = self.options.skip;
+        if !skip.normalization {
+            normalise::normalise(&mut project);
+        }
         let defaults = Defaults(&project.environment);
         let wanted = match self.options.profiles.is_empty() {
             true => defaults.profiles(),
             false => self.options.profiles.clone(),
         };
         profiles::activate(&mut project, wanted, &self.options.services);
-        validate::validate(&project, self.problems);
-        self.stop_on_errors()?;
+        if !skip.consistency {
+            validate::validate(&project, self.problems);
+            self.stop_on_errors()?;
+        }
         let findings = support::check(&project, tree, &self.problems.sources);
         self.problems.found.extend(findings.warnings);
         match self.options.for_running {
             true => self.problems.found.extend(findings.later),
             false => project.unsupported = findings.later,
         }
-        service_files::resolve(&mut project, &self.options.services, &self.options.current_dir, self.problems);
+        if !skip.env_files {
+            service_files::resolve(&mut project, &self.options.services, &self.options.current_dir, self.problems);
+        }
         self.stop_on_errors()?;
         if !self.options.all_resources {
             normalise::drop_unused(&mut project);

@@ -50,7 +50,10 @@ pub(crate) fn merge(base: &mut Node, over: Node, path: &[&str], problems: &mut P
                 let over = Node { value: Value::Map(map), ..Node::new(over.span, Value::Null) };
                 merge_maps(base, over, path, problems, merge);
             }
-            (Value::List(list), Value::List(more)) => list.extend(more),
+            (Value::List(list), Value::List(more)) => {
+                base.short = false;
+                list.extend(more);
+            }
             (Value::Map(_) | Value::List(_), value) => {
                 let (what, is) = (base.kind(), Node::new(over.span, value));
                 let message = format!("cannot override {}: it is {what}, this is {}", path.join("."), is.kind());
@@ -70,11 +73,13 @@ fn merge_maps(
     problems: &mut Problems,
     each: fn(&mut Node, Node, &[&str], &mut Problems),
 ) {
-    let (Some(map), Value::Map(more)) = (base.as_map_mut(), over.value) else {
+    let (Some(_), Value::Map(more)) = (base.as_map(), over.value) else {
         let message = format!("cannot override {}", path.join("."));
         problems.error(over.span, message);
         return;
     };
+    base.short = false;
+    let Some(map) = base.as_map_mut() else { return };
     for (key, entry) in more {
         match map.get_mut(&key) {
             None => {

@@ -172,9 +172,17 @@ pub(crate) struct Problems {
     pub sources: Sources,
     /// Errors and warnings so far.
     pub found: Vec<Diagnostic>,
+    /// Variables have not been replaced: what is wrong with a text that has some cannot be said.
+    pub templates: bool,
+    ignored: Option<Diagnostic>,
 }
 
 impl Problems {
+    /// For files whose variables are left as they are.
+    pub(crate) fn with_templates() -> Self {
+        Self { templates: true, ..Self::default() }
+    }
+
     /// Reports an error.
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
         let place = self.sources.place(span);
@@ -189,6 +197,9 @@ impl Problems {
 
     /// Adds a diagnostic unless the very same is there already, and gives access to it.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) -> &mut Diagnostic {
+        if self.templates && diagnostic.place.as_ref().is_some_and(|place| place.marked().contains('$')) {
+            return self.ignored.insert(diagnostic);
+        }
         let same = |other: &Diagnostic| {
             other.severity == diagnostic.severity
                 && other.message == diagnostic.message

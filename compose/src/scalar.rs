@@ -79,7 +79,7 @@ fn is_float(text: &str) -> bool {
     }
 }
 
-/// A number as Go prints it: shortest digits, exponent below 1e-4 and from 1e21.
+/// A number as Go prints it: shortest digits, exponent below 1e-4 and from 1e6 on.
 pub(crate) fn format_float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
@@ -88,9 +88,14 @@ pub(crate) fn format_float(value: f64) -> String {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     let size = value.abs();
-    if value == 0.0 || (1e-4..1e21).contains(&size) {
+    if value == 0.0 || (1e-4..1e6).contains(&size) {
         return value.to_string();
     }
+    with_exponent(value)
+}
+
+/// A number in Go's scientific notation, the exponent with a sign and two digits at least.
+pub(crate) fn with_exponent(value: f64) -> String {
     let text = format!("{value:e}");
     match text.split_once('e') {
         Some((mantissa, exponent)) => {
@@ -123,6 +128,9 @@ mod tests {
             ("1e3", "a number 1000"),
             ("1.50", "a number 1.5"),
             ("1e21", "a number 1e+21"),
+            ("1e6", "a number 1e+06"),
+            ("123456.5", "a number 123456.5"),
+            ("12345678.0", "a number 1.2345678e+07"),
             ("0.00001", "a number 1e-05"),
             ("18446744073709551615", "a number 18446744073709551615"),
             (".inf", "a number +Inf"),

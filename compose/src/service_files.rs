@@ -49,7 +49,7 @@ impl Reader<'_> {
             let project = self.environment.get(name).cloned();
             project.or_else(|| own.get(name).cloned().flatten())
         };
-        for file in &service.env_file {
+        for file in std::mem::take(&mut service.env_file) {
             let name = display_name(&file.path, self.current_dir);
             match file.path.exists() {
                 true => {
@@ -73,15 +73,15 @@ impl Reader<'_> {
             return;
         }
         let mut labels = Environment::new();
-        for file in &service.label_file {
-            let name = display_name(file, self.current_dir);
+        for file in std::mem::take(&mut service.label_file) {
+            let name = display_name(&file, self.current_dir);
             if !file.exists() {
                 self.problems.error(service.at("label_file"), format!("label file {name} not found"));
                 continue;
             }
             let seen = labels.clone();
             let lookup = |name: &str| seen.get(name).cloned();
-            let _ = read_file(file, &name, false, &mut labels, &lookup, self.problems);
+            let _ = read_file(&file, &name, false, &mut labels, &lookup, self.problems);
         }
         let own = std::mem::take(&mut service.labels);
         service.labels = labels.into_iter().collect();

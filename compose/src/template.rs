@@ -102,6 +102,51 @@ impl Evaluation<'_> {
     }
 }
 
+/// One use of a variable: its name, and the operator with what stands behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Use<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// `-`, `+` or `?`, with or without a colon before it.
+    pub operator: Option<char>,
+    /// What stands behind the operator.
+    pub operand: &'a str,
+}
+
+/// Every variable that a text uses, those in defaults and alternatives too.
+pub(crate) fn uses(template: &str) -> Vec<Use<'_>> {
+    let mut found = Vec::new();
+    let mut texts = vec![template];
+    while let Some(mut rest) = texts.pop() {
+        while let Some(dollar) = rest.find('$') {
+            let after = &rest[dollar + 1..];
+            rest = match after.as_bytes().first() {
+                Some(b'$') => &after[1..],
+                Some(b'{') => {
+                    let Some((inner, end)) = braced(after) else { break };
+                    let (name, operation) = inner.split_at(name_length(inner));
+                    let operation = operation.strip_prefix(':').unwrap_or(operation);
+                    let operator = operation.chars().next().filter(|c| "-+?".contains(*c));
+                    let operand = operator.map_or("", |_| &operation[1..]);
+                    if !name.is_empty() {
+                        found.push(Use { name, operator, operand });
+                        texts.push(operand);
+                    }
+                    &after[end..]
+                }
+                _ => {
+                    let (name, left) = after.split_at(name_length(after));
+                    if !name.is_empty() {
+                        found.push(Use { name, operator: None, operand: "" });
+                    }
+                    left
+                }
+            };
+        }
+    }
+    found
+}
+
 /// Length of the variable name that `text` begins with.
 fn name_length(text: &str) -> usize {
     let bytes = text.as_bytes();
@@ -154,6 +199,15 @@ mod tests {
         let mut unset = Vec::new();
         let result = substitute(template, &lookup, &mut |name| unset.push(name.to_owned()));
         (result, unset)
+    }
+
+    #[test]
+    fn uses_are_found_at_any_depth() {
+        let found: Vec<String> = uses("$A $$B ${C:-x} ${D?why} ${E+${F-$G}} $1 ${H")
+            .iter()
+            .map(|found| format!("{}{}{}", found.name, found.operator.unwrap_or(' '), found.operand))
+            .collect();
+        assert_eq!(found, ["A ", "C-x", "D?why", "E+${F-$G}", "F-$G", "G "]);
     }
 
     #[test]

@@ -40,10 +40,15 @@ pub fn service(project: &Project, service: &Service) -> Result<String> {
     Ok(umiak_base::id::hex(&hasher.finalize()))
 }
 
+/// `null` and `{}` are two ways to write the same thing.
+fn says_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
 fn feed(hasher: &mut Sha256, value: &Value) {
     match value {
         Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().filter(|(_, value)| !value.is_null()).collect();
+            let mut entries: Vec<_> = map.iter().filter(|(_, value)| !says_nothing(value)).collect();
             entries.sort_by_key(|(key, _)| key.as_str());
             hasher.update("{");
             for (key, value) in entries {

@@ -138,6 +138,8 @@ pub struct ServiceNetwork {
     pub priority: Option<i64>,
     /// The network with the highest one gives the default gateway.
     pub gw_priority: Option<i64>,
+    /// Written as a mapping, even if an empty one.
+    pub is_map: bool,
     /// `x-…` keys.
     pub extensions: Extensions,
 }

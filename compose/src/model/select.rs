@@ -1,5 +1,7 @@
 //! Which services a command means, and in which order they start.
 
+use std::collections::HashSet;
+
 use indexmap::{IndexMap, IndexSet};
 
 use super::{Namespace, NetworkMode, Project, Service};
@@ -37,6 +39,26 @@ impl Project {
             name: name.to_owned(),
             nearest: crate::suggest::nearest(name, self.services.keys().map(String::as_str)),
         })
+    }
+
+    /// Leaves out all but the named services and what they depend on; all stay when none is named.
+    ///
+    /// # Errors
+    /// [`UnknownService`] for a name the project does not have.
+    pub fn restrict(&mut self, names: &[String]) -> Result<(), UnknownService> {
+        let wanted: HashSet<String> =
+            self.select(names, true)?.into_iter().map(|service| service.name.clone()).collect();
+        let (services, others) = std::mem::take(&mut self.services)
+            .into_iter()
+            .partition(|(name, _): &(String, Service)| wanted.contains(name));
+        self.services = services;
+        self.disabled_services.extend::<IndexMap<String, Service>>(others);
+        Ok(())
+    }
+
+    /// Leaves out networks, volumes, configs, secrets and models that no service uses.
+    pub fn drop_unused(&mut self) {
+        crate::normalise::drop_unused(self);
     }
 
     /// The named services, all of them when none is named, in the project's order; with what they depend on when

@@ -118,8 +118,8 @@ pub struct Service {
     pub domainname: Option<String>,
     /// Overrides the image's entrypoint (and then drops the image's command); `Some([])` clears it.
     pub entrypoint: Option<Vec<String>>,
-    /// Environment files, paths absolute. Their content is already in `environment`.
-    #[serde(skip)]
+    /// Environment files that have not been read, paths absolute: the content of those that were is in `environment`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env_file: Vec<EnvFile>,
     /// The container's environment, environment files included. `None`: must not be set, not even by the image.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
@@ -157,8 +157,8 @@ pub struct Service {
     /// Windows only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<String>,
-    /// Files with labels, absolute. Their content is already in `labels`.
-    #[serde(skip)]
+    /// Files with labels that have not been read, absolute: the content of those that were is in `labels`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub label_file: Vec<PathBuf>,
     /// Container labels, label files included.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]

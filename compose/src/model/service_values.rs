@@ -10,14 +10,19 @@ use super::{Extensions, TextMap, is_false};
 use crate::units::duration_text;
 
 /// One entry of `env_file`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EnvFile {
     /// The file, absolute.
     pub path: PathBuf,
     /// Whether it is an error when the file is missing.
     pub required: bool,
     /// `format: raw`: no quotes, no expansion.
+    #[serde(rename = "format", skip_serializing_if = "is_false", serialize_with = "raw_text")]
     pub raw: bool,
+}
+
+fn raw_text<S: Serializer>(_: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("raw")
 }
 
 /// What a dependency must have reached.

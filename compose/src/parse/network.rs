@@ -87,6 +87,7 @@ fn service_network(f: &Fields<'_, '_>) -> ServiceNetwork {
         interface_name: f.word("interface_name"),
         priority: f.int("priority").filter(|priority| *priority != 0),
         gw_priority: f.int("gw_priority").filter(|priority| *priority != 0),
+        is_map: true,
         extensions: f.extensions(),
     }
 }
