@@ -77,7 +77,7 @@ pub(crate) fn project(tree: &Node, name: &str, environment: Environment, skip: S
     let mut tree = value(tree, "");
     if let Some(top) = tree.as_object_mut().filter(|_| !skip.normalization) {
         top.insert("name".to_owned(), name.into());
-        normalise(top, name);
+        normalise(top, name, &environment);
     }
     RawProject { name: name.to_owned(), tree, environment, warnings: Vec::new() }
 }
@@ -105,7 +105,7 @@ fn value(node: &Node, key: &str) -> Value {
 }
 
 /// The default network, names, implied dependencies and defaults, as the model has them.
-fn normalise(top: &mut Map<String, Value>, project: &str) {
+fn normalise(top: &mut Map<String, Value>, project: &str, environment: &Environment) {
     let mut default = false;
     for service in each(top, "services") {
         let joined = service.get("networks").is_some_and(|networks| !is_empty(networks));
@@ -113,7 +113,7 @@ fn normalise(top: &mut Map<String, Value>, project: &str) {
             service.insert("networks".to_owned(), json!({"default": null}));
         }
         default |= service.get("networks").is_some_and(|networks| networks.get("default").is_some());
-        normalise_service(service);
+        normalise_service(service, environment);
     }
     if default {
         let networks = top.entry("networks").or_insert_with(|| json!({}));
@@ -135,7 +135,7 @@ fn normalise(top: &mut Map<String, Value>, project: &str) {
     }
 }
 
-fn normalise_service(service: &mut Map<String, Value>) {
+fn normalise_service(service: &mut Map<String, Value>, environment: &Environment) {
     for secret in service.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(secret) = secret.as_object_mut().filter(|secret| !secret.contains_key("target")) else { continue };
         let target = secret.get("source").and_then(Value::as_str).map(|source| format!("/run/secrets/{source}"));
@@ -145,6 +145,14 @@ fn normalise_service(service: &mut Map<String, Value>) {
         && !build.contains_key("dockerfile_inline")
     {
         build.entry("dockerfile").or_insert_with(|| "Dockerfile".into());
+    }
+    let build = service.get_mut("build").and_then(Value::as_object_mut);
+    if let Some(args) = build.and_then(|build| build.get_mut("args")).and_then(Value::as_object_mut) {
+        // an argument without a value is that of the environment, or not given at all
+        for (name, value) in args.iter_mut().filter(|(_, value)| value.is_null()) {
+            *value = environment.get(name).map_or(Value::Null, |value| value.as_str().into());
+        }
+        args.retain(|_, value| !value.is_null());
     }
     let implied = implied(service);
     if !implied.is_empty() {

@@ -6,13 +6,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure::Coded;
 
 const COMMANDS: &[&str] = &[
-    "attach", "bridge", "build", "commit", "config", "convert", "cp", "create", "export", "pause", "publish", "push",
-    "run", "scale", "stats", "unpause", "volumes", "wait", "watch",
+    "attach", "bridge", "build", "commit", "cp", "create", "export", "pause", "publish", "push", "run", "scale",
+    "stats", "unpause", "volumes", "wait", "watch",
 ];
 
 const FLAGS: &[&str] = &[
     "--abort-on-container-failure",
-    "--all-resources",
     "--always-recreate-deps",
     "--attach-dependencies",
     "--build",

@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Docker Compose's verbs stand at the
 //! top, the engine's objects are groups.
 
+mod config;
 mod container;
 mod down;
 mod events;
@@ -63,6 +64,9 @@ pub struct Global {
     /// Environment files instead of .env
     #[arg(long = "env-file", value_name = "FILE")]
     pub env_files: Vec<PathBuf>,
+    /// Include all networks, volumes, configs and secrets, even those that no service uses
+    #[arg(long)]
+    pub all_resources: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_PROGRESS", hide_env = true)]
     pub progress: Mode,
@@ -116,6 +120,9 @@ enum Command {
     Ls(ls::Ls),
     /// Show the version
     Version(version::Version),
+    /// Parse, resolve and render the Compose files in canonical format
+    #[command(visible_alias = "convert")]
+    Config(config::Config),
     /// Manage single containers
     #[command(subcommand)]
     Container(container::Container),
@@ -169,9 +176,11 @@ pub fn run() -> Result<ExitCode> {
     if let Command::Version(command) = &cli.command {
         return command.run();
     }
-    require_root(&cli.command)?;
     let roots = Roots { data: absolute(&cli.global.root)?, run: absolute(&cli.global.run_root)? };
-    roots.prepare()?;
+    if !matches!(cli.command, Command::Config(_)) {
+        require_root(&cli.command)?;
+        roots.prepare()?;
+    }
     let engine = Engine::new(roots, cli.global.registries.clone());
     let context = Context { global: cli.global, engine };
     dispatch(cli.command, &context)
@@ -196,6 +205,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Top(command) => command.run(context),
         Command::Ls(command) => command.run(context),
         Command::Version(command) => command.run(),
+        Command::Config(command) => command.run(context),
         Command::Container(command) => command.run(context),
         Command::Image(command) => command.run(context),
         Command::Network(command) => command.run(context),

@@ -124,6 +124,17 @@ impl Engine {
         Ok(removed)
     }
 
+    /// A name with the digest that its registry has for it now; a digest that is there already decides.
+    pub fn pinned(&self, name: &str) -> Result<String> {
+        let reference: Reference = name.parse().with_context(|| format!("invalid reference format: {name}"))?;
+        if let Some(digest) = reference.digest() {
+            return Ok(format!("{}@{digest}", reference.name()));
+        }
+        let fetched = self.client()?.manifest(&reference);
+        let fetched = fetched.with_context(|| format!("failed to resolve digest for {reference}"))?;
+        Ok(reference.with_digest(fetched.digest).to_string())
+    }
+
     fn client(&self) -> Result<Client> {
         let registries = Registries::load(&self.registries)?;
         let credentials = Credentials::load(&Places::of_process())?;

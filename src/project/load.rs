@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use crate::commands::Context;
-use umiak_compose::{LoadOptions, Project};
+use umiak_compose::{LoadOptions, Project, Skip};
 
 /// Loads the project's model. `services` are those named on the command line: naming one activates its profiles.
 pub fn model(context: &Context, services: &[String], for_running: bool) -> Result<Project> {
@@ -18,8 +18,13 @@ pub fn model(context: &Context, services: &[String], for_running: bool) -> Resul
 }
 
 fn load(context: &Context, services: &[String], for_running: bool) -> Result<Project> {
+    Ok(umiak_compose::load(&options(context, services, for_running)?)?)
+}
+
+/// What the command line and the environment say about the project to load.
+pub fn options(context: &Context, services: &[String], for_running: bool) -> Result<LoadOptions> {
     let global = &context.global;
-    let options = LoadOptions {
+    Ok(LoadOptions {
         files: global.files.clone(),
         project_name: global.project_name.clone(),
         project_dir: global.project_directory.clone(),
@@ -31,9 +36,9 @@ fn load(context: &Context, services: &[String], for_running: bool) -> Result<Pro
             .collect(),
         current_dir: std::env::current_dir().context("the current directory")?,
         for_running,
-        all_resources: false,
-    };
-    Ok(umiak_compose::load(&options)?)
+        all_resources: global.all_resources,
+        skip: Skip::default(),
+    })
 }
 
 /// A project as far as a command needs it: its name, and its model where there are files.
