@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, Sources, Span};
 use super::model::{
-    Condition, Namespace, NetworkDef, Project, PullPolicy, RestartPolicy, Service, VolumeDef, VolumeKind,
+    Condition, Namespace, NetworkDef, Project, PullPolicy, Service, VolumeDef, VolumeKind,
 };
 use super::node::{Node, Value};
 pub use rows::{Row, rows};
@@ -153,9 +153,9 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.deploy.resources.reservations.memory", Support::Works),
     ("services.*.deploy.restart_policy", Support::Works),
     ("services.*.deploy.restart_policy.condition", Support::Works),
-    ("services.*.deploy.restart_policy.delay", SWARM),
+    ("services.*.deploy.restart_policy.delay", Support::Works),
     ("services.*.deploy.restart_policy.max_attempts", Support::Works),
-    ("services.*.deploy.restart_policy.window", SWARM),
+    ("services.*.deploy.restart_policy.window", Support::Works),
     ("services.*.deploy.rollback_config", SWARM),
     ("services.*.deploy.rollback_config.delay", Support::Works),
     ("services.*.deploy.rollback_config.failure_action", Support::Works),
@@ -523,12 +523,10 @@ pub const EXCEPT: &[Except] = &[
     service("services.*.cgroup", "service:… and container:…", "sharing a cgroup namespace", |s| matches!(s.cgroup, Some(Namespace::Service(_) | Namespace::Container(_)))),
     service("services.*.depends_on.*.condition", "service_healthy", "waiting for a service to be healthy", |s| waits(s, Condition::Healthy)),
     service("services.*.depends_on.*.condition", "service_completed_successfully", "waiting for a service to complete", |s| waits(s, Condition::CompletedSuccessfully)),
-    service("services.*.deploy.restart_policy.condition", "all but none", "restarting containers", |s| deploy_condition(s).is_some_and(|condition| condition != "none")),
     service("services.*.healthcheck", "all but disable: true", "health checks", |s| s.healthcheck.as_ref().is_some_and(|check| !check.is_off())),
     service("services.*.logging.driver", "all but json-file, local and none", "other log drivers", |s| log_driver(s).is_some_and(|driver| !matches!(driver, "json-file" | "local" | "none"))),
     service("services.*.pull_policy", "build", "building images", |s| s.pull_policy == Some(PullPolicy::Build)),
     service("services.*.pull_policy", "daily, weekly and every_…", "pulling images by their age", |s| matches!(s.pull_policy, Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)))),
-    service("services.*.restart", "all but no", "restarting containers", |s| s.restart.is_some_and(|policy| policy != RestartPolicy::No)),
     service("services.*.userns_mode", "all but host", "user namespaces", |s| s.userns_mode.as_deref().is_some_and(|mode| mode != "host")),
     service("services.*.volumes.*.type", "image", "mounting images", |s| s.volumes.iter().any(|volume| volume.kind == VolumeKind::Image)),
     service("services.*.volumes.*.type", "npipe and cluster", "npipe and cluster volumes", |s| s.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster))),
@@ -539,10 +537,6 @@ pub const EXCEPT: &[Except] = &[
 
 fn waits(service: &Service, condition: Condition) -> bool {
     service.depends_on.values().any(|dependency| dependency.condition == condition)
-}
-
-fn deploy_condition(service: &Service) -> Option<&str> {
-    service.deploy.as_ref()?.restart_policy.as_ref()?.condition.as_deref()
 }
 
 fn log_driver(service: &Service) -> Option<&str> {

@@ -13,6 +13,9 @@ use super::request::Join;
 use super::{Engine, events, network};
 use crate::monitor::protocol::{Kind, put_frame};
 
+/// For an answer of a monitor: it may be starting its container at this moment.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl Engine {
     /// Joins one more network.
     pub fn connect(&self, container: &Container, join: &Join) -> Result<()> {
@@ -72,13 +75,19 @@ impl Engine {
 
     fn write_changed(&self, config: &Config) -> Result<()> {
         state::write(&self.roots.container(&config.id).join("config.json"), config)?;
-        // Nobody listens where it does not run; then the next start reads the new config anyway.
-        if let Ok(mut stream) =
-            super::roots::with_short_path(&self.roots.control_socket(&config.id), |path| UnixStream::connect(path))
-        {
+        self.tell_monitor(&config.id, Kind::Reload)
+    }
+
+    /// Tells a container's monitor something, and waits until it has taken it in. Nobody listens where it does not
+    /// run; then the next start reads what was written anyway.
+    pub fn tell_monitor(&self, id: &str, what: Kind) -> Result<()> {
+        let path = self.roots.control_socket(id);
+        if let Ok(mut stream) = super::roots::with_short_path(&path, |path| UnixStream::connect(path)) {
+            stream.set_read_timeout(Some(ANSWER)).context("set a deadline")?;
             let mut frame = Vec::new();
-            put_frame(&mut frame, Kind::Reload, b"");
-            stream.write_all(&frame).context("tell the monitor")?;
+            put_frame(&mut frame, what, b"");
+            // One that ends at this moment needs not be told.
+            let _ = stream.write_all(&frame);
             // It closes the connection once it has done so.
             let _ = std::io::Read::read(&mut stream, &mut [0_u8; 1]);
         }

@@ -14,6 +14,8 @@ use umiak_base::{ProcessRef, state};
 use umiak_netns::publish::PortSpec;
 
 use super::Roots;
+use super::health::{Health, Healthcheck};
+use super::restart::RestartPolicy;
 
 /// What a container is: fixed when it is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,6 +62,12 @@ pub struct Config {
     /// Removed as soon as it ends (`--rm`).
     #[serde(default)]
     pub auto_remove: bool,
+    /// When it is started again after it has ended; read anew at the end of each run.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How its health is checked, the image's settings joined in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
     /// Volumes without a name that were made for it, and go with `rm -v`.
     #[serde(default)]
     pub anonymous_volumes: Vec<String>,
@@ -185,7 +193,7 @@ pub struct State {
     pub started_at: Option<Timestamp>,
     /// When its process last ended.
     pub finished_at: Option<Timestamp>,
-    /// The exit code of the last run (128 + signal when killed by one).
+    /// The exit code of the last run that has ended (128 + signal when killed by one).
     pub exit_code: Option<i32>,
     /// The kernel killed something of it at its memory limit.
     pub oom_killed: bool,
@@ -193,6 +201,8 @@ pub struct State {
     pub error: Option<String>,
     /// Host ports that lead to it while it runs.
     pub ports: Vec<PublishedPort>,
+    /// How many times its monitor has started it again since a command did.
+    pub restart_count: u32,
 }
 
 /// A host port that leads into a container.
@@ -219,6 +229,8 @@ pub enum Status {
     Running,
     /// Its process is stopped by the freezer.
     Paused,
+    /// Its process has ended, and its monitor will start it again.
+    Restarting,
     /// Its process has ended.
     Exited,
 }
@@ -230,6 +242,7 @@ impl Status {
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
         }
     }
@@ -240,13 +253,14 @@ impl Status {
             Self::Created => "Created",
             Self::Running => "Running",
             Self::Paused => "Paused",
+            Self::Restarting => "Restarting",
             Self::Exited => "Exited",
         }
     }
 
-    /// Whether a process is there.
+    /// Whether a process is there, or soon will be without anybody's doing.
     pub fn is_up(self) -> bool {
-        matches!(self, Self::Running | Self::Paused)
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
     }
 }
 
@@ -260,6 +274,8 @@ pub struct Container {
     pub config: Config,
     /// What was seen, corrected by what is true now.
     pub state: State,
+    /// Its health, where it is checked and has been started.
+    pub health: Option<Health>,
     /// It ended without a monitor to clear away after it.
     pub lost: bool,
 }
@@ -273,7 +289,9 @@ impl Container {
         let was_up = stored.status.is_up();
         let observed = observe(stored);
         let lost = was_up && !observed.status.is_up();
-        Ok(Some(Self { config, state: observed, lost }))
+        let checked = config.healthcheck.as_ref().is_some_and(|check| check.command().is_some());
+        let health = if checked { Health::load(roots, id, &observed) } else { None };
+        Ok(Some(Self { config, state: observed, health, lost }))
     }
 
     /// All containers, oldest first. One that cannot be read is reported by name and left out.
@@ -352,8 +370,10 @@ fn observe(mut stored: State) -> State {
     if alive(stored.init) || alive(stored.monitor) {
         return stored;
     }
+    if stored.status != Status::Restarting {
+        stored.exit_code = Some(EXIT_UNKNOWN);
+    }
     stored.status = Status::Exited;
-    stored.exit_code = Some(EXIT_UNKNOWN);
     stored.error = Some("its end was not seen: the monitor had been killed, or the host restarted".into());
     stored.ports.clear();
     (stored.init, stored.monitor) = (None, None);

@@ -10,6 +10,7 @@ use umiak_images::store::Image;
 use umiak_runtime::config::{Bind, EtcFiles, Mount, MountKind, NetNs, Rootfs};
 
 use super::container::{Config, Container, NetworkMode};
+use super::health::Healthcheck;
 use super::request::{NetworkRequest, Process, Request, anonymous_targets, join_labels, volume_mount};
 use super::roots::make_dir;
 use super::{Engine, events, names, network, ports, volume};
@@ -56,7 +57,7 @@ impl Engine {
             NetworkMode::None | NetworkMode::Networks(_) => NetNs::Path(self.roots.netns(id)),
         };
         state::write(&dir.join("config.json"), &config)?;
-        Ok(Container { config, state: super::container::State::default(), lost: false })
+        Ok(Container { config, state: super::container::State::default(), health: None, lost: false })
     }
 
     fn plan(&self, id: &str, name: &str, request: &Request, image: &Image) -> Result<Config> {
@@ -117,6 +118,8 @@ impl Engine {
             stop_signal: Some(runtime.stop_signal.clone()).filter(|signal| !signal.is_empty()),
             stop_timeout: request.stop_timeout,
             auto_remove: request.auto_remove,
+            restart: request.restart.clone(),
+            healthcheck: Healthcheck::join(request.healthcheck.as_ref(), defaults),
             anonymous_volumes: request.inherited_volumes.clone(),
             extra_hosts: request.extra_hosts.clone(),
             dns: request.dns.clone(),

@@ -66,6 +66,9 @@ impl Engine {
     /// Runs a command in a container; its exit code (0 for one that is not waited for).
     pub fn exec(&self, container: &Container, request: Request) -> Result<i32> {
         let init = container.state.init.filter(|_| container.state.status.is_up());
+        if container.state.status == super::container::Status::Restarting {
+            bail!("container {} is restarting, wait until the container is running", container.config.name);
+        }
         let Some(init) = init else { bail!("container {} is not running", container.config.name) };
         let env = request.env.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?))).collect();
         let spec = Exec {

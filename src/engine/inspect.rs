@@ -9,6 +9,7 @@ use umiak_netns::Network;
 use umiak_runtime::config::{Mount, MountKind, Namespace};
 
 use super::container::{Container, NetworkMode, PublishedPort, Status};
+use super::health::HealthStatus;
 use super::{Engine, volume};
 use crate::project::labels;
 use crate::ui::human;
@@ -23,7 +24,18 @@ pub fn status(container: &Container) -> String {
     let state = &container.state;
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", state.started_at.map(human::since).unwrap_or_default()),
+        Status::Running => {
+            let since = state.started_at.map(human::since).unwrap_or_default();
+            match container.health.as_ref().map(|health| health.status) {
+                None => format!("Up {since}"),
+                Some(HealthStatus::Starting) => format!("Up {since} (health: starting)"),
+                Some(known) => format!("Up {since} ({})", known.as_str()),
+            }
+        }
+        Status::Restarting => {
+            let (code, since) = (state.exit_code.unwrap_or(0), state.finished_at.map(human::ago).unwrap_or_default());
+            format!("Restarting ({code}) {since}").trim_end().to_owned()
+        }
         Status::Paused => format!("Up {} (Paused)", state.started_at.map(human::since).unwrap_or_default()),
         Status::Exited => {
             let code = state.exit_code.unwrap_or(0);
@@ -50,6 +62,9 @@ fn address(ip: IpAddr, port: u16) -> String {
 
 /// `0.0.0.0:8080->80/tcp, 443/tcp`.
 pub fn ports(container: &Container) -> String {
+    if container.state.status == Status::Restarting {
+        return String::new();
+    }
     let published = &container.state.ports;
     let mut all: Vec<String> = published
         .iter()
@@ -96,8 +111,8 @@ pub fn summary(container: &Container) -> Value {
         "RunningFor": human::ago(config.created),
         "State": container.state.status.as_str(),
         "Status": status(container),
-        "Health": "",
-        "ExitCode": container.state.exit_code.unwrap_or(0),
+        "Health": container.health.as_ref().filter(|_| container.state.status.is_up()).map_or("", |health| health.status.as_str()),
+        "ExitCode": exit_code(container),
         "Publishers": publishers,
         "Ports": ports(container),
         "Labels": all_labels.join(","),
@@ -132,7 +147,7 @@ pub fn container(engine: &Engine, container: &Container) -> Value {
         "HostsPath": dir.join("hosts"),
         "LogPath": super::logs::path(&engine.roots, &config.id),
         "Name": format!("/{}", config.name),
-        "RestartCount": 0,
+        "RestartCount": container.state.restart_count,
         "Driver": "overlay2",
         "Platform": "linux",
         "HostConfig": host_config(container),
@@ -146,21 +161,31 @@ pub fn container(engine: &Engine, container: &Container) -> Value {
     })
 }
 
+/// That of the last run; none while another runs.
+fn exit_code(container: &Container) -> i32 {
+    let runs = matches!(container.state.status, Status::Running | Status::Paused);
+    container.state.exit_code.filter(|_| !runs).unwrap_or(0)
+}
+
 fn state(container: &Container) -> Value {
     let state = &container.state;
-    json!({
+    let mut value = json!({
         "Status": state.status.as_str(),
         "Running": state.status.is_up(),
         "Paused": state.status == Status::Paused,
-        "Restarting": false,
+        "Restarting": state.status == Status::Restarting,
         "OOMKilled": state.oom_killed,
         "Dead": false,
         "Pid": state.init.map_or(0, |init| init.pid),
-        "ExitCode": state.exit_code.unwrap_or(0),
+        "ExitCode": exit_code(container),
         "Error": state.error.clone().unwrap_or_default(),
         "StartedAt": time(state.started_at),
         "FinishedAt": time(state.finished_at),
-    })
+    });
+    if let (Some(health), Some(map)) = (&container.health, value.as_object_mut()) {
+        map.insert("Health".into(), health.inspect());
+    }
+    value
 }
 
 fn namespace(mode: &Namespace) -> String {
@@ -204,7 +229,7 @@ fn host_config(container: &Container) -> Value {
         "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
         "NetworkMode": network_mode(&config.network),
         "PortBindings": bindings,
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": { "Name": config.restart.condition.name(), "MaximumRetryCount": config.restart.max_retries },
         "AutoRemove": config.auto_remove,
         "Annotations": config.annotations,
         "CapAdd": runtime.cap_add,
@@ -271,7 +296,7 @@ fn mount(mount: &Mount) -> Value {
 fn process_config(container: &Container) -> Value {
     let (config, runtime) = (&container.config, &container.config.runtime);
     let exposed: Map<String, Value> = config.exposed.iter().map(|port| (port.clone(), json!({}))).collect();
-    json!({
+    let mut value = json!({
         "Hostname": runtime.hostname,
         "Domainname": runtime.domainname,
         "User": runtime.user,
@@ -286,7 +311,11 @@ fn process_config(container: &Container) -> Value {
         "Labels": config.labels,
         "StopSignal": config.stop_signal,
         "StopTimeout": config.stop_timeout,
-    })
+    });
+    if let (Some(check), Some(map)) = (&config.healthcheck, value.as_object_mut()) {
+        map.insert("Healthcheck".into(), check.inspect());
+    }
+    value
 }
 
 fn network_settings(container: &Container) -> Value {

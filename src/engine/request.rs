@@ -9,6 +9,8 @@ use umiak_netns::publish::PortSpec;
 use umiak_runtime::config::{Mount, MountKind, Volume};
 
 use super::container::{DnsConfig, LogConfig};
+use super::health::Healthcheck;
+use super::restart::RestartPolicy;
 
 /// Labels with this prefix say who owns a container. They are never taken from an image
 /// (CVE-2026-53488: an image's label became control input).
@@ -57,6 +59,10 @@ pub struct Request {
     pub stop_timeout: Option<u64>,
     /// Remove it when it ends.
     pub auto_remove: bool,
+    /// When it is started again.
+    pub restart: RestartPolicy,
+    /// Replaces the image's, field by field.
+    pub healthcheck: Option<Healthcheck>,
     /// Namespaces of other containers to join: kind (`pid`, `ipc`) and container.
     pub join: Vec<(&'static str, String)>,
     /// Anonymous volumes of the container that this one replaces: they are its own from now on.

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use umiak_base::FileLock;
 
-use super::container::{Container, NetworkMode, Want};
+use super::container::{Config, Container, NetworkMode, Want};
 use super::roots::make_dir;
-use super::{Engine, hosts, network, ports};
+use super::{Engine, Roots, hosts, network, ports};
 use crate::failure::Coded;
 use crate::ipc;
 use crate::monitor::protocol::{Attach, Outcome, Start};
@@ -39,7 +39,7 @@ impl Engine {
         let config = &container.config;
         // The writable layer is made with the mode of the image's root, by whoever mounts it.
         make_dir(&config.runtime.rootfs.merged)?;
-        let namespaces = self.shared_namespaces(&container)?;
+        let namespaces = shared_namespaces(&self.roots, config)?;
         if let Err(error) = self.network(&container) {
             return Err(error.context("set up the network"));
         }
@@ -86,21 +86,6 @@ impl Engine {
         }
     }
 
-    /// The namespace files of the containers whose namespaces are joined.
-    fn shared_namespaces(&self, container: &Container) -> Result<Vec<(String, PathBuf)>> {
-        let mut all = Vec::new();
-        for (kind, id) in &container.config.join {
-            let owner = Container::load(&self.roots, id)?.with_context(|| {
-                format!("the container {} whose {kind} namespace is joined is gone", umiak_base::id::short(id))
-            })?;
-            let Some(init) = owner.state.init.filter(|_| owner.state.status.is_up()) else {
-                bail!("cannot join the {kind} namespace of container {}: it is not running", owner.config.name);
-            };
-            all.push((kind.clone(), PathBuf::from(format!("/proc/{}/ns/{kind}", init.pid))));
-        }
-        Ok(all)
-    }
-
     fn network(&self, container: &Container) -> Result<()> {
         let config = &container.config;
         match &config.network {
@@ -145,4 +130,19 @@ impl Engine {
         let _ = std::fs::remove_file(&path);
         Ok(())
     }
+}
+
+/// The namespace files of the containers whose namespaces are joined.
+pub fn shared_namespaces(roots: &Roots, config: &Config) -> Result<Vec<(String, PathBuf)>> {
+    let mut all = Vec::new();
+    for (kind, id) in &config.join {
+        let owner = Container::load(roots, id)?.with_context(|| {
+            format!("the container {} whose {kind} namespace is joined is gone", umiak_base::id::short(id))
+        })?;
+        let Some(init) = owner.state.init.filter(|_| owner.state.status.is_up()) else {
+            bail!("cannot join the {kind} namespace of container {}: it is not running", owner.config.name);
+        };
+        all.push((kind.clone(), PathBuf::from(format!("/proc/{}/ns/{kind}", init.pid))));
+    }
+    Ok(all)
 }

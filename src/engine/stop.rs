@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal, pidfd_send_signal};
 use umiak_base::state;
 
-use super::container::{Container, EXIT_UNKNOWN, State, Status, Want};
+use super::container::{Config, Container, EXIT_UNKNOWN, State, Status, Want};
 use super::{Engine, cgroup, events, ports, wait};
+use crate::monitor::protocol::Kind;
 
 /// Seconds between the stop signal and SIGKILL where nobody says otherwise.
 const GRACE: u64 = 10;
@@ -24,8 +25,7 @@ pub fn signal(text: &str) -> Result<Signal> {
 impl Engine {
     /// Asks a container to end, and kills it when it has not after `timeout` seconds (negative: never).
     pub fn stop(&self, container: &Container, timeout: Option<i64>) -> Result<()> {
-        // A full disk must not keep a container running.
-        let _ = self.want(container, Want { running: false });
+        let Some(container) = &self.stay_down(container)? else { return Ok(()) };
         let Some(init) = container.state.init.filter(|_| container.state.status.is_up()) else { return Ok(()) };
         let config = &container.config;
         let asked = signal(config.stop_signal.as_deref().unwrap_or("SIGTERM"))?;
@@ -47,9 +47,35 @@ impl Engine {
         Ok(())
     }
 
+    /// From now on it is not started again when it ends; one that waits to be has ended then. What it is now.
+    fn stay_down(&self, container: &Container) -> Result<Option<Container>> {
+        let id = &container.config.id;
+        // A full disk must not keep a container running.
+        let _ = self.want(container, Want { running: false });
+        self.tell_monitor(id, Kind::StayDown)?;
+        let now = Container::load(&self.roots, id)?;
+        if now.as_ref().is_some_and(|now| now.state.status == Status::Restarting) {
+            self.wait(id, Some(Instant::now() + Duration::from_secs(30)))?;
+            return Container::load(&self.roots, id);
+        }
+        Ok(now)
+    }
+
     /// Sends a container's process a signal. SIGKILL goes to everything in its cgroup.
     pub fn kill(&self, container: &Container, signal: Signal) -> Result<()> {
         let name = &container.config.name;
+        let was_up = container.state.status.is_up();
+        let now;
+        let container = match ends(signal, &container.config)? && was_up {
+            true => {
+                now = self.stay_down(container)?;
+                match &now {
+                    Some(now) if now.state.status.is_up() => now,
+                    _ => return Ok(()),
+                }
+            }
+            false => container,
+        };
         let Some(init) = container.state.init.filter(|_| container.state.status.is_up()) else {
             bail!("cannot kill container: {name}: container {} is not running", container.config.id);
         };
@@ -83,7 +109,7 @@ impl Engine {
         if stored.status.is_up() {
             let seen = State {
                 status: Status::Exited,
-                exit_code: Some(EXIT_UNKNOWN),
+                exit_code: container.state.exit_code.or(Some(EXIT_UNKNOWN)),
                 error: container.state.error.clone(),
                 finished_at: Some(jiff::Timestamp::now()),
                 monitor: None,
@@ -101,6 +127,13 @@ impl Engine {
     pub fn want(&self, container: &Container, want: Want) -> Result<()> {
         Ok(state::write_volatile(&self.roots.container(&container.config.id).join("want.json"), &want)?)
     }
+}
+
+/// Whether somebody who sends this signal wants the container to end, rather than to do something.
+fn ends(sent: Signal, config: &Config) -> Result<bool> {
+    let stops = config.stop_signal.as_deref().map(signal).transpose()?;
+    let usual = [Signal::KILL, Signal::TERM, Signal::INT, Signal::QUIT];
+    Ok(usual.contains(&sent) || stops == Some(sent))
 }
 
 fn send(pidfd: &std::os::fd::OwnedFd, signal: Signal, container: &Container) -> Result<()> {

@@ -84,14 +84,20 @@ pub fn timespec(duration: Duration) -> Timespec {
 }
 
 impl Engine {
-    /// Waits until a container no longer runs; its exit code. `None` when the deadline came first.
+    /// Waits until a container no longer runs; its exit code. The end of a run that another follows counts, as in
+    /// Docker. `None` when the deadline came first.
     pub fn wait(&self, id: &str, deadline: Option<Instant>) -> Result<Option<i32>> {
         let Ok(watch) = StateWatch::new(&self.roots, id) else { return Ok(Some(EXIT_UNKNOWN)) };
+        let mut restarts = None;
         loop {
             watch.clear();
             let Some(container) = Container::load(&self.roots, id)? else { return Ok(Some(EXIT_UNKNOWN)) };
             if container.lost {
                 self.recover(&container)?;
+            }
+            let count = container.state.restart_count;
+            if *restarts.get_or_insert(count) != count {
+                return Ok(Some(container.state.exit_code.unwrap_or(0)));
             }
             if !container.state.status.is_up() {
                 return Ok(Some(container.state.exit_code.unwrap_or(0)));

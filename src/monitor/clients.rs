@@ -23,6 +23,8 @@ pub enum Request {
     Resize(u16, u16),
     /// The container's config has changed.
     Reload,
+    /// The container is not to be started again.
+    StayDown,
 }
 
 /// One attached client.
@@ -33,6 +35,7 @@ pub struct Client {
     outgoing: VecDeque<u8>,
     incoming: Vec<u8>,
     gone: bool,
+    finishing: bool,
     sends_nothing_more: bool,
     /// The command that started the container.
     starter: bool,
@@ -48,6 +51,7 @@ impl Client {
             outgoing: VecDeque::new(),
             incoming: Vec::new(),
             gone: false,
+            finishing: false,
             sends_nothing_more: false,
             starter: attach.is_some(),
         }
@@ -55,7 +59,12 @@ impl Client {
 
     /// To be dropped.
     pub fn gone(&self) -> bool {
-        self.gone
+        self.gone || (self.finishing && self.outgoing.is_empty())
+    }
+
+    /// The run that it was attached to is over: it gets the rest of what was said, and nothing of another run.
+    pub fn finish(&mut self) {
+        self.finishing = true;
     }
 
     /// Whether it is the command that started the container, and still there.
@@ -65,7 +74,7 @@ impl Client {
 
     /// Whether the container's input ends with it.
     pub fn feeds(&self) -> bool {
-        self.attach.is_some_and(|attach| attach.stdin && attach.close_stdin)
+        !self.finishing && self.attach.is_some_and(|attach| attach.stdin && attach.close_stdin)
     }
 
     /// Its socket.
@@ -85,7 +94,7 @@ impl Client {
 
     /// Whether it is so far behind that no more output should be read.
     pub fn behind(&self) -> bool {
-        self.outgoing.len() > HIGH_WATER
+        !self.finishing && self.outgoing.len() > HIGH_WATER
     }
 
     /// Passes output on, if it asked for it.
@@ -96,7 +105,7 @@ impl Client {
             (Kind::Stderr, Some(attach)) => attach.stderr,
             _ => true,
         };
-        if wanted && !self.gone {
+        if wanted && !self.gone && !self.finishing {
             put_frame(&mut self.outgoing, kind, bytes);
             self.send();
         }
@@ -147,7 +156,7 @@ impl Client {
     }
 
     fn end_input(&self, requests: &mut Vec<Request>) {
-        if self.attach.is_some_and(|attach| attach.stdin && attach.close_stdin) {
+        if self.feeds() {
             requests.push(Request::EndInput);
         }
     }
@@ -166,6 +175,9 @@ impl Client {
     }
 
     fn request(&mut self, kind: Kind, payload: Vec<u8>, requests: &mut Vec<Request>) {
+        if self.finishing {
+            return;
+        }
         let may_write = self.attach.is_some_and(|attach| attach.stdin);
         match kind {
             Kind::Attach if self.attach.is_none() => match serde_json::from_slice(&payload) {
@@ -174,8 +186,8 @@ impl Client {
             },
             Kind::Stdin if may_write => requests.push(Request::Input(payload)),
             Kind::StdinEnd => self.end_input(requests),
-            Kind::Reload if self.attach.is_none() => {
-                requests.push(Request::Reload);
+            Kind::Reload | Kind::StayDown if self.attach.is_none() => {
+                requests.push(if kind == Kind::Reload { Request::Reload } else { Request::StayDown });
                 // Hanging up is the answer.
                 self.gone = true;
             }

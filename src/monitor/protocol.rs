@@ -76,12 +76,15 @@ pub enum Kind {
     Attach = 6,
     /// Command to monitor: the networks in config.json have changed.
     Reload = 7,
+    /// Command to monitor: whatever the restart policy, do not start it again.
+    StayDown = 8,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        use Kind::{Attach, Exit, Reload, Resize, Stderr, Stdin, StdinEnd, Stdout};
-        [Stdin, Stdout, Stderr, Exit, Resize, StdinEnd, Attach, Reload].into_iter().find(|kind| *kind as u8 == byte)
+        use Kind::{Attach, Exit, Reload, Resize, StayDown, Stderr, Stdin, StdinEnd, Stdout};
+        let all = [Stdin, Stdout, Stderr, Exit, Resize, StdinEnd, Attach, Reload, StayDown];
+        all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

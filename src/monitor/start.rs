@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -50,6 +52,10 @@ pub struct Running {
     pub clients: Vec<Client>,
     /// Sockets that hold the host's ports.
     pub held: Vec<OwnedFd>,
+    /// When this run began.
+    pub since: Instant,
+    /// Somebody wants it to stay down once it has ended.
+    pub stay_down: bool,
 }
 
 /// The exit code that `run` gives for a failed start.
@@ -139,10 +145,66 @@ fn begin(order: &Start, config: &Config) -> Result<Running> {
     let dns = resolver(roots, config)?;
     publish_names(roots, config)?;
     ports::publish(config, &order.ports)?;
+    let launched = launch(roots, config, &order.namespaces)?;
+    let running = Running {
+        roots: roots.clone(),
+        config: config.clone(),
+        state: State {
+            status: Status::Running,
+            boot_id: umiak_base::process::boot_id().context("read the boot id")?,
+            monitor: ProcessRef::of(std::process::id()),
+            init: Some(launched.init),
+            started_at: Some(Timestamp::now()),
+            ports: order.ports.clone(),
+            ..State::default()
+        },
+        init: launched.init,
+        outputs: launched.outputs,
+        input: launched.input,
+        terminal: launched.terminal,
+        log,
+        dns,
+        control,
+        clients: Vec::new(),
+        held: Vec::new(),
+        since: Instant::now(),
+        stay_down: false,
+    };
+    state::write(&roots.container(&config.id).join("state.json"), &running.state)?;
+    Ok(running)
+}
+
+/// Starts the container once more: its namespace, addresses, ports, log and resolver are there still.
+pub fn again(running: &mut Running) -> Result<()> {
+    let (roots, config) = (&running.roots, &running.config);
+    // What libcontainer knows of the last run.
+    let _ = std::fs::remove_dir_all(roots.runtime_state().join(&config.id));
+    let namespaces = crate::engine::start::shared_namespaces(roots, config)?;
+    publish_names(roots, config)?;
+    let launched = launch(roots, config, &namespaces)?;
+    running.since = Instant::now();
+    (running.init, running.outputs) = (launched.init, launched.outputs);
+    (running.input, running.terminal) = (launched.input, launched.terminal);
+    let state = &mut running.state;
+    (state.status, state.init) = (Status::Running, Some(launched.init));
+    (state.started_at, state.oom_killed, state.error) = (Some(Timestamp::now()), false, None);
+    state::write(&roots.container(&config.id).join("state.json"), state)?;
+    announce(running);
+    Ok(())
+}
+
+/// What belongs to one run.
+struct Launched {
+    init: ProcessRef,
+    outputs: Vec<Output>,
+    input: Input,
+    terminal: Option<OwnedFd>,
+}
+
+fn launch(roots: &Roots, config: &Config, namespaces: &[(String, PathBuf)]) -> Result<Launched> {
     let plumbing = Plumbing::new(config)?;
-    let created = spawn_create(order, config, &plumbing)?;
-    let Plumbing { input, outputs, .. } = plumbing;
-    let (mut input, mut outputs) = (input, outputs);
+    let created = spawn_create(roots, config, namespaces, &plumbing)?;
+    let Plumbing { mut input, mut outputs, .. } = plumbing;
     let mut terminal = None;
     if let Some(console) = created.console {
         let again = |fd: &OwnedFd| fd.try_clone().context("duplicate the terminal");
@@ -151,31 +213,7 @@ fn begin(order: &Start, config: &Config) -> Result<Running> {
         terminal = Some(console);
     }
     let init = ProcessRef::of(created.pid).unwrap_or(ProcessRef { pid: created.pid, start_time: 0 });
-    let mut running = Running {
-        roots: roots.clone(),
-        config: config.clone(),
-        state: State::default(),
-        init,
-        outputs,
-        input: input.unwrap_or_default(),
-        terminal,
-        log,
-        dns,
-        control,
-        clients: Vec::new(),
-        held: Vec::new(),
-    };
-    running.state = State {
-        status: Status::Running,
-        boot_id: umiak_base::process::boot_id().context("read the boot id")?,
-        monitor: ProcessRef::of(std::process::id()),
-        init: Some(init),
-        started_at: Some(Timestamp::now()),
-        ports: order.ports.clone(),
-        ..State::default()
-    };
-    state::write(&roots.container(&config.id).join("state.json"), &running.state)?;
-    Ok(running)
+    Ok(Launched { init, outputs, input: input.unwrap_or_default(), terminal })
 }
 
 fn listen(roots: &Roots, id: &str) -> Result<UnixListener> {
@@ -320,8 +358,12 @@ struct Created {
     console: Option<OwnedFd>,
 }
 
-fn spawn_create(order: &Start, config: &Config, plumbing: &Plumbing) -> Result<Created> {
-    let (roots, namespaces) = (&order.roots, &order.namespaces);
+fn spawn_create(
+    roots: &Roots,
+    config: &Config,
+    namespaces: &[(String, PathBuf)],
+    plumbing: &Plumbing,
+) -> Result<Created> {
     let (ours, theirs) = ipc::pair()?;
     // Kept until the child runs: what the container could ever reach of it is read-only (CVE-2019-5736).
     let program = OwnProgram::open().context("open our own program")?;

@@ -14,9 +14,10 @@ use umiak_base::state;
 
 use super::clients::{Client, Request};
 use super::protocol::Kind;
-use super::start::{Running, publish_names, resolver_settings, withdraw_names};
-use crate::engine::container::{Config, Status};
+use super::start::{self, Running, publish_names, resolver_settings, withdraw_names};
+use crate::engine::container::{Config, Status, Want};
 use crate::engine::events::{self, Event};
+use crate::engine::restart::{self, Backoff};
 use crate::engine::{cgroup, ports};
 
 /// How much is read from one stream per turn.
@@ -24,16 +25,38 @@ const CHUNK: usize = 64 * 1024;
 /// How long output of a container that has ended is waited for, should something else hold its pipe.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Supervises until the container has ended and everything of the run is cleared away.
+/// Supervises until the container has ended for good and everything of it is cleared away.
 pub fn run(running: &mut Running) -> Result<()> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_block().context("block SIGCHLD")?;
     let signals =
         SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")?;
-    let mut ended: Option<(i32, Instant)> = None;
     let mut buffer = vec![0_u8; CHUNK];
-    crate::sys::drop_own_code();
+    let mut backoff = Backoff::default();
+    loop {
+        crate::sys::drop_own_code();
+        let code = one_run(running, &signals, &mut buffer)?;
+        let lasted = running.since.elapsed();
+        let told = end_run(running, code);
+        reread(running);
+        let ended = restart::Ended { code, lasted, by_hand: running.stay_down, unhealthy: false };
+        let Some(pause) = backoff.after(&running.config.restart, ended) else { return finish(running, told) };
+        announce_restart(running, told)?;
+        if !rest(running, &signals, pause, &mut buffer)? {
+            return finish(running, Vec::new());
+        }
+        if let Err(error) = start::again(running) {
+            running.state.error = Some(crate::failure::one_line(&error));
+            running.state.exit_code = Some(start::exit_code(&error));
+            return withdraw_names(&running.roots, &running.config).and(finish(running, Vec::new()));
+        }
+    }
+}
+
+/// From a start to the end of the container's first process; its exit code.
+fn one_run(running: &mut Running, signals: &SignalFd, buffer: &mut [u8]) -> Result<i32> {
+    let mut ended: Option<(i32, Instant)> = None;
     loop {
         // Before the first wait, too: the container may have ended before the signalfd was there.
         while signals.read_signal().context("read the signalfd")?.is_some() {}
@@ -43,11 +66,47 @@ pub fn run(running: &mut Running) -> Result<()> {
         if let Some((code, deadline)) = ended {
             let quiet = running.outputs.iter().all(|output| output.fd().is_none());
             if quiet || Instant::now() >= deadline {
-                return finish(running, code);
+                return Ok(code);
             }
         }
-        turn(running, &signals, ended.map(|(_, deadline)| deadline), &mut buffer)?;
+        turn(running, signals, ended.map(|(_, deadline)| deadline), buffer)?;
     }
+}
+
+/// The pause between two runs; whether another shall follow.
+fn rest(running: &mut Running, signals: &SignalFd, pause: Duration, buffer: &mut [u8]) -> Result<bool> {
+    let deadline = Instant::now() + pause;
+    loop {
+        while signals.read_signal().context("read the signalfd")?.is_some() {}
+        // What the last run left, if anything.
+        let _ = reap(0);
+        if running.stay_down {
+            return Ok(false);
+        }
+        if Instant::now() >= deadline {
+            return Ok(true);
+        }
+        turn(running, signals, Some(deadline), buffer)?;
+    }
+}
+
+/// What may have changed since the last run began: the config, and what the user wants.
+fn reread(running: &mut Running) {
+    let dir = running.roots.container(&running.config.id);
+    if let Ok(Some(config)) = state::read::<Config>(&dir.join("config.json")) {
+        running.config = config;
+    }
+    running.stay_down |= matches!(state::read(&dir.join("want.json")), Ok(Some(Want { running: false })));
+}
+
+/// The run is over, another follows.
+fn announce_restart(running: &mut Running, told: Vec<Event>) -> Result<()> {
+    running.state.status = Status::Restarting;
+    running.state.restart_count = running.state.restart_count.saturating_add(1);
+    let written = state::write(&running.roots.container(&running.config.id).join("state.json"), &running.state);
+    told.into_iter().for_each(|event| event.emit(&running.roots));
+    tell_end(running);
+    Ok(written?)
 }
 
 /// Collects every child that has ended; the exit code once PID 1 is among them.
@@ -197,6 +256,7 @@ fn serve(running: &mut Running, index: usize, events: PollFlags) {
             Request::Input(bytes) => running.input.put(&bytes),
             Request::EndInput => running.input.end(),
             Request::Reload => reload(running),
+            Request::StayDown => running.stay_down = true,
             Request::Resize(rows, columns) => {
                 if let Some(terminal) = &running.terminal {
                     let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -219,34 +279,44 @@ fn reload(running: &mut Running) {
     }
 }
 
-/// Clears away what belongs to this run, writes how it ended, and tells the clients.
-fn finish(running: &mut Running, code: i32) -> Result<()> {
+/// Clears away what belongs to one run. What is to be told of it, once its state can be read.
+fn end_run(running: &mut Running, code: i32) -> Vec<Event> {
     let config = &running.config;
     // Before the cgroup goes: its counters go with it.
     let path = &config.runtime.cgroup_path;
     running.state.oom_killed = cgroup::oom_killed(path);
     let cleared = cgroup::clear(path);
     running.outputs.iter_mut().for_each(super::streams::Output::close);
-    if let Some(mut log) = running.log.take() {
+    (running.input, running.terminal) = (super::streams::Input::default(), None);
+    if let Some(log) = &mut running.log {
         let _ = log.end(umiak_runtime::logs::Stream::Stdout);
         let _ = log.end(umiak_runtime::logs::Stream::Stderr);
     }
-    let withdrawn = ports::withdraw(config, &running.state.ports).and(withdraw_names(&running.roots, config));
-    running.held.clear();
-    running.state.status = Status::Exited;
+    let withdrawn = withdraw_names(&running.roots, config);
     running.state.exit_code = Some(code);
     running.state.finished_at = Some(Timestamp::now());
-    (running.state.init, running.state.monitor) = (None, None);
-    running.state.ports.clear();
+    running.state.init = None;
     running.state.error = cleared.and(withdrawn).err().map(|error| crate::failure::one_line(&error));
-    running.roots.forget_run(&config.id);
-    // Their time is that of the end; told once the state can be read.
-    let events = last_events(running, code);
-    let written = state::write(&running.roots.container(&config.id).join("state.json"), &running.state);
-    events.into_iter().for_each(|event| event.emit(&running.roots));
-    for client in &mut running.clients {
-        client.output(Kind::Exit, code.to_string().as_bytes());
+    // Their time is that of the end.
+    last_events(running)
+}
+
+/// No run follows: gives back what was kept between runs, writes how the last ended, and tells the clients.
+fn finish(running: &mut Running, told: Vec<Event>) -> Result<()> {
+    let config = &running.config;
+    running.log = None;
+    let withdrawn = ports::withdraw(config, &running.state.ports);
+    running.held.clear();
+    running.state.status = Status::Exited;
+    running.state.monitor = None;
+    running.state.ports.clear();
+    if let Err(error) = withdrawn {
+        running.state.error.get_or_insert_with(|| crate::failure::one_line(&error));
     }
+    running.roots.forget_run(&config.id);
+    let written = state::write(&running.roots.container(&config.id).join("state.json"), &running.state);
+    told.into_iter().for_each(|event| event.emit(&running.roots));
+    tell_end(running);
     // The command that started it removes it with `--rm`, unless that command has gone or was not waiting.
     let left_alone = !running.clients.iter().any(Client::is_starter);
     part(&mut running.clients);
@@ -256,8 +326,8 @@ fn finish(running: &mut Running, code: i32) -> Result<()> {
     Ok(written?)
 }
 
-/// What others are told of the end.
-fn last_events(running: &Running, code: i32) -> Vec<Event> {
+/// What others are told of the end of a run.
+fn last_events(running: &Running) -> Vec<Event> {
     let config = &running.config;
     for attachment in config.network.attachments() {
         let (name, id) = (&attachment.network, &attachment.network_id);
@@ -267,9 +337,18 @@ fn last_events(running: &Running, code: i32) -> Vec<Event> {
     let span = running.state.started_at.map(|started| started.duration_until(Timestamp::now()).as_secs().max(0));
     let died = Event::of_container(config, "die")
         .with("execDuration", span.unwrap_or(0).to_string())
-        .with("exitCode", code.to_string());
+        .with("exitCode", running.state.exit_code.unwrap_or(0).to_string());
     let oom = running.state.oom_killed.then(|| Event::of_container(config, "oom"));
     oom.into_iter().chain([died]).collect()
+}
+
+/// Those attached to a run see its end, and nothing of the next.
+fn tell_end(running: &mut Running) {
+    let code = running.state.exit_code.unwrap_or(0);
+    for client in &mut running.clients {
+        client.output(Kind::Exit, code.to_string().as_bytes());
+        client.finish();
+    }
 }
 
 /// Sends attached clients the rest, for as long as they read.

@@ -10,7 +10,9 @@ use umiak_runtime::config as rt;
 
 use super::{hash, labels, names};
 use crate::engine::container::{DnsConfig, LogConfig};
+use crate::engine::health::Healthcheck;
 use crate::engine::request::{File, Join, NetworkRequest, Request};
+use crate::engine::restart::{Condition, RestartPolicy};
 use crate::engine::{limits, mounts, network, ports, security};
 use umiak_compose::{
     FileDef, FileMount, FileSource, Namespace, NetworkMode, Project, Service, ServiceVolume, VolumeKind,
@@ -43,6 +45,8 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
         log: log(service),
         stop_signal: service.stop_signal.clone(),
         stop_timeout: service.stop_grace_period.map(|period| period.as_secs_f64().ceil()).map(seconds),
+        restart: restart(service)?,
+        healthcheck: service.healthcheck.as_ref().map(healthcheck).transpose()?,
         ..Request::default()
     };
     request.labels.extend(ownership(project, service, number, image_id)?);
@@ -64,6 +68,46 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
         }
     }
     Ok(request)
+}
+
+/// `deploy.restart_policy` where there is one, else `restart`.
+pub fn restart(service: &Service) -> Result<RestartPolicy> {
+    let Some(policy) = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref()) else {
+        return RestartPolicy::parse(&service.restart.unwrap_or_default().to_string());
+    };
+    let condition = match policy.condition.as_deref() {
+        Some("none" | "no") => Condition::No,
+        Some("on-failure") => Condition::OnFailure,
+        Some("unless-stopped") => Condition::UnlessStopped,
+        None | Some("" | "any" | "always") => Condition::Always,
+        Some(other) => bail!(
+            "service {}: deploy.restart_policy.condition: unknown condition \"{other}\"; use one of none, on-failure, any",
+            service.name
+        ),
+    };
+    Ok(RestartPolicy {
+        condition,
+        max_retries: policy.max_attempts.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
+        delay: policy.delay,
+        window: policy.window.filter(|window| !window.is_zero()),
+    })
+}
+
+fn healthcheck(check: &umiak_compose::Healthcheck) -> Result<Healthcheck> {
+    if check.is_off() {
+        return Ok(Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() });
+    }
+    let asked = Healthcheck {
+        test: check.test.clone().unwrap_or_default(),
+        interval: check.interval.unwrap_or_default(),
+        timeout: check.timeout.unwrap_or_default(),
+        start_period: check.start_period.unwrap_or_default(),
+        start_interval: check.start_interval.unwrap_or_default(),
+        retries: check.retries.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
+        ..Healthcheck::default()
+    };
+    asked.check()?;
+    Ok(asked)
 }
 
 /// The image of a service: what is written, or the name that a build gives it.

@@ -207,6 +207,14 @@ impl Host {
         self.json(&["container", "inspect", name])[0].take()
     }
 
+    /// Waits for `State` of a container to be as `wanted`; all of what `inspect` shows then.
+    pub fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("{name}: {what}"), || {
+            let shown = self.inspect(name);
+            if wanted(&shown["State"]) { Ok(shown) } else { Err(shown["State"].to_string()) }
+        })
+    }
+
     /// The address of a container on a network.
     pub fn address(&self, name: &str, network: &str) -> String {
         let inspected = self.inspect(name);

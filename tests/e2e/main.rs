@@ -15,6 +15,7 @@ mod mounts;
 mod network;
 mod ports;
 mod proxy;
+mod restart;
 mod services;
 mod stack;
 mod tutorials;

@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use umiak_runtime::config::{Bind, Device, DeviceRate, Mount, MountKind, Namespace, Tmpfs, Ulimit, Volume};
 
+use super::health;
 use crate::engine::container::{DnsConfig, LogConfig};
 use crate::engine::request::{Join, NetworkRequest, Request};
+use crate::engine::restart::{Condition, RestartPolicy};
 use crate::ui::human::parse_size;
 
 /// What a container is made of.
@@ -192,6 +194,11 @@ pub struct Flags {
     /// Automatically remove the container when it exits
     #[arg(long)]
     pub rm: bool,
+    /// Restart policy to apply when a container exits: no, always, on-failure[:N], unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<String>,
+    #[command(flatten)]
+    health: health::Flags,
 }
 
 impl Flags {
@@ -225,11 +232,21 @@ impl Flags {
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
             auto_remove: self.rm,
+            restart: self.restart()?,
+            healthcheck: self.health.request()?,
             ..Request::default()
         };
         self.runtime(&mut request)?;
         self.limits(&mut request)?;
         Ok(request)
+    }
+
+    fn restart(&self) -> Result<RestartPolicy> {
+        let policy = RestartPolicy::parse(self.restart.as_deref().unwrap_or_default())?;
+        if self.rm && policy.condition != Condition::No {
+            bail!("conflicting options: cannot specify both --restart and --rm");
+        }
+        Ok(policy)
     }
 
     fn environment(&self) -> Result<Vec<(String, Option<String>)>> {

@@ -2,6 +2,7 @@
 
 mod exec;
 mod flags;
+mod health;
 mod inspect;
 mod lifecycle;
 mod logs;
