@@ -5,9 +5,7 @@ mod rows;
 use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, Sources, Span};
-use super::model::{
-    Condition, Namespace, NetworkDef, Project, PullPolicy, Service, VolumeDef, VolumeKind,
-};
+use super::model::{Condition, Namespace, NetworkDef, Project, PullPolicy, Service, VolumeDef, VolumeKind};
 use super::node::{Node, Value};
 pub use rows::{Row, rows};
 

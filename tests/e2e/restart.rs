@@ -14,14 +14,24 @@ fn names_of_volumes(host: &Host) -> usize {
 fn retries_end_when_they_are_used_up() {
     let Some(host) = Host::new(&["busybox"]) else { return };
     // The attached command sees the first end alone, as with Docker.
-    let done =
-        host.run(&["container", "run", "--restart", "on-failure:2", "--name", "c", "busybox", "sh", "-c", "echo hi; exit 3"]);
+    let done = host.run(&[
+        "container",
+        "run",
+        "--restart",
+        "on-failure:2",
+        "--name",
+        "one",
+        "busybox",
+        "sh",
+        "-c",
+        "echo hi; exit 3",
+    ]);
     assert_eq!((done.code, done.out.as_str()), (3, "hi\n"), "{}", done.err);
-    let shown = host.until("c", "it has given up", |state| state["Status"] == "exited");
+    let shown = host.until("one", "it has given up", |state| state["Status"] == "exited");
     assert_eq!((&shown["RestartCount"], &shown["State"]["ExitCode"]), (&2.into(), &3.into()));
     assert_eq!(shown["HostConfig"]["RestartPolicy"]["Name"], "on-failure");
     assert_eq!(shown["HostConfig"]["RestartPolicy"]["MaximumRetryCount"], 2);
-    assert_eq!(host.ok(&["container", "logs", "c"]), "hi\nhi\nhi");
+    assert_eq!(host.ok(&["container", "logs", "one"]), "hi\nhi\nhi");
     // Started by hand, it is counted anew; a success is no failure.
     run(&host, "on-failure", "fine", "exit 0");
     assert_eq!(host.ok(&["container", "wait", "fine"]), "0");
@@ -31,23 +41,23 @@ fn retries_end_when_they_are_used_up() {
 #[test]
 fn what_was_stopped_by_hand_stays_down() {
     let Some(host) = Host::new(&["busybox"]) else { return };
-    run(&host, "always", "c", "trap 'exit 7' TERM; echo up; sleep 1000 & wait");
-    host.ok(&["container", "stop", "c"]);
-    let shown = host.inspect("c");
+    run(&host, "always", "one", "trap 'exit 7' TERM; echo up; sleep 1000 & wait");
+    host.ok(&["container", "stop", "one"]);
+    let shown = host.inspect("one");
     assert_eq!((&shown["State"]["Status"], &shown["RestartCount"]), (&"exited".into(), &0.into()));
-    host.ok(&["container", "start", "c"]);
-    host.ok(&["container", "kill", "c"]);
-    let shown = host.inspect("c");
+    host.ok(&["container", "start", "one"]);
+    host.ok(&["container", "kill", "one"]);
+    let shown = host.inspect("one");
     assert_eq!((&shown["State"]["Status"], &shown["State"]["ExitCode"]), (&"exited".into(), &137.into()));
-    host.ok(&["container", "start", "c"]);
+    host.ok(&["container", "start", "one"]);
     // Its own end is another matter.
-    let pid = u32::try_from(host.inspect("c")["State"]["Pid"].as_u64().unwrap()).unwrap();
+    let pid = u32::try_from(host.inspect("one")["State"]["Pid"].as_u64().unwrap()).unwrap();
     signal(pid, "KILL");
-    let shown = host.until("c", "it is back", |state| {
+    let shown = host.until("one", "it is back", |state| {
         state["Status"] == "running" && state["Pid"].as_u64() != Some(u64::from(pid))
     });
     assert_eq!((&shown["RestartCount"], &shown["State"]["ExitCode"]), (&1.into(), &0.into()));
-    host.ok(&["container", "rm", "-f", "c"]);
+    host.ok(&["container", "rm", "-f", "one"]);
 }
 
 #[test]
@@ -132,6 +142,6 @@ fn a_policy_is_refused_in_dockers_words() {
         assert!(error.contains(said), "{error}");
     }
     // What could not be started at all is not tried again.
-    let error = host.fails(127, &["container", "run", "--restart", "always", "--name", "c", "busybox", "nosuch"]);
+    let error = host.fails(127, &["container", "run", "--restart", "always", "--name", "one", "busybox", "nosuch"]);
     assert!(error.contains("nosuch"), "{error}");
 }

@@ -198,7 +198,7 @@ pub struct Flags {
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
     #[command(flatten)]
-    health: health::Flags,
+    health: health::HealthFlags,
 }
 
 impl Flags {

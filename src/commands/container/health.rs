@@ -9,7 +9,7 @@ use crate::engine::health::Healthcheck;
 
 /// How the container's health is checked.
 #[derive(Debug, Args)]
-pub struct Flags {
+pub struct HealthFlags {
     /// Command to run to check health
     #[arg(long, value_name = "COMMAND")]
     health_cmd: Option<String>,
@@ -33,7 +33,7 @@ pub struct Flags {
     no_healthcheck: bool,
 }
 
-impl Flags {
+impl HealthFlags {
     /// What replaces the image's health check, field by field; `None` where no flag was given.
     pub fn request(&self) -> Result<Option<Healthcheck>> {
         let asked = Healthcheck {
@@ -70,5 +70,7 @@ fn span(flag: &str, text: Option<&str>) -> Result<Duration> {
     if text.starts_with('-') {
         bail!("--{flag} cannot be negative");
     }
-    umiak_compose::units::parse_duration(text).map_err(|error| anyhow!(error)).with_context(|| format!("--{flag}: {text}"))
+    umiak_compose::units::parse_duration(text)
+        .map_err(|error| anyhow!(error))
+        .with_context(|| format!("--{flag}: {text}"))
 }
