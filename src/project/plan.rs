@@ -218,7 +218,7 @@ services:
             "labels": { labels::CONFIG_HASH: wanted.hash, labels::IMAGE: wanted.image_id },
         }))
         .unwrap();
-        let container = Container { config, state: State { status, ..State::default() }, lost: false };
+        let container = Container { config, state: State { status, ..State::default() }, health: None, lost: false };
         Member { container, service, number }
     }
 
