@@ -166,6 +166,7 @@ impl Loading<'_> {
         self.stop_on_errors()?;
         (project.name, project.files, project.working_dir) = (name, files, working_dir);
         (project.environment, project.env_files) = (environment, env_files);
+        normalise::defaults(&mut project);
         let skip = self.options.skip;
         if !skip.normalization {
             normalise::normalise(&mut project);

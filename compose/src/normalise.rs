@@ -10,9 +10,6 @@ pub(crate) fn normalise(project: &mut Project) {
     let environment = std::mem::take(&mut project.environment);
     for service in project.services.values_mut() {
         imply_dependencies(service);
-        for secret in &mut service.secrets {
-            secret.target.get_or_insert_with(|| format!("/run/secrets/{}", secret.source));
-        }
         if let Some(build) = &mut service.build {
             if build.dockerfile.is_none() && build.dockerfile_inline.is_none() {
                 build.dockerfile = Some("Dockerfile".to_owned());
@@ -29,6 +26,13 @@ pub(crate) fn normalise(project: &mut Project) {
     }
     project.environment = environment;
     name_resources(project);
+}
+
+/// Fills in what a single value leaves out, whatever stands around it.
+pub(crate) fn defaults(project: &mut Project) {
+    for secret in project.services.values_mut().flat_map(|service| &mut service.secrets) {
+        secret.target.get_or_insert_with(|| format!("/run/secrets/{}", secret.source));
+    }
 }
 
 fn default_network(project: &mut Project) {

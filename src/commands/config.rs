@@ -240,7 +240,7 @@ impl Config {
                     });
                     (name.clone(), value)
                 };
-                let text = output::yaml_wide(&Value::Object(variables.iter().map(entry).collect()));
+                let text = output::yaml_wide(variables.iter().map(entry).collect());
                 crate::ui::write_raw(text.as_bytes());
             }
             None | Some("" | "table") => {

@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Docker Compose's verbs stand at the
 //! top, the engine's objects are groups.
 
+mod completion;
 mod config;
 mod container;
 mod down;
@@ -120,6 +121,11 @@ enum Command {
     Ls(ls::Ls),
     /// Show the version
     Version(version::Version),
+    /// Generate the autocompletion script for a shell
+    Completion(completion::Completion),
+    /// Write the manual pages, one for each command
+    #[command(hide = true)]
+    Man(completion::Man),
     /// Parse, resolve and render the Compose files in canonical format
     #[command(visible_alias = "convert")]
     Config(config::Config),
@@ -173,8 +179,11 @@ pub fn run() -> Result<ExitCode> {
         },
     };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Command::Version(command) = &cli.command {
-        return command.run();
+    match &cli.command {
+        Command::Version(command) => return command.run(),
+        Command::Completion(command) => return Ok(command.run()),
+        Command::Man(command) => return command.run(),
+        _ => {}
     }
     let roots = Roots { data: absolute(&cli.global.root)?, run: absolute(&cli.global.run_root)? };
     if !matches!(cli.command, Command::Config(_)) {
@@ -205,6 +214,8 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Top(command) => command.run(context),
         Command::Ls(command) => command.run(context),
         Command::Version(command) => command.run(),
+        Command::Completion(command) => Ok(command.run()),
+        Command::Man(command) => command.run(),
         Command::Config(command) => command.run(context),
         Command::Container(command) => command.run(context),
         Command::Image(command) => command.run(context),

@@ -40,9 +40,9 @@ pub fn sorted(value: Value, format: Format) -> Value {
     order::sorted(value, format)
 }
 
-/// A table of values as Go's yaml package indents it when nobody asks for two spaces.
-pub fn yaml_wide(value: &Value) -> String {
-    yaml::text(value, 4)
+/// Named values, sorted by name, as Go's yaml package indents them when nobody asks for two spaces.
+pub fn yaml_wide(values: serde_json::Map<String, Value>) -> String {
+    yaml::text(&Value::Object(order::sort(values, Format::Yaml)), 4)
 }
 
 /// JSON indented by four spaces.

@@ -153,7 +153,7 @@ fn below(path: &mut Vec<String>, key: &str, value: Value, format: Format) -> Val
     value
 }
 
-fn sort(map: Map<String, Value>, format: Format) -> Map<String, Value> {
+pub(super) fn sort(map: Map<String, Value>, format: Format) -> Map<String, Value> {
     let mut entries: Vec<(String, Value)> = map.into_iter().collect();
     match format {
         Format::Json => entries.sort_by(|(a, _), (b, _)| a.cmp(b)),

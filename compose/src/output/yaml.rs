@@ -36,18 +36,7 @@ impl Writer {
             if index > 0 || !inline {
                 self.pad(column);
             }
-            let long = key.len() > SIMPLE_KEY && !matches!(value, Value::Object(_) | Value::Array(_));
-            let key = key_text(key);
-            match long {
-                true => {
-                    let _ = writeln!(self.text, "? {key}");
-                    self.pad(column);
-                    self.text.push(':');
-                }
-                false => {
-                    let _ = write!(self.text, "{key}:");
-                }
-            }
+            self.key(key, column);
             match value {
                 Value::Object(map) if !map.is_empty() => {
                     self.text.push('\n');
@@ -64,6 +53,18 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn key(&mut self, key: &str, column: usize) {
+        if key.len() <= SIMPLE_KEY && !key.contains('\n') {
+            self.text.push_str(&key_text(key));
+        } else {
+            self.text.push_str("? ");
+            self.scalar(&Value::from(key), column + self.indent);
+            self.text.push('\n');
+            self.pad(column);
+        }
+        self.text.push(':');
     }
 
     fn list(&mut self, list: &[Value], column: usize, inline: bool) {
