@@ -17,7 +17,7 @@ pub(crate) fn read_file(
     lookup: dotenv::Lookup<'_>,
     problems: &mut Problems,
 ) -> Result<(), ()> {
-    let text = match read_text(path) {
+    let text = match problems.disk.read(path) {
         Ok(text) => text,
         Err(error) => {
             problems.error(Span::default(), format!("failed to read {name}: {error}")).place = None;
@@ -41,25 +41,6 @@ pub(crate) fn read_file(
         let span = Span { source, line, column: 1, length: u32::from(u16::MAX) };
         problems.error(span, format!("failed to read {name}: line {line}: {message}"));
     })
-}
-
-/// Reads a text file of reasonable size.
-pub(crate) fn read_text(path: &Path) -> Result<String, String> {
-    use std::io::Read;
-    let limit = super::yaml::MAX_FILE_SIZE;
-    let describe = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
-        _ => error.to_string(),
-    };
-    let file = std::fs::File::open(path).map_err(describe)?;
-    let mut bytes = Vec::new();
-    file.take(u64::try_from(limit).unwrap_or(u64::MAX) + 1).read_to_end(&mut bytes).map_err(describe)?;
-    if bytes.len() > limit {
-        return Err(format!("larger than {} MiB", limit >> 20));
-    }
-    String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())
 }
 
 /// What the environment says about the command line's defaults.

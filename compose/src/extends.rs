@@ -138,7 +138,7 @@ impl Files<'_> {
         if let Some(base) = self.bases.get(path) {
             return Ok(Rc::clone(base));
         }
-        if !path.is_file() {
+        if !self.problems.disk.is_file(path) {
             let shown = display_name(path, self.current_dir);
             self.problems.error(at.span, format!("cannot read {shown}: no such file or directory"));
             return Err(Failed);

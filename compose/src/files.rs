@@ -1,12 +1,10 @@
 //! Files to one tree: each file's documents interpolated, expanded, included, extended, and merged in order.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::diagnostic::Diagnostic;
-use super::environment::read_text;
 use super::extends::Base;
 use super::interpolate::{Environment, interpolate};
 use super::load::{Said, display_name};
@@ -43,11 +41,8 @@ impl<'p> Files<'p> {
 
     /// Reads a file and parses its documents.
     pub(crate) fn documents(&mut self, file: &Path) -> Result<Vec<Node>, Failed> {
-        let (name, text) = match file.as_os_str() == "-" {
-            true => ("-".to_owned(), read_stdin()),
-            false => (display_name(file, self.current_dir), read_text(file)),
-        };
-        let text = match text {
+        let name = display_name(file, self.current_dir);
+        let text = match self.problems.disk.read(file) {
             Ok(text) => text,
             Err(error) => {
                 self.problems.push(Diagnostic::error(format!("cannot read {name}: {error}")));
@@ -150,13 +145,6 @@ impl<'p> Files<'p> {
             self.problems.warning(entry.key, message);
         }
     }
-}
-
-fn read_stdin() -> Result<String, String> {
-    let mut text = String::new();
-    let limit = u64::try_from(yaml::MAX_FILE_SIZE).unwrap_or(u64::MAX);
-    std::io::stdin().lock().take(limit).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok(text)
 }
 
 /// A build without a context has these files' directory.

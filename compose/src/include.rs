@@ -88,7 +88,7 @@ impl Files<'_> {
         let environment = self.include_environment(include, &directory, scope)?;
         let mut documents = Vec::new();
         for file in files {
-            if !file.is_file() {
+            if !self.problems.disk.is_file(&file) {
                 let shown = display_name(&file, self.current_dir);
                 self.problems.error(include.at.span, format!("cannot read {shown}: no such file or directory"));
                 return Err(Failed);
@@ -108,7 +108,7 @@ impl Files<'_> {
     ) -> Result<Environment, Failed> {
         let default = directory.join(".env");
         let files: Vec<PathBuf> = match include.env_files.as_slice() {
-            [] if default.is_file() => vec![default],
+            [] if self.problems.disk.is_file(&default) => vec![default],
             [] => Vec::new(),
             files => {
                 let named = files.iter().filter(|file| *file != "/dev/null");
@@ -118,7 +118,7 @@ impl Files<'_> {
         let mut added = Environment::new();
         for file in files {
             let name = display_name(&file, self.current_dir);
-            if !file.exists() {
+            if !self.problems.disk.exists(&file) {
                 self.problems.error(include.at.span, format!("couldn't find env file: {name}"));
                 return Err(Failed);
             }

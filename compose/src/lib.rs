@@ -14,6 +14,7 @@ pub mod units;
 
 mod canonical;
 mod discover;
+mod disk;
 mod dotenv;
 mod environment;
 mod extends;
@@ -40,6 +41,7 @@ mod yaml;
 mod tests;
 
 pub use diagnostic::LoadError;
+pub use disk::Disk;
 pub use load::{LoadOptions, Skip, load, load_tree};
 pub use model::*;
 pub use raw::{RawProject, Variable};

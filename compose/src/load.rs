@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, LoadError, Severity};
+use super::disk::Disk;
 use super::environment::{Defaults, read_file};
 use super::files::{Failed, Files, Scope};
 use super::interpolate::Environment;
@@ -39,6 +40,8 @@ pub struct LoadOptions {
     pub all_resources: bool,
     /// Steps to leave out.
     pub skip: Skip,
+    /// Where files are read from.
+    pub disk: Disk,
 }
 
 /// Steps of the pipeline that are left out, to see what the files say before them.
@@ -59,7 +62,7 @@ pub struct Skip {
 /// # Errors
 /// All errors found by the step that failed, each with its place.
 pub fn load(options: &LoadOptions) -> Result<Project, LoadError> {
-    let mut problems = Problems::default();
+    let mut problems = Problems::new(options.disk.clone(), false);
     let result = Loading { options, problems: &mut problems }.run();
     let (errors, warnings) = split(problems.found);
     match result {
@@ -82,7 +85,7 @@ struct Loading<'a> {
 /// # Errors
 /// As [`load`]; what depends on a variable's value is not checked.
 pub fn load_tree(options: &LoadOptions) -> Result<RawProject, LoadError> {
-    let mut problems = Problems::with_templates();
+    let mut problems = Problems::new(options.disk.clone(), true);
     let result = Loading { options, problems: &mut problems }.raw();
     let (errors, warnings) = split(problems.found);
     match result {
@@ -238,13 +241,13 @@ impl Loading<'_> {
     fn env_files(&mut self, explicit: &[PathBuf], dir: &Path, environment: &mut Environment) -> Result<(), Failed> {
         let default = [dir.join(".env")];
         let files = match explicit {
-            [] if Defaults(environment).env_file_disabled() || !default[0].is_file() => &[],
+            [] if Defaults(environment).env_file_disabled() || !self.problems.disk.is_file(&default[0]) => &[],
             [] => default.as_slice(),
             explicit => explicit,
         };
         let mut added = Environment::new();
         for file in files {
-            if !file.exists() {
+            if !self.problems.disk.exists(file) {
                 return self.fail(format!("couldn't find env file: {}", file.display()));
             }
             let name = display_name(file, &self.options.current_dir);
@@ -263,7 +266,7 @@ impl Loading<'_> {
             files = Defaults(environment).files(&self.options.current_dir);
         }
         if files.is_empty() {
-            files = discover::discover(&self.first_dir(), &mut self.problems.found);
+            files = discover::discover(&self.first_dir(), self.problems);
         }
         if files.is_empty() {
             return self.fail("no configuration file provided: not found");

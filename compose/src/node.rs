@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 
 use super::diagnostic::{Diagnostic, Severity, Sources, Span};
+use super::disk::Disk;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -165,9 +166,11 @@ impl Node {
     }
 }
 
-/// Collects what is wrong while a step runs to its end.
+/// Collects texts, and what is wrong with them while a step runs to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
+    /// Where the texts come from.
+    pub disk: Disk,
     /// The texts.
     pub sources: Sources,
     /// Errors and warnings so far.
@@ -177,10 +180,13 @@ pub(crate) struct Problems {
     ignored: Option<Diagnostic>,
 }
 
+/// Diagnostics at most.
+const MAX_FOUND: usize = 1000;
+
 impl Problems {
-    /// For files whose variables are left as they are.
-    pub(crate) fn with_templates() -> Self {
-        Self { templates: true, ..Self::default() }
+    /// Nothing is wrong yet. With `templates`, variables of the files are left as they are.
+    pub(crate) fn new(disk: Disk, templates: bool) -> Self {
+        Self { disk, templates, ..Self::default() }
     }
 
     /// Reports an error.
@@ -205,7 +211,13 @@ impl Problems {
                 && other.message == diagnostic.message
                 && other.place == diagnostic.place
         };
-        let index = self.found.iter().position(same).unwrap_or_else(|| {
+        let known = self.found.iter().position(same);
+        // nobody reads more, and looking for the same one among very many would take long
+        let full = self.found.len() >= MAX_FOUND && (diagnostic.severity == Severity::Warning || self.failed());
+        if full && known.is_none() {
+            return self.ignored.insert(diagnostic);
+        }
+        let index = known.unwrap_or_else(|| {
             self.found.push(diagnostic);
             self.found.len() - 1
         });

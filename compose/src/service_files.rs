@@ -51,7 +51,7 @@ impl Reader<'_> {
         };
         for file in std::mem::take(&mut service.env_file) {
             let name = display_name(&file.path, self.current_dir);
-            match file.path.exists() {
+            match self.problems.disk.exists(&file.path) {
                 true => {
                     // what is wrong has been reported
                     let _ = read_file(&file.path, &name, file.raw, &mut vars, &lookup, self.problems);
@@ -75,7 +75,7 @@ impl Reader<'_> {
         let mut labels = Environment::new();
         for file in std::mem::take(&mut service.label_file) {
             let name = display_name(&file, self.current_dir);
-            if !file.exists() {
+            if !self.problems.disk.exists(&file) {
                 self.problems.error(service.at("label_file"), format!("label file {name} not found"));
                 continue;
             }

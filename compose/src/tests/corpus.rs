@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::{LoadOptions, load};
+use crate::{Disk, LoadOptions, Project, load};
 use serde_json::Value;
 
 /// Cases that differ on purpose, with the reason.
@@ -45,6 +45,18 @@ fn case(path: &Path) -> Case {
         return Case { name, options, expected: path.with_extension("") };
     }
     options.current_dir = path.to_path_buf();
+    let said = |name: &str| std::fs::read_to_string(path.join(name)).ok();
+    if let Some(directory) = said("cwd") {
+        options.current_dir.push(directory.trim());
+    }
+    let variables = said("env").unwrap_or_default();
+    let variables = variables.lines().filter_map(|line| line.split_once('='));
+    options.environment.extend(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    if let Some(stdin) = said("stdin") {
+        let mut files = BTreeMap::from([(PathBuf::from("-"), stdin)]);
+        read_all(path, &mut files);
+        options.disk = Disk::Memory(files);
+    }
     let args = std::fs::read_to_string(path.join("args")).unwrap();
     let mut words = args.split_whitespace();
     while let Some(word) = words.next() {
@@ -61,14 +73,27 @@ fn case(path: &Path) -> Case {
     Case { name, options, expected: path.join("expected") }
 }
 
+fn read_all(directory: &Path, files: &mut BTreeMap<PathBuf, String>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => drop(files.insert(path, text)),
+            Err(_) => read_all(&path, files),
+        }
+    }
+}
+
+fn short_paths(text: &str) -> String {
+    let (here, above) = (corpus(), corpus().parent().unwrap().to_path_buf());
+    text.replace(&*here.to_string_lossy(), "@").replace(&*above.to_string_lossy(), "@^")
+}
+
 /// Writes paths from the corpus directory on, and what Go's JSON says by accident in one way only.
 fn neutral(value: &mut Value, depth: usize) {
     match value {
         Value::String(text) => {
-            let (here, above) = (corpus(), corpus().parent().unwrap().to_path_buf());
             // `config` prints a file to be loaded again, where `$$` means `$`
-            *text =
-                text.replace("$$", "$").replace(&*here.to_string_lossy(), "@").replace(&*above.to_string_lossy(), "@^");
+            *text = short_paths(&text.replace("$$", "$"));
         }
         Value::Array(list) => list.iter_mut().for_each(|value| neutral(value, depth + 1)),
         Value::Object(map) => {
@@ -110,6 +135,7 @@ fn compare(case: &Case) -> Result<(), String> {
             neutral(&mut theirs, 0);
             let mut found = Vec::new();
             differences("", &ours, &theirs, &mut found);
+            found.extend(missing_warnings(case, &project));
             if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
         }
         (Err(_), None) => Ok(()),
@@ -122,6 +148,16 @@ fn compare(case: &Case) -> Result<(), String> {
             Err(format!("refused: {}", messages.join("\n")))
         }
     }
+}
+
+/// What Docker Compose warned of and the project's warnings do not have.
+fn missing_warnings(case: &Case, project: &Project) -> Vec<String> {
+    let recorded = std::fs::read_to_string(case.expected.with_extension("warnings")).unwrap_or_default();
+    let ours: Vec<String> = project.warnings.iter().map(|warning| short_paths(&warning.message)).collect();
+    // where Docker Compose begins with the file's name, the diagnostic has it as its place
+    let has = |line: &str| ours.iter().any(|message| line == message || line.ends_with(&format!(": {message}")));
+    let missing = recorded.lines().filter(|line| !has(line));
+    missing.map(|line| format!("no warning: {line}\n  there are: {ours:?}")).collect()
 }
 
 fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {

@@ -1,0 +1,65 @@
+//! Where files are read from: the machine's disk, or files that the caller holds in memory.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::yaml::MAX_FILE_SIZE;
+
+/// Where the loader finds the files that it reads.
+#[derive(Debug, Clone, Default)]
+pub enum Disk {
+    /// The machine's files and standard input.
+    #[default]
+    Machine,
+    /// These files by absolute path, and no others; `-` is standard input.
+    Memory(BTreeMap<PathBuf, String>),
+}
+
+impl Disk {
+    /// Whether there is something of this name.
+    pub(crate) fn exists(&self, path: &Path) -> bool {
+        match self {
+            Self::Machine => path.exists(),
+            Self::Memory(files) => files.contains_key(path),
+        }
+    }
+
+    /// Whether there is a file of this name that is no directory and no device.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        match self {
+            Self::Machine => path.is_file(),
+            Self::Memory(files) => files.contains_key(path),
+        }
+    }
+
+    /// Reads a text file of reasonable size; `-` is standard input.
+    pub(crate) fn read(&self, path: &Path) -> Result<String, String> {
+        match self {
+            Self::Memory(files) => files.get(path).cloned().ok_or_else(|| NOT_FOUND.to_owned()),
+            Self::Machine if path.as_os_str() == "-" => text(std::io::stdin().lock()),
+            Self::Machine => text(std::fs::File::open(path).map_err(|error| describe(&error))?),
+        }
+    }
+}
+
+const NOT_FOUND: &str = "no such file or directory";
+
+fn describe(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => NOT_FOUND.to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn text(reader: impl Read) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_FILE_SIZE).unwrap_or(u64::MAX);
+    reader.take(limit + 1).read_to_end(&mut bytes).map_err(|error| describe(&error))?;
+    if bytes.len() > MAX_FILE_SIZE {
+        return Err(format!("larger than {} MiB", MAX_FILE_SIZE >> 20));
+    }
+    String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())
+}
