@@ -1,6 +1,8 @@
 //! Short forms to long forms, so that merging and parsing see one form only. What has the wrong type is left as it is:
 //! `parse` reports it.
 
+use std::collections::HashMap;
+
 use super::diagnostic::Span;
 use super::node::{Entry, Map, Node, Problems, Value};
 use super::short;
@@ -16,14 +18,16 @@ pub(crate) fn canonicalise(root: &mut Node, problems: &mut Problems) {
             self::service(map, &format!("services.{name}"), problems);
         }
     }
-    for (section, has_ipam) in [("networks", true), ("volumes", false), ("secrets", false), ("configs", false)] {
+    for section in ["networks", "volumes", "secrets", "configs"] {
         for (name, resource) in entries(root, section) {
             if let Some(map) = resource.as_map_mut() {
-                external(map, &format!("{section}.{name}"), problems);
-                key_values(map, "labels");
-                if has_ipam && let Some(ipam) = map.get_mut("ipam").and_then(|entry| entry.node.as_map_mut()) {
-                    key_values(ipam, "options");
+                let path = format!("{section}.{name}");
+                external(map, &path, problems);
+                // those of networks have an identity, so that the last of several counts
+                if section != "networks" {
+                    refuse_equal(map, "labels", &path, problems);
                 }
+                key_values(map, "labels");
             }
         }
     }
@@ -38,6 +42,9 @@ fn service(map: &mut Map, path: &str, problems: &mut Problems) {
     }
     for key in ["dns", "dns_search", "tmpfs", "label_file"] {
         text_to_list(map, key);
+    }
+    for key in ["networks", "models", "depends_on"] {
+        refuse_equal(map, key, path, problems);
     }
     for key in ["networks", "models"] {
         names_to_map(map, key, |span| Node::new(span, Value::Null));
@@ -61,7 +68,7 @@ fn service(map: &mut Map, path: &str, problems: &mut Problems) {
             wrap_text(node, "source");
         }
     }
-    hosts(map);
+    hosts(map, path, problems);
     expand_list(map, "ports", path, problems, short::ports);
     expand_list(map, "volumes", path, problems, short::volume);
     expand_list(map, "devices", path, problems, short::device);
@@ -90,7 +97,7 @@ fn build(build: &mut Map, path: &str, problems: &mut Problems) {
     for node in items(build, "secrets") {
         wrap_text(node, "source");
     }
-    hosts(build);
+    hosts(build, &format!("{path}.build"), problems);
     if let Some(node) = build.get_mut("ssh").map(|entry| &mut entry.node)
         && let Value::List(list) = &node.value
     {
@@ -176,16 +183,35 @@ fn key_values(map: &mut Map, key: &str) {
     }
 }
 
+/// Reports texts that are in a list twice.
+fn refuse_equal(map: &Map, key: &str, path: &str, problems: &mut Problems) {
+    let Some(Value::List(list)) = map.get(key).map(|entry| &entry.node.value) else { return };
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for (index, item) in list.iter().enumerate() {
+        let Some(text) = item.as_text() else { continue };
+        match seen.get(text) {
+            Some(first) => {
+                problems.error(item.span, format!("{path}.{key} items at {first} and {index} are equal"));
+            }
+            None => drop(seen.insert(text, index)),
+        }
+    }
+}
+
 /// `extra_hosts` becomes a list of `host=address`.
-fn hosts(map: &mut Map) {
+fn hosts(map: &mut Map, path: &str, problems: &mut Problems) {
+    refuse_equal(map, "extra_hosts", path, problems);
     let Some(node) = map.get_mut("extra_hosts").map(|entry| &mut entry.node) else { return };
+    let path = format!("{path}.extra_hosts");
     let Value::Map(hosts) = &node.value else { return };
     let mut list = Vec::new();
     for (host, entry) in hosts {
         let single = std::slice::from_ref(&entry.node);
         for address in entry.node.as_list().unwrap_or(single) {
-            let text = address.scalar_text().unwrap_or_default();
-            list.push(Node::text(address.span, format!("{host}={text}")));
+            match address.as_text() {
+                Some(text) => list.push(Node::text(address.span, format!("{host}={text}"))),
+                None => drop(problems.error(address.span, format!("{path}.{host} must be a string"))),
+            }
         }
     }
     node.value = Value::List(list);
@@ -226,6 +252,9 @@ fn external(map: &mut Map, path: &str, problems: &mut Problems) {
     let Some(node) = map.get_mut("external").map(|entry| &mut entry.node) else { return };
     let Value::Map(legacy) = &node.value else { return };
     let (span, name) = (node.span, legacy.get("name").cloned());
+    for (key, entry) in legacy.iter().filter(|(key, _)| *key != "name" && !key.starts_with("x-")) {
+        problems.error(entry.key, format!("{path}.external additional properties '{key}' not allowed"));
+    }
     node.value = Value::Bool(true);
     let Some(name) = name else { return };
     problems.warning(span, format!("{path}: external.name is deprecated. Please set name and external: true"));

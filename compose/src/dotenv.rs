@@ -223,16 +223,11 @@ fn unescape(text: &str) -> String {
                 result.push_str(text);
                 used
             }
-            None => match octal(after) {
-                Some(character) => {
-                    result.push(character);
-                    4
-                }
-                None => {
-                    result.push('\\');
-                    0
-                }
-            },
+            None => {
+                let (character, used) = octal(after);
+                result.push(character.unwrap_or('\\'));
+                used
+            }
         };
         rest = &after[used..];
     }
@@ -240,11 +235,18 @@ fn unescape(text: &str) -> String {
     result
 }
 
-/// The character of `0NNN`, three octal digits.
-fn octal(text: &str) -> Option<char> {
-    let digits = text.strip_prefix('0')?.get(..3)?;
-    let value = u32::from_str_radix(digits, 8).ok().filter(|value| *value < 256)?;
-    char::from_u32(value)
+/// The character of `0NNN`, three octal digits, and how much of the text it takes. Of what is no such thing, the zero is
+/// lost.
+fn octal(text: &str) -> (Option<char>, usize) {
+    let Some(digits) = text.strip_prefix('0') else { return (None, 0) };
+    let value = digits
+        .get(..3)
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| u32::from_str_radix(digits, 8).ok());
+    match value.filter(|value| *value < 256).and_then(char::from_u32) {
+        Some(character) => (Some(character), 4),
+        None => (None, 1),
+    }
 }
 
 /// White space within a line.
@@ -278,7 +280,7 @@ mod tests {
             ("A=\nB=''\nC=\"\"", vec![("A", ""), ("B", ""), ("C", "")]),
             ("A='$B \\n it\\'s'", vec![("A", "$B \\n it's")]),
             ("A=\"a\\tb\\n\\\"q\\\" \\\\ \\$x \\0101\"", vec![("A", "a\tb\n\"q\" \\ $x A")]),
-            ("A=\"\\x \\012\"", vec![("A", "\\x \\012")]),
+            ("A=\"\\x \\012\"", vec![("A", "\\x \\12")]),
             ("A=\"two\nlines\" # c\nB=1", vec![("A", "two\nlines"), ("B", "1")]),
             ("A='two\nlines'", vec![("A", "two\nlines")]),
             ("A=1\nB=$A-${A}\nC=\"${A:-x}\"\nD='$A'", vec![("A", "1"), ("B", "1-1"), ("C", "1"), ("D", "$A")]),

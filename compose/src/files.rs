@@ -72,7 +72,7 @@ impl<'p> Files<'p> {
                 self.add(&mut tree, document, &file, scope, included)?;
             }
         }
-        if tree.as_map().is_none_or(|map| map.is_empty()) {
+        if included.is_empty() && tree.as_map().is_none_or(|map| map.is_empty()) {
             self.problems.push(Diagnostic::error("empty compose file"));
             return Err(Failed);
         }

@@ -75,7 +75,10 @@ impl Paths<'_> {
             && !text.is_empty()
             && !is_windows_path(text)
         {
-            *text = absolute(self.base, text, self.home).to_string_lossy().into_owned();
+            // what is absolute already stays as it was written
+            if !text.starts_with('/') {
+                *text = absolute(self.base, text, self.home).to_string_lossy().into_owned();
+            }
         }
     }
 
@@ -116,7 +119,8 @@ fn list<'a>(map: &'a mut Map, key: &str) -> impl Iterator<Item = &'a mut Node> {
 pub(crate) fn absolute(base: &Path, path: &str, home: Option<&Path>) -> PathBuf {
     let path = match (path.strip_prefix('~'), home) {
         (Some(""), Some(home)) => home.to_path_buf(),
-        (Some(rest), Some(home)) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
+        // like Docker Compose, which does not know other users' homes
+        (Some(rest), Some(home)) => home.join(rest.trim_start_matches('/')),
         _ => PathBuf::from(path),
     };
     clean(&base.join(path))
@@ -151,7 +155,7 @@ mod tests {
             ("/x", "/x"),
             ("~", "/home/me"),
             ("~/x", "/home/me/x"),
-            ("~x", "/base/~x"),
+            ("~x", "/home/me/x"),
         ] {
             assert_eq!(absolute(Path::new("/base"), path, home), Path::new(expected), "{path}");
         }

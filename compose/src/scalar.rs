@@ -79,6 +79,41 @@ fn is_float(text: &str) -> bool {
     }
 }
 
+/// What base64 text stands for, as far as it is text again.
+pub(crate) fn base64(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count, mut padding) = (0_u32, 0, 0);
+    for byte in text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')) {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => {
+                padding += 1;
+                continue;
+            }
+            _ => return None,
+        };
+        if padding > 0 {
+            return None;
+        }
+        (bits, count) = (bits << 6 | u32::from(digit), count + 1);
+        if count % 4 == 0 {
+            bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
+            bits = 0;
+        }
+    }
+    match (count % 4, padding) {
+        (0, 0) => {}
+        (2, 2) => bytes.push(bits.to_be_bytes()[2] << 4 | bits.to_be_bytes()[3] >> 4),
+        (3, 1) => bytes.extend_from_slice(&(bits >> 2).to_be_bytes()[2..]),
+        _ => return None,
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// A number as Go prints it: shortest digits, exponent below 1e-4 and from 1e6 on.
 pub(crate) fn format_float(value: f64) -> String {
     if value.is_nan() {
@@ -111,6 +146,24 @@ mod tests {
     use super::*;
     use crate::diagnostic::Span;
     use crate::node::Node;
+
+    #[test]
+    fn base64_is_read() {
+        for (text, expected) in [
+            ("aGVsbG8=", Some("hello")),
+            ("aGVs\nbG8h", Some("hello!")),
+            ("aGk=", Some("hi")),
+            ("aA==", Some("h")),
+            ("", Some("")),
+            ("aA=", None),
+            ("a", None),
+            ("=aaa", None),
+            ("a-b_", None),
+            ("/w==", None),
+        ] {
+            assert_eq!(base64(text).as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn plain_scalars_mean_what_go_says() {

@@ -1,6 +1,6 @@
 //! The short forms of `ports`, `volumes` and `devices`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::diagnostic::Span;
 use super::model::{PortRange, Protocol};
@@ -19,6 +19,9 @@ pub(crate) fn ports(text: &str, span: Span) -> Result<Vec<Node>, String> {
         Some((ip, published)) => (ip, published),
         None => ("", ""),
     };
+    if ip.parse::<Ipv6Addr>().is_ok() {
+        return Err(format!("invalid IP address: {ip}: an IPv6 address stands in brackets"));
+    }
     let ip = host_ip(ip)?;
     if target.is_empty() {
         return Err(format!("no port specified: {text}<empty>"));
@@ -120,7 +123,8 @@ pub(crate) fn volume(text: &str, span: Span) -> Result<Vec<Node>, String> {
     if is_bind || !empty(&bind) {
         put(&mut node, "bind", bind);
     }
-    if !is_bind || !empty(&volume) {
+    // Docker Compose takes one or two characters as a target without looking further
+    if (!is_bind && text.len() > 2) || !empty(&volume) {
         put(&mut node, "volume", volume);
     }
     Ok(vec![node])

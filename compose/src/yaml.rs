@@ -126,7 +126,11 @@ impl Builder<'_> {
             return self.key(&text, plain, anchor, tag, span);
         }
         let value = match tag.map(core_tag) {
-            Some(Some("str" | "binary")) => Value::Text(text.into_owned()),
+            Some(Some("str")) => Value::Text(text.into_owned()),
+            Some(Some("binary")) => match scalar::base64(&text) {
+                Some(text) => Value::Text(text),
+                None => return Err(self.error(span, "!!binary value contains invalid base64 data")),
+            },
             Some(Some("int" | "float" | "bool" | "null")) => scalar::resolve(&text),
             Some(None) | None if plain => scalar::resolve(&text),
             _ => Value::Text(text.into_owned()),

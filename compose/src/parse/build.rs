@@ -4,7 +4,7 @@ use super::fields::{Context, Fields};
 use super::{mounts, network, service};
 use crate::diagnostic::Span;
 use crate::model::{Build, Develop, SshKey, Watch, WatchAction};
-use crate::node::Node;
+use crate::node::{Node, Value};
 
 /// `build`.
 pub(super) fn build(f: &Fields<'_, '_>, key: &'static str) -> Option<Build> {
@@ -14,15 +14,15 @@ pub(super) fn build(f: &Fields<'_, '_>, key: &'static str) -> Option<Build> {
         dockerfile_inline: f.word("dockerfile_inline"),
         entitlements: f.texts("entitlements"),
         args: f.key_values("args").into_iter().collect(),
-        provenance: f.scalar("provenance"),
-        sbom: f.scalar("sbom"),
+        provenance: attestation(f, "provenance"),
+        sbom: attestation(f, "sbom"),
         ssh: ssh(f),
         labels: f.text_map("labels"),
         cache_from: f.texts("cache_from"),
         cache_to: f.texts("cache_to"),
         no_cache: f.flag("no_cache"),
         no_cache_filter: f.text_or_texts("no_cache_filter"),
-        additional_contexts: f.text_map("additional_contexts"),
+        additional_contexts: f.options("additional_contexts", "a string", |value| matches!(value, Value::Text(_))),
         pull: f.flag("pull"),
         extra_hosts: network::extra_hosts(f, "extra_hosts"),
         isolation: f.word("isolation"),
@@ -36,6 +36,18 @@ pub(super) fn build(f: &Fields<'_, '_>, key: &'static str) -> Option<Build> {
         privileged: f.flag("privileged"),
         extensions: f.extensions(),
     })
+}
+
+/// A boolean or the parameters of an attestation.
+fn attestation(f: &Fields<'_, '_>, key: &'static str) -> Option<String> {
+    let node = f.raw(key)?;
+    match node.value {
+        Value::Bool(_) | Value::Text(_) => node.scalar_text(),
+        _ => {
+            f.cx.error(node.span, format!("{} must be a boolean or string", f.path(key)));
+            None
+        }
+    }
 }
 
 fn ssh(f: &Fields<'_, '_>) -> Vec<SshKey> {
@@ -79,7 +91,7 @@ fn watch(cx: &Context, node: &Node, path: &str) -> Option<Watch> {
         }
         let exec = f.raw("exec").and_then(|node| service::hook(cx, node, &f.path("exec")));
         let (include, ignore) = (f.text_or_texts("include"), f.text_or_texts("ignore"));
-        let (initial_sync, extensions) = (f.flag("initial_sync"), f.extensions());
+        let (initial_sync, extensions) = (f.plain_flag("initial_sync"), f.extensions());
         Some(Watch { path: file?, action: action?, target, exec, include, ignore, initial_sync, extensions })
     })
 }

@@ -49,13 +49,13 @@ fn resources(f: &Fields<'_, '_>) -> Resources {
     Resources {
         limits: f.object("limits", |f| Limits {
             cpus: f.float("cpus").filter(|cpus| *cpus != 0.0),
-            memory: f.bytes("memory").filter(|memory| *memory != 0),
+            memory: f.text_bytes("memory").filter(|memory| *memory != 0),
             pids: f.int("pids").filter(|pids| *pids != 0),
             extensions: f.extensions(),
         }),
         reservations: f.object("reservations", |f| Reservations {
             cpus: f.float("cpus").filter(|cpus| *cpus != 0.0),
-            memory: f.bytes("memory").filter(|memory| *memory != 0),
+            memory: f.text_bytes("memory").filter(|memory| *memory != 0),
             devices: device_requests(f, "devices", true),
             generic_resources: f.list("generic_resources", |node, path| generic_resource(f.cx, node, path)),
             extensions: f.extensions(),

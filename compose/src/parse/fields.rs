@@ -128,6 +128,38 @@ impl<'a, 'c> Fields<'a, 'c> {
         Some(value)
     }
 
+    /// A boolean that cannot be written as text; false when not given.
+    pub(crate) fn plain_flag(&self, key: &'static str) -> bool {
+        let Some(node) = self.raw(key) else { return false };
+        match node.value {
+            Value::Bool(value) => value,
+            _ => {
+                self.wrong(key, node, "a boolean");
+                false
+            }
+        }
+    }
+
+    /// A whole number that cannot be written as text.
+    pub(crate) fn plain_int(&self, key: &'static str) -> Option<i64> {
+        let node = self.raw(key)?;
+        if matches!(node.value, Value::Text(_)) {
+            self.wrong(key, node, "a number");
+            return None;
+        }
+        self.int(key)
+    }
+
+    /// A size in text with a unit; a bare number is an error.
+    pub(crate) fn text_bytes(&self, key: &'static str) -> Option<i64> {
+        let node = self.raw(key)?;
+        if matches!(node.value, Value::Int(_) | Value::Float(_)) {
+            self.wrong(key, node, "a string");
+            return None;
+        }
+        self.bytes(key)
+    }
+
     /// A flag: a boolean, false when not given.
     pub(crate) fn flag(&self, key: &'static str) -> bool {
         self.bool(key).unwrap_or(false)
@@ -183,7 +215,7 @@ impl<'a, 'c> Fields<'a, 'c> {
         let value = match &node.value {
             Value::Int(value) => i64::try_from(*value).ok(),
             Value::Float(value) => whole(*value),
-            Value::Text(text) => parse_bytes(text),
+            Value::Text(text) => parse_bytes(text).filter(|bytes| *bytes >= 0),
             _ => {
                 self.wrong(key, node, "a number or string");
                 return None;
@@ -249,20 +281,16 @@ impl<'a, 'c> Fields<'a, 'c> {
         self.unique(key, self.texts(key))
     }
 
-    /// A list of texts and numbers without equal ones, as texts.
+    /// A list of texts and whole numbers without equal ones, as texts.
     pub(crate) fn unique_scalars(&self, key: &'static str) -> Vec<String> {
-        self.unique(key, self.scalars(key))
-    }
-
-    /// A list of texts and numbers, as texts.
-    pub(crate) fn scalars(&self, key: &'static str) -> Vec<String> {
-        self.list(key, |node, path| {
-            let text = node.scalar_text();
-            if text.is_none() {
+        let list = self.list(key, |node, path| match node.value {
+            Value::Text(_) | Value::Int(_) => node.scalar_text(),
+            _ => {
                 self.cx.error(node.span, format!("{path} must be a string or number"));
+                None
             }
-            text
-        })
+        });
+        self.unique(key, list)
     }
 
     fn unique(&self, key: &'static str, list: Vec<String>) -> Vec<String> {
@@ -276,11 +304,11 @@ impl<'a, 'c> Fields<'a, 'c> {
         list
     }
 
-    /// A text or a list of texts.
+    /// A text or a list of different texts.
     pub(crate) fn text_or_texts(&self, key: &'static str) -> Vec<String> {
         match self.raw(key).map(|node| &node.value) {
             Some(Value::Text(text)) => vec![text.clone()],
-            _ => self.texts(key),
+            _ => self.unique_texts(key),
         }
     }
 
@@ -291,6 +319,10 @@ impl<'a, 'c> Fields<'a, 'c> {
         match &node.value {
             Value::Map(map) => {
                 for (name, entry) in map {
+                    // in a list, `=value` is one
+                    if name.is_empty() && !node.short {
+                        self.cx.error(entry.key, format!("{path} additional properties '' not allowed"));
+                    }
                     let text = entry.node.scalar_text();
                     if text.is_none() && !entry.node.is_null() {
                         let message = format!("{path}.{name} must be a boolean, null, number or string");
@@ -300,7 +332,7 @@ impl<'a, 'c> Fields<'a, 'c> {
                 }
             }
             Value::List(_) => {
-                for text in self.texts(key) {
+                for text in self.unique_texts(key) {
                     let (name, value) = text.split_once('=').map_or((text.as_str(), None), |(n, v)| (n, Some(v)));
                     result.push((name.to_owned(), value.map(str::to_owned)));
                 }
@@ -313,6 +345,24 @@ impl<'a, 'c> Fields<'a, 'c> {
     /// A mapping of texts; what has no value is empty.
     pub(crate) fn text_map(&self, key: &'static str) -> TextMap {
         self.key_values(key).into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect()
+    }
+
+    /// A mapping of texts to what `is_option` takes, named by `expected`; null is empty.
+    pub(crate) fn options(&self, key: &'static str, expected: &str, is_option: fn(&Value) -> bool) -> TextMap {
+        let read = |_: &str, node: &Node, _: Span, path: &str| {
+            if !is_option(&node.value) {
+                self.cx.error(node.span, format!("{path} must be {expected}"));
+            }
+            Some(node.scalar_text().unwrap_or_default())
+        };
+        self.named(key, read).into_iter().collect()
+    }
+
+    /// Options of a driver: texts and numbers.
+    pub(crate) fn driver_options(&self, key: &'static str) -> TextMap {
+        self.options(key, "a number or string", |value| {
+            matches!(value, Value::Text(_) | Value::Int(_) | Value::Float(_))
+        })
     }
 
     /// A mapping read by `read`; null counts as not given where `read` has nothing required.

@@ -71,11 +71,25 @@ fn bind(f: &Fields<'_, '_>) -> BindOptions {
 }
 
 fn tmpfs(f: &Fields<'_, '_>) -> TmpfsOptions {
-    TmpfsOptions {
-        size: f.bytes("size").filter(|size| *size != 0),
-        mode: mode(f).filter(|mode| *mode != 0),
-        extensions: f.extensions(),
+    TmpfsOptions { size: tmpfs_size(f), mode: tmpfs_mode(f).filter(|mode| *mode != 0), extensions: f.extensions() }
+}
+
+fn tmpfs_size(f: &Fields<'_, '_>) -> Option<i64> {
+    let size = f.bytes("size")?;
+    if size < 0 {
+        f.cx.error(f.raw("size")?.span, format!("{} must be greater than or equal to 0", f.path("size")));
     }
+    Some(size).filter(|size| *size != 0)
+}
+
+/// The mode of a tmpfs: a number only.
+fn tmpfs_mode(f: &Fields<'_, '_>) -> Option<u32> {
+    let node = f.raw("mode")?;
+    if matches!(node.value, Value::Text(_)) {
+        f.cx.error(node.span, format!("{} must be a number such as 0700", f.path("mode")));
+        return None;
+    }
+    mode(f)
 }
 
 /// A file mode: a number as YAML reads it (so `0440` is octal), or octal text.
@@ -83,7 +97,7 @@ fn mode(f: &Fields<'_, '_>) -> Option<u32> {
     let node = f.raw("mode")?;
     let mode = match &node.value {
         Value::Int(value) => u32::try_from(*value).ok(),
-        Value::Text(text) => u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8).ok(),
+        Value::Text(text) => u32::from_str_radix(text, 8).ok(),
         _ => None,
     };
     if mode.is_none_or(|mode| mode > 0o7777) {

@@ -31,7 +31,7 @@ pub(super) fn port(cx: &Context, node: &Node, path: &str) -> Option<PortMapping>
             }
             range
         });
-        let host_ip = f.word("host_ip").and_then(|text| match text.parse() {
+        let host_ip = f.text("host_ip").and_then(|text| match text.parse() {
             Ok(ip) => Some(ip),
             Err(_) => {
                 cx.error(at("host_ip"), format!("{path}: invalid ip address: {text}"));
@@ -83,10 +83,10 @@ fn service_network(f: &Fields<'_, '_>) -> ServiceNetwork {
         ipv6_address: address(f, "ipv6_address"),
         link_local_ips: link_local,
         mac_address: f.word("mac_address"),
-        driver_opts: f.text_map("driver_opts"),
+        driver_opts: f.driver_options("driver_opts"),
         interface_name: f.word("interface_name"),
-        priority: f.int("priority").filter(|priority| *priority != 0),
-        gw_priority: f.int("gw_priority").filter(|priority| *priority != 0),
+        priority: f.plain_int("priority").filter(|priority| *priority != 0),
+        gw_priority: f.plain_int("gw_priority").filter(|priority| *priority != 0),
         is_map: true,
         extensions: f.extensions(),
     }
@@ -119,10 +119,18 @@ pub(super) fn mode(f: &Fields<'_, '_>) -> Option<NetworkMode> {
     })
 }
 
+fn host(cx: &Context, node: &Node, path: &str) -> Option<(String, Span)> {
+    let text = node.as_text().map(|text| (text.to_owned(), node.span));
+    if text.is_none() {
+        cx.error(node.span, format!("{path} must be a string"));
+    }
+    text
+}
+
 /// `extra_hosts`: in long form a list of `host=address`, but `host:address` may be in it too.
 pub(super) fn extra_hosts(f: &Fields<'_, '_>, key: &'static str) -> IndexMap<String, Vec<String>> {
     let mut hosts: IndexMap<String, Vec<String>> = IndexMap::new();
-    for (text, span) in f.list(key, |node, _| Some((node.scalar_text()?, node.span))) {
+    for (text, span) in f.list(key, |node, path| host(f.cx, node, path)) {
         let Some((host, addresses)) = text.split_once('=').or_else(|| text.split_once(':')) else {
             f.cx.error(span, format!("{}: invalid additional host, missing IP: {text}", f.path(key)));
             continue;

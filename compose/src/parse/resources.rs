@@ -5,7 +5,7 @@ use super::network::address;
 use crate::diagnostic::Span;
 use crate::files::VALUE_KEY;
 use crate::model::{Cidr, FileDef, Ipam, IpamPool, ModelDef, NetworkDef, VolumeDef};
-use crate::node::Node;
+use crate::node::{Node, Value};
 
 /// A network; null is a network without settings.
 pub(super) fn network(cx: &Context, _: &str, node: &Node, key: Span, path: &str) -> Option<NetworkDef> {
@@ -16,7 +16,7 @@ pub(super) fn network(cx: &Context, _: &str, node: &Node, key: Span, path: &str)
     Some(fields.finish_with(|f| NetworkDef {
         name: f.text("name").unwrap_or_default(),
         driver: f.word("driver"),
-        driver_opts: f.text_map("driver_opts"),
+        driver_opts: f.driver_options("driver_opts"),
         ipam: f.object("ipam", ipam).unwrap_or_default(),
         external: f.flag("external"),
         internal: f.flag("internal"),
@@ -43,7 +43,7 @@ fn ipam(f: &Fields<'_, '_>) -> Ipam {
                 })
             })
         }),
-        options: f.text_map("options"),
+        options: f.options("options", "a string", |value| matches!(value, Value::Text(_))),
         extensions: f.extensions(),
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn volume(cx: &Context, _: &str, node: &Node, key: Span, path: &str) 
         let volume = VolumeDef {
             name: f.text("name").unwrap_or_default(),
             driver: f.word("driver"),
-            driver_opts: f.text_map("driver_opts"),
+            driver_opts: f.driver_options("driver_opts"),
             external: f.flag("external"),
             labels: f.text_map("labels"),
             span: key,
@@ -124,7 +124,7 @@ fn file(cx: &Context, node: &Node, key: Span, path: &str, sources: &[&str]) -> O
             external: f.flag("external"),
             labels: f.text_map("labels"),
             driver: if is_config { None } else { f.word("driver") },
-            driver_opts: if is_config { Default::default() } else { f.text_map("driver_opts") },
+            driver_opts: if is_config { Default::default() } else { f.driver_options("driver_opts") },
             template_driver: f.word("template_driver"),
             span: key,
             extensions: f.extensions(),
@@ -154,7 +154,7 @@ pub(super) fn model(cx: &Context, _: &str, node: &Node, key: Span, path: &str) -
         ModelDef {
             name: f.word("name"),
             model: f.word("model"),
-            context_size: f.int("context_size").filter(|size| *size != 0),
+            context_size: f.plain_int("context_size").filter(|size| *size != 0),
             runtime_flags: f.texts("runtime_flags"),
             extensions: f.extensions(),
         }

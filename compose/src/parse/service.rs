@@ -50,7 +50,7 @@ fn image_and_process(f: &Fields<'_, '_>, service: &mut Service) {
 }
 
 fn identity(f: &Fields<'_, '_>, service: &mut Service) {
-    service.container_name = f.word("container_name");
+    service.container_name = f.text("container_name");
     if let Some(name) = &service.container_name
         && !is_container_name(name)
         && let Some(node) = f.raw("container_name")
@@ -68,7 +68,9 @@ fn identity(f: &Fields<'_, '_>, service: &mut Service) {
     service.profiles = f.unique_texts("profiles");
     service.logging = f.object("logging", |f| Logging {
         driver: f.word("driver"),
-        options: f.text_map("options"),
+        options: f.options("options", "a null, number or string", |value| {
+            matches!(value, Value::Null | Value::Text(_) | Value::Int(_) | Value::Float(_))
+        }),
         extensions: f.extensions(),
     });
 }
@@ -145,7 +147,8 @@ fn storage(f: &Fields<'_, '_>, service: &mut Service) {
     service.tmpfs = f.text_or_texts("tmpfs");
     service.secrets = mounts::files(f, "secrets");
     service.configs = mounts::files(f, "configs");
-    service.storage_opt = f.text_map("storage_opt");
+    service.storage_opt =
+        f.options("storage_opt", "a string", |value| matches!(value, Value::Text(_) | Value::Int(_) | Value::Null));
 }
 
 fn lifecycle(f: &Fields<'_, '_>, service: &mut Service) {
@@ -164,22 +167,28 @@ fn lifecycle(f: &Fields<'_, '_>, service: &mut Service) {
 fn rare(f: &Fields<'_, '_>, service: &mut Service) {
     service.runtime = f.word("runtime");
     service.isolation = f.word("isolation");
-    service.cpu_count = f.int("cpu_count").filter(|value| *value != 0);
-    service.cpu_percent = f.float("cpu_percent").filter(|value| *value != 0.0);
+    service.cpu_count = f.number("cpu_count").map(u32::into).filter(|value| *value != 0);
+    service.cpu_percent = cpu_percent(f).filter(|value| *value != 0.0);
     service.credential_spec = f.object("credential_spec", |f| CredentialSpec {
         config: f.word("config"),
         file: f.word("file"),
         registry: f.word("registry"),
         extensions: f.extensions(),
     });
-    service.use_api_socket = f.flag("use_api_socket");
+    service.use_api_socket = f.plain_flag("use_api_socket");
     service.provider = f.object("provider", |f| {
         let kind = f.word("type");
         if kind.is_none() {
             f.missing(service.at("provider"), "type");
         }
         let read = |_: &str, node: &Node, _: Span, path: &str| match &node.value {
-            Value::List(list) => Some(list.iter().filter_map(Node::scalar_text).collect()),
+            Value::List(list) => {
+                let texts: Option<Vec<String>> = list.iter().map(Node::scalar_text).collect();
+                if texts.is_none() {
+                    f.cx.error(node.span, format!("{path} must be a list of booleans, numbers or strings"));
+                }
+                texts
+            }
             _ => match node.scalar_text() {
                 Some(text) => Some(vec![text]),
                 None => {
@@ -198,6 +207,18 @@ fn rare(f: &Fields<'_, '_>, service: &mut Service) {
     service.models = f.named("models", read).into_iter().collect();
     // read by `extends`, which leaves it behind when the base has nothing
     f.raw("extends");
+}
+
+/// A whole number of percents.
+fn cpu_percent(f: &Fields<'_, '_>) -> Option<f64> {
+    let percent = f.float("cpu_percent")?;
+    if percent.fract() != 0.0 || !(0.0..=100.0).contains(&percent) {
+        f.cx.error(
+            f.raw("cpu_percent")?.span,
+            format!("{} must be a whole number from 0 to 100", f.path("cpu_percent")),
+        );
+    }
+    Some(percent)
 }
 
 fn service_model(f: &Fields<'_, '_>) -> ServiceModel {
@@ -243,6 +264,10 @@ fn env_file(cx: &Context, node: &Node, path: &str) -> Option<EnvFile> {
             f.missing(node.span, "path");
         }
         let required = f.bool("required").unwrap_or(true);
+        let extension = node.as_map().and_then(|map| map.iter().find(|(key, _)| key.starts_with("x-")));
+        if let Some((key, entry)) = extension {
+            cx.error(entry.key, format!("{path} additional properties '{key}' not allowed"));
+        }
         let raw = match f.text("format").as_deref() {
             None | Some("") => false,
             Some("raw") => true,
@@ -257,7 +282,7 @@ fn env_file(cx: &Context, node: &Node, path: &str) -> Option<EnvFile> {
 }
 
 fn pull_policy(f: &Fields<'_, '_>) -> Option<PullPolicy> {
-    let text = f.word("pull_policy")?;
+    let text = f.text("pull_policy")?;
     match text.as_str() {
         "always" => return Some(PullPolicy::Always),
         "never" => return Some(PullPolicy::Never),

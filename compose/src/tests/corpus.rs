@@ -9,10 +9,30 @@ use serde_json::Value;
 
 /// Cases that differ on purpose, with the reason.
 const DIFFERENCES: &[(&str, &str)] = &[
+    ("bad-extends-sibling-cast", "of a file that is extended from, only the services that are used are checked"),
+    ("build-ssh-forms", "Docker Compose cannot print an ssh key with a path as JSON"),
+    ("escape-slash", "`\\/` is an escape of YAML 1.2 and of JSON; Docker Compose reads YAML 1.1 here"),
     ("include-conflict", "newer versions merge what an included file defines too, the local file on top"),
+    ("include-conflict-network", "newer versions merge what an included file defines too, the local file on top"),
     ("include-extends", "newer versions include first, so that included services can be extended"),
+    ("int-float", "Docker Compose cuts off the fraction"),
+    ("interpolation-lazy", "newer versions evaluate a default only where it is used"),
     ("ipam-options", "Docker Compose drops `ipam.options`; it is kept here"),
+    ("late-duration-negative", "refused at once here; Docker refuses it when the container is created"),
+    ("late-ipv4", "refused at once here; Docker refuses it when the container is created"),
+    ("late-merge-depends", "Docker Compose drops what cannot be merged without a word"),
+    ("late-port-big-target", "refused at once here; Docker refuses it when the container is created"),
+    ("late-port-long-protocol", "refused at once here; Docker refuses it when the container is created"),
+    ("late-restart-policy", "refused at once here; Docker refuses it when the container is created"),
+    ("late-subnet", "refused at once here; Docker refuses it when the network is created"),
+    ("late-volume-long-empty-target", "refused at once here; Docker refuses it when the container is created"),
+    ("merge-build-ssh", "Docker Compose cannot merge two lists of ssh keys"),
+    ("merge-lists-active", "Docker Compose does not see that 81 and \"81\" are the same published port"),
     ("newer-keys", "newer versions know these keys"),
+    ("reset-merge-key", "Docker Compose loses `!reset` behind an alias, and both tags in a list of merged mappings"),
+    ("scalars-date", "Docker Compose refuses a plain date; it is text here"),
+    ("size-exponent", "Docker Compose reads it as no limit"),
+    ("size-fraction", "Docker Compose cuts off the fraction"),
     ("ulimit-zero", "Docker Compose prints `{}` for a limit of 0; 0 is printed here"),
 ];
 
@@ -91,10 +111,7 @@ fn short_paths(text: &str) -> String {
 /// Writes paths from the corpus directory on, and what Go's JSON says by accident in one way only.
 fn neutral(value: &mut Value, depth: usize) {
     match value {
-        Value::String(text) => {
-            // `config` prints a file to be loaded again, where `$$` means `$`
-            *text = short_paths(&text.replace("$$", "$"));
-        }
+        Value::String(text) => *text = short_paths(text),
         Value::Array(list) => list.iter_mut().for_each(|value| neutral(value, depth + 1)),
         Value::Object(map) => {
             if depth == 0 {
@@ -130,7 +147,8 @@ fn compare(case: &Case) -> Result<(), String> {
     match (load(&case.options), recorded) {
         (Ok(project), Some(recorded)) => {
             let mut ours = serde_json::to_value(&project).unwrap();
-            let mut theirs: Value = serde_json::from_str(&recorded).unwrap();
+            // `config` prints a file to be loaded again, where `$$` means `$`
+            let mut theirs: Value = serde_json::from_str(&recorded.replace("$$", "$")).unwrap();
             neutral(&mut ours, 0);
             neutral(&mut theirs, 0);
             let mut found = Vec::new();
@@ -189,7 +207,7 @@ fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>
 #[test]
 fn equals_docker_compose() {
     let (mut failed, mut equal, cases) = (Vec::new(), 0, cases());
-    assert!(cases.len() > 100, "the corpus is missing");
+    assert!(cases.len() > 500, "the corpus is missing");
     for case in &cases {
         let known = DIFFERENCES.iter().find(|(name, _)| *name == case.name);
         match (compare(case), known) {

@@ -78,7 +78,7 @@ fn damaged_files_are_survived() {
     for case in cases() {
         let Some(original) = case.options.files.first().filter(|path| path.is_absolute()) else { continue };
         let text = std::fs::read_to_string(original).unwrap();
-        for _ in 0..25 {
+        for _ in 0..8 {
             std::fs::write(&file, damage(&text, &mut random)).unwrap();
             let mut options = case.options.clone();
             (options.files, options.current_dir) = (vec![file.clone()], directory.path().to_path_buf());
