@@ -5,6 +5,7 @@
 //! On v2 everything is written and read here; on v1 libcontainer writes,
 //! through libcgroups, what [`limits`] plans, and this module reads it back.
 
+pub mod freeze;
 pub mod kill;
 pub mod limits;
 pub mod stats;
@@ -124,6 +125,15 @@ pub enum CgroupError {
     #[error("remove the cgroup {path}")]
     Remove {
         /// Its directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The processes could not be stopped or let go.
+    #[error("set the freezer {path}")]
+    Freeze {
+        /// Its file.
         path: PathBuf,
         /// The kernel's answer.
         #[source]

@@ -8,7 +8,6 @@ use clap::Args;
 
 use super::Context;
 use crate::engine::exec::Request;
-use crate::failure;
 use crate::project::{load, observe};
 
 /// Execute a command in a running container.
@@ -67,7 +66,8 @@ impl Exec {
             stdin: !self.detach,
             privileged: self.privileged,
             detach: self.detach,
+            detach_keys: Vec::new(),
         };
-        Ok(failure::code(context.engine.exec(&member.container, request)?))
+        context.engine.exec(&member.container, request)?.exit_code()
     }
 }

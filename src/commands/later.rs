@@ -6,8 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure::Coded;
 
 const COMMANDS: &[&str] = &[
-    "attach", "bridge", "build", "commit", "cp", "create", "export", "pause", "publish", "push", "run", "scale",
-    "stats", "unpause", "volumes", "wait", "watch",
+    "bridge", "build", "commit", "cp", "create", "export", "publish", "push", "scale", "stats", "volumes", "watch",
 ];
 
 const FLAGS: &[&str] = &[

@@ -14,6 +14,7 @@ mod later;
 pub mod logs;
 mod ls;
 mod network;
+mod pause;
 mod port;
 mod ps;
 mod pull;
@@ -22,6 +23,7 @@ mod rm;
 mod start;
 mod stop;
 mod top;
+mod unpause;
 mod up;
 mod version;
 mod volume;
@@ -113,6 +115,10 @@ enum Command {
     Pull(pull::Pull),
     /// List images used by the created containers
     Images(images::Images),
+    /// Pause services
+    Pause(pause::Pause),
+    /// Unpause services
+    Unpause(unpause::Unpause),
     /// Print the public port for a port binding
     Port(port::Port),
     /// Display the running processes
@@ -210,6 +216,8 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Rm(command) => command.run(context),
         Command::Pull(command) => command.run(context),
         Command::Images(command) => command.run(context),
+        Command::Pause(command) => command.run(context),
+        Command::Unpause(command) => command.run(context),
         Command::Port(command) => command.run(context),
         Command::Top(command) => command.run(context),
         Command::Ls(command) => command.run(context),

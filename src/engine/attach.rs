@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{SigSet, Signal};
@@ -12,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::termios::{OptionalActions, Termios};
 
 use super::container::{Container, EXIT_UNKNOWN};
+use super::detach::{self, Keys};
 use super::{Engine, wait};
 use crate::monitor::protocol::{Attach, Kind, put_frame, take_frame};
 
@@ -73,6 +75,40 @@ pub fn terminal_size() -> Option<(u16, u16)> {
     (size.ws_row > 0).then_some((size.ws_row, size.ws_col))
 }
 
+/// How a command in the foreground behaves.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// The keys that leave a container that has a terminal.
+    pub detach_keys: Vec<u8>,
+    /// Signals that we get go to the container.
+    pub pass_signals: bool,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { detach_keys: detach::DEFAULT.to_vec(), pass_signals: true }
+    }
+}
+
+/// How a session with a container came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The container has ended, with this exit code.
+    Ended(i32),
+    /// The user left it with the keys; it runs on.
+    Detached,
+}
+
+impl Left {
+    /// For commands that were joined to something that ran: leaving it is reported, and the exit code is 1.
+    pub fn exit_code(self) -> Result<std::process::ExitCode> {
+        match self {
+            Self::Ended(code) => Ok(crate::failure::code(code)),
+            Self::Detached => anyhow::bail!("read escape sequence"),
+        }
+    }
+}
+
 /// A session with an attached container.
 #[derive(Debug)]
 struct Session<'a> {
@@ -80,6 +116,8 @@ struct Session<'a> {
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
     stdin_open: bool,
+    keys: Option<Keys>,
+    detached: bool,
 }
 
 impl Session<'_> {
@@ -113,7 +151,11 @@ impl Session<'_> {
                 self.put(Kind::StdinEnd, b"");
             }
             Ok(count) => {
-                let bytes = buffer[..count].to_vec();
+                let (bytes, detached) = match &mut self.keys {
+                    Some(keys) => keys.filter(&buffer[..count]),
+                    None => (buffer[..count].to_vec(), false),
+                };
+                self.detached = detached;
                 self.put(Kind::Stdin, &bytes);
             }
             Err(_) => {}
@@ -143,13 +185,35 @@ impl Session<'_> {
 }
 
 impl Engine {
-    /// Passes streams and signals until the container ends; its exit code.
-    pub fn converse(&self, container: &Container, socket: &OwnedFd, attach: Attach, tty: bool) -> Result<i32> {
-        let mut watched = PASSED_ON.to_vec();
+    /// Becomes a client of a running container's monitor.
+    pub fn attach(&self, container: &Container, attach: Attach) -> Result<OwnedFd> {
+        let config = &container.config;
+        let path = self.roots.control_socket(&config.id);
+        let stream = super::roots::with_short_path(&path, |path| UnixStream::connect(path))
+            .with_context(|| format!("attach to container {}: its monitor does not answer", config.name))?;
+        let mut frame = Vec::new();
+        put_frame(&mut frame, Kind::Attach, &serde_json::to_vec(&attach).context("encode a message")?);
+        std::io::Write::write_all(&mut &stream, &frame).context("write to the container")?;
+        super::events::container(&self.roots, config, "attach");
+        Ok(stream.into())
+    }
+
+    /// Passes streams and signals until the container ends, or the user leaves it.
+    pub fn converse(&self, container: &Container, socket: &OwnedFd, attach: Attach, how: How) -> Result<Left> {
+        let tty = container.config.runtime.tty;
+        let mut watched = if how.pass_signals { PASSED_ON.to_vec() } else { Vec::new() };
         watched.push(Signal::SIGWINCH);
         let signals = signals(&watched)?;
         let _raw = if tty && attach.stdin { RawTerminal::enter()? } else { None };
-        let mut session = Session { socket, outgoing: Vec::new(), incoming: Vec::new(), stdin_open: attach.stdin };
+        let mut session = Session {
+            socket,
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+            stdin_open: attach.stdin,
+            // As in Docker, only a terminal has keys; a pipe's bytes are all meant for the container.
+            keys: (tty && attach.stdin).then(|| Keys::new(how.detach_keys)),
+            detached: false,
+        };
         if tty {
             session.resize();
         }
@@ -174,6 +238,10 @@ impl Engine {
             if ready.get(2) == Some(&true) {
                 session.read_stdin(&mut buffer);
             }
+            if session.detached {
+                session.flush()?;
+                return Ok(Left::Detached);
+            }
             if ready[1] {
                 while let Some(signal) = signals.read_signal().context("read the signalfd")? {
                     self.pass_on(container, signal.ssi_signo, &mut session, tty);
@@ -183,8 +251,8 @@ impl Engine {
                 && let Some(code) = session.read_frames(&mut buffer)?
             {
                 return match code {
-                    Some(code) => Ok(code),
-                    None => Ok(self.wait(&container.config.id, None)?.unwrap_or(EXIT_UNKNOWN)),
+                    Some(code) => Ok(Left::Ended(code)),
+                    None => Ok(Left::Ended(self.wait(&container.config.id, None)?.unwrap_or(EXIT_UNKNOWN))),
                 };
             }
         }

@@ -287,7 +287,10 @@ impl Container {
         let Some(config) = state::read::<Config>(&dir.join("config.json"))? else { return Ok(None) };
         let stored = state::read::<State>(&dir.join("state.json"))?.unwrap_or_default();
         let was_up = stored.status.is_up();
-        let observed = observe(stored);
+        let mut observed = observe(stored);
+        if observed.status == Status::Running && super::pause::is_paused(roots, id, &config.runtime.cgroup_path) {
+            observed.status = Status::Paused;
+        }
         let lost = was_up && !observed.status.is_up();
         let checked = config.healthcheck.as_ref().is_some_and(|check| check.command().is_some());
         let health = if checked { Health::load(roots, id, &observed) } else { None };

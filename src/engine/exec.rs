@@ -13,9 +13,11 @@ use umiak_runtime::create::Paths;
 use umiak_runtime::exec::{Exec, Parent, exec, wait};
 use umiak_runtime::program::OwnProgram;
 
-use super::container::{Config, Container};
+use super::container::{Config, Container, Status};
+use super::attach::Left;
+use super::detach::{self, Keys};
 use super::events::Event;
-use super::{Engine, Roots, attach};
+use super::{Engine, Roots, attach, wait as waiting};
 use crate::failure::Coded;
 use crate::ipc;
 use crate::monitor::create::{clean_signal_mask, take_streams};
@@ -40,6 +42,8 @@ pub struct Request {
     pub privileged: bool,
     /// Not waited for.
     pub detach: bool,
+    /// The keys that leave the command when it has a terminal; Docker's if empty.
+    pub detach_keys: Vec<u8>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +56,10 @@ struct Order {
     spec: Exec,
 }
 
+/// The user has left the command; it runs on without anybody.
+#[derive(Debug, Serialize, Deserialize)]
+struct Detach {}
+
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     /// The command runs. With a terminal, its master side comes along.
@@ -63,8 +71,11 @@ enum Answer {
 }
 
 impl Engine {
-    /// Runs a command in a container; its exit code (0 for one that is not waited for).
-    pub fn exec(&self, container: &Container, request: Request) -> Result<i32> {
+    /// Runs a command in a container. One that is not waited for counts as ended with 0.
+    pub fn exec(&self, container: &Container, request: Request) -> Result<Left> {
+        if container.state.status == Status::Paused {
+            bail!("container {} is paused: unpause it before exec", container.config.name);
+        }
         let init = container.state.init.filter(|_| container.state.status.is_up());
         if container.state.status == super::container::Status::Restarting {
             bail!("container {} is restarting, wait until the container is running", container.config.name);
@@ -105,7 +116,7 @@ impl Engine {
                 streams[0] = rustix::stdio::stdin();
             }
         }
-        let order = Order { roots: self.roots.clone(), id: container.config.id.clone(), init, exec_id, spec };
+        let order = Order { roots: self.roots.clone(), id: container.config.id.clone(), init, exec_id: exec_id.clone(), spec };
         ipc::send(&ours, &order, &streams)?;
         let (pid, console) = match ipc::receive::<Answer>(&ours)? {
             Some((Answer::Started { pid }, mut fds)) => (pid, fds.pop()),
@@ -116,16 +127,30 @@ impl Engine {
             _ => bail!("the exec process ended without a word"),
         };
         if request.detach {
-            return Ok(0);
+            return Ok(Left::Ended(0));
         }
-        let code = converse(&ours, console.as_ref(), pid, request.stdin)?;
-        let _ = child.wait();
-        Ok(code)
+        let keys = if request.detach_keys.is_empty() { detach::DEFAULT.to_vec() } else { request.detach_keys };
+        let left = converse(&ours, console.as_ref(), pid, request.stdin, Keys::new(keys))?;
+        match left {
+            Left::Ended(_) => drop(child.wait()),
+            Left::Detached => {
+                let event = Event::of_container(&container.config, "exec_detach").with("execID", exec_id);
+                event.emit(&self.roots);
+                ipc::send(&ours, &Detach {}, &[])?;
+            }
+        }
+        Ok(left)
     }
 }
 
-/// Passes the terminal's bytes and our signals until the command has ended.
-fn converse(socket: &OwnedFd, console: Option<&OwnedFd>, pid: u32, stdin: bool) -> Result<i32> {
+/// Passes the terminal's bytes and our signals until the command has ended, or the user leaves it.
+fn converse(
+    socket: &OwnedFd,
+    console: Option<&OwnedFd>,
+    pid: u32,
+    stdin: bool,
+    mut keys: Keys,
+) -> Result<Left> {
     let signals =
         attach::signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH])?;
     let _raw = if console.is_some() && stdin { attach::RawTerminal::enter()? } else { None };
@@ -140,7 +165,7 @@ fn converse(socket: &OwnedFd, console: Option<&OwnedFd>, pid: u32, stdin: bool) 
     let mut buffer = vec![0_u8; 16 * 1024];
     loop {
         if let (Some(code), false) = (code, writing) {
-            return Ok(code);
+            return Ok(Left::Ended(code));
         }
         let none = PollFlags::empty();
         let when = |wanted: bool| if wanted { PollFlags::IN } else { none };
@@ -172,7 +197,13 @@ fn converse(socket: &OwnedFd, console: Option<&OwnedFd>, pid: u32, stdin: bool) 
             && let Some(console) = console
         {
             match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
-                Ok(count) if count > 0 => write_all(console, &buffer[..count])?,
+                Ok(count) if count > 0 => {
+                    let (typed, detached) = keys.filter(&buffer[..count]);
+                    write_all(console, &typed)?;
+                    if detached {
+                        return Ok(Left::Detached);
+                    }
+                }
                 _ => reading = false,
             }
         }
@@ -240,11 +271,38 @@ fn child(socket: &OwnedFd) -> Result<i32> {
     })?;
     let console: Vec<BorrowedFd<'_>> = executed.console.iter().map(AsFd::as_fd).collect();
     ipc::send(socket, &Answer::Started { pid: executed.pid }, &console)?;
-    drop(executed.console);
+    if let Some(console) = executed.console {
+        attend(socket, console, executed.pid)?;
+    }
     let code = wait(executed.pid).context("wait for the command")?;
     Event::of_container(&config, "exec_die")
         .with("execID", order.exec_id)
         .with("exitCode", code.to_string())
         .emit(&order.roots);
     Ok(code)
+}
+
+/// Holds the terminal for a command whose user may leave it. Without the user, what it prints is thrown away; when the
+/// command that started it is killed instead, the terminal closes and the kernel says so to it (SIGHUP).
+fn attend(socket: &OwnedFd, console: OwnedFd, pid: u32) -> Result<()> {
+    let Some(process) = ProcessRef::of(pid).and_then(waiting::pidfd) else { return Ok(()) };
+    if !still_runs(&process, socket)? || ipc::receive::<Detach>(socket)?.is_none() {
+        return Ok(());
+    }
+    let mut buffer = vec![0_u8; 16 * 1024];
+    while still_runs(&process, &console)? {
+        match rustix::io::read(&console, &mut buffer) {
+            Ok(0) | Err(rustix::io::Errno::IO) => return Ok(()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the process to end or `fd` to be readable; whether it is not the process.
+fn still_runs(process: &OwnedFd, fd: &OwnedFd) -> Result<bool> {
+    let mut fds =
+        [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN), PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None)).context("poll")?;
+    Ok(fds[0].revents().is_empty())
 }

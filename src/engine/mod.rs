@@ -6,6 +6,7 @@ pub mod cgroup;
 mod connect;
 pub mod container;
 mod create;
+pub mod detach;
 pub mod events;
 pub mod exec;
 #[allow(dead_code, reason = "the rest comes with the checks themselves")]
@@ -18,6 +19,7 @@ pub mod logs;
 pub mod mounts;
 pub mod names;
 pub mod network;
+pub mod pause;
 pub mod ports;
 mod remove;
 pub mod request;

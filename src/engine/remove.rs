@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use super::container::{Container, NetworkMode};
+use super::container::{Container, NetworkMode, Status};
 use super::{Engine, events, names, network, volume};
 
 impl Engine {
@@ -14,6 +14,12 @@ impl Engine {
             || Ok::<_, anyhow::Error>(Container::load(&self.roots, &config.id)?.filter(|now| now.state.status.is_up()));
         let _lock = loop {
             if let Some(current) = up()? {
+                if !force && current.state.status == Status::Paused {
+                    bail!(
+                        "cannot remove container \"{}\": container is paused and must be unpaused first",
+                        config.name
+                    );
+                }
                 if !force {
                     bail!(
                         "cannot remove container \"{}\": container is running: stop the container before removing or force remove",

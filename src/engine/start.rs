@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use umiak_base::FileLock;
 
-use super::container::{Config, Container, NetworkMode, Want};
+use super::container::{Config, Container, NetworkMode, Status, Want};
 use super::roots::make_dir;
 use super::{Engine, Roots, hosts, network, ports};
 use crate::failure::Coded;
@@ -32,6 +32,9 @@ impl Engine {
         }
         let lock = self.lock(id)?;
         let Some(container) = Container::load(&self.roots, id)? else { bail!("No such container: {id}") };
+        if container.state.status == Status::Paused {
+            bail!("cannot start a paused container, try unpause instead: {}", container.config.name);
+        }
         if container.state.status.is_up() {
             return Ok(());
         }

@@ -33,12 +33,12 @@ impl Engine {
         let grace = timeout.unwrap_or(configured);
         if let Some(pidfd) = wait::pidfd(init) {
             send(&pidfd, asked, container)?;
-            self.killed(container, asked);
+            self.killed(container, asked)?;
             let deadline = u64::try_from(grace).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
             if !wait::readable(&[pidfd.as_fd()], deadline)? {
                 cgroup::kill(&config.runtime.cgroup_path)?;
                 let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                self.killed(container, Signal::KILL);
+                self.killed(container, Signal::KILL)?;
             }
         }
         self.wait(&config.id, Some(Instant::now() + Duration::from_secs(30)))?
@@ -81,16 +81,26 @@ impl Engine {
         };
         let Some(pidfd) = wait::pidfd(init) else { return Ok(()) };
         send(&pidfd, signal, container)?;
-        self.killed(container, signal);
+        self.killed(container, signal)?;
         if signal == Signal::KILL {
             self.wait(&container.config.id, Some(Instant::now() + Duration::from_secs(30)))?;
         }
         Ok(())
     }
 
-    fn killed(&self, container: &Container, signal: Signal) {
-        let number = signal.as_raw().to_string();
-        events::Event::of_container(&container.config, "kill").with("signal", number).emit(&self.roots);
+    /// A signal was sent: told to others. A paused container runs on to receive it, unless it is not the one that ends it.
+    fn killed(&self, container: &Container, sent: Signal) -> Result<()> {
+        let config = &container.config;
+        let number = sent.as_raw().to_string();
+        events::Event::of_container(config, "kill").with("signal", number).emit(&self.roots);
+        let ends = match &config.stop_signal {
+            Some(own) if sent != Signal::KILL => signal(own)? == sent,
+            _ => true,
+        };
+        if ends && super::pause::is_paused(&self.roots, &config.id, &config.runtime.cgroup_path) {
+            self.thaw(container)?;
+        }
+        Ok(())
     }
 
     /// Clears away what a run left whose monitor was killed, and records that its end was not seen.

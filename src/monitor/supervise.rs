@@ -168,7 +168,7 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
             let _ = log.tick(Instant::now());
         }
     }
-    if running.clients.iter().any(|client| client.gone() && client.feeds()) {
+    if running.terminal.is_none() && running.clients.iter().any(|client| client.gone() && client.feeds()) {
         // Killed, perhaps, before it could say so.
         running.input.end();
     }
@@ -254,6 +254,8 @@ fn serve(running: &mut Running, index: usize, events: PollFlags) {
     for request in requests {
         match request {
             Request::Input(bytes) => running.input.put(&bytes),
+            // A terminal goes on: another client may take it over.
+            Request::EndInput if running.terminal.is_some() => {}
             Request::EndInput => running.input.end(),
             Request::Reload => reload(running),
             Request::StayDown => running.stay_down = true,

@@ -16,6 +16,13 @@ pub struct Member {
     pub number: u32,
 }
 
+impl Member {
+    /// Whether `run` made it.
+    pub fn is_one_off(&self) -> bool {
+        self.container.label(labels::ONEOFF) == Some("True")
+    }
+}
+
 /// All containers of a project, by service and number. A damaged one is reported and left out.
 pub fn members(engine: &Engine, project: &str) -> Result<Vec<Member>> {
     let mut members: Vec<Member> = engine

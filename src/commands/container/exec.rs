@@ -7,9 +7,8 @@ use clap::Args;
 
 use super::flags::variable;
 use crate::commands::Context;
-use crate::engine::Container;
+use crate::engine::{Container, detach};
 use crate::engine::exec::Request;
-use crate::failure;
 
 /// Execute a command in a running container.
 #[derive(Debug, Args)]
@@ -36,6 +35,9 @@ pub struct Exec {
     /// Give extended privileges to the command
     #[arg(long)]
     privileged: bool,
+    /// Override the key sequence for detaching from the command
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    detach_keys: String,
     /// The container
     container: String,
     /// The command and its arguments
@@ -59,7 +61,8 @@ impl Exec {
             stdin: self.interactive,
             privileged: self.privileged,
             detach: self.detach,
+            detach_keys: detach::parse(&self.detach_keys)?,
         };
-        Ok(failure::code(context.engine.exec(&container, request)?))
+        context.engine.exec(&container, request)?.exit_code()
     }
 }

@@ -40,6 +40,22 @@ pub struct Kill {
     containers: Vec<String>,
 }
 
+/// Pause all processes within containers.
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// Containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// Unpause all processes within containers.
+#[derive(Debug, Args)]
+pub struct Unpause {
+    /// Containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
 /// Remove containers.
 #[derive(Debug, Args)]
 pub struct Rm {
@@ -81,6 +97,20 @@ impl Kill {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let signal = stop::signal(&self.signal)?;
         each(context, &self.containers, |container, _| context.engine.kill(container, signal))
+    }
+}
+
+impl Pause {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        each(context, &self.containers, |container, _| context.engine.pause(container))
+    }
+}
+
+impl Unpause {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        each(context, &self.containers, |container, _| context.engine.unpause(container))
     }
 }
 

@@ -39,6 +39,10 @@ pub enum Container {
     Start(lifecycle::Start),
     /// Kill running containers
     Kill(lifecycle::Kill),
+    /// Pause all processes within containers
+    Pause(lifecycle::Pause),
+    /// Unpause all processes within containers
+    Unpause(lifecycle::Unpause),
     /// Remove containers
     Rm(lifecycle::Rm),
     /// Block until containers stop, then print their exit codes
@@ -59,6 +63,8 @@ impl Container {
             Self::Stop(command) => command.run(context),
             Self::Start(command) => command.run(context),
             Self::Kill(command) => command.run(context),
+            Self::Pause(command) => command.run(context),
+            Self::Unpause(command) => command.run(context),
             Self::Rm(command) => command.run(context),
             Self::Wait(command) => command.run(context),
             Self::Stats(command) => command.run(context),

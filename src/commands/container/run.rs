@@ -8,6 +8,7 @@ use clap::Args;
 use super::flags::Flags;
 use crate::commands::Context;
 use crate::engine::image::Policy;
+use crate::engine::attach::Left;
 use crate::engine::{Container, attach};
 use crate::failure::{self, Coded};
 use crate::monitor::protocol::Attach;
@@ -74,7 +75,10 @@ impl Run {
             give_up(context, &container);
             return Err(not_started(error));
         }
-        let code = engine.converse(&container, &ours, wanted, self.flags.tty)?;
+        let code = match engine.converse(&container, &ours, wanted, attach::How::default())? {
+            Left::Ended(code) => code,
+            Left::Detached => return Ok(ExitCode::SUCCESS),
+        };
         if self.flags.rm {
             // The monitor would, had this command been killed.
             engine.gone(&container.config.id)?;
