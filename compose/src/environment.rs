@@ -77,3 +77,17 @@ impl Defaults<'_> {
         matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE")
     }
 }
+
+/// The variables of an environment file that a command names (`--env-from-file`), later lines over earlier ones.
+/// References see `lookup` first.
+///
+/// # Errors
+/// What is wrong with the file, in words.
+pub fn env_file(path: &Path, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Environment, String> {
+    let text = read_text(path).map_err(|error| format!("failed to read {}: {error}", path.display()))?;
+    let mut vars = Environment::new();
+    dotenv::parse(&text, &mut vars, lookup, &mut |_| {}).map_err(|DotenvError { line, message }| {
+        format!("failed to read {}: line {line}: {message}", path.display())
+    })?;
+    Ok(vars)
+}

@@ -42,6 +42,7 @@ mod tests;
 
 pub use diagnostic::LoadError;
 pub use disk::Disk;
+pub use environment::env_file;
 pub use load::{LoadOptions, Skip, load, load_tree};
 pub use model::*;
 pub use raw::{RawProject, Variable};

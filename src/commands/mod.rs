@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Docker Compose's verbs stand at the
 //! top, the engine's objects are groups.
 
+mod attach;
 mod completion;
 mod config;
 mod container;
@@ -20,6 +21,7 @@ mod ps;
 mod pull;
 mod restart;
 mod rm;
+mod run;
 mod start;
 mod stop;
 mod top;
@@ -27,6 +29,7 @@ mod unpause;
 mod up;
 mod version;
 mod volume;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -101,6 +104,12 @@ enum Command {
     Events(events::Events),
     /// Execute a command in a running container
     Exec(exec::Exec),
+    /// Run a one-off command on a service
+    Run(Box<run::Run>),
+    /// Attach local standard input, output, and error streams to a service's running container
+    Attach(attach::Attach),
+    /// Block until containers of all (or specified) services stop
+    Wait(wait::Wait),
     /// Stop services
     Stop(stop::Stop),
     /// Start services
@@ -209,6 +218,9 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Logs(command) => command.run(context),
         Command::Events(command) => command.run(context),
         Command::Exec(command) => command.run(context),
+        Command::Run(command) => command.run(context),
+        Command::Attach(command) => command.run(context),
+        Command::Wait(command) => command.run(context),
         Command::Stop(command) => command.run(context),
         Command::Start(command) => command.run(context),
         Command::Restart(command) => command.run(context),

@@ -39,7 +39,7 @@ impl Restart {
             }
         }
         let members = observe::members(&context.engine, &project.name)?;
-        let members = observe::select(members, &services, &|name| project.knows(name))?;
+        let members = observe::select(observe::replicas(members), &services, &|name| project.knows(name))?;
         let progress = context.progress();
         let what = |member: &observe::Member| format!("Container {}", member.container.config.name);
         let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {

@@ -21,7 +21,7 @@ impl Start {
         let project = load::named(context, &self.services)?;
         let _lock = context.engine.lock_project(&project.name)?;
         let members = observe::members(&context.engine, &project.name)?;
-        let members = observe::select(members, &self.services, &|name| project.knows(name))?;
+        let members = observe::select(observe::replicas(members), &self.services, &|name| project.knows(name))?;
         for service in &self.services {
             if !members.iter().any(|member| member.service == *service) {
                 bail!("service \"{service}\" has no container to start");

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use clap::{Args, FromArgMatches as _};
 
 use super::{Context, down};
-use crate::engine::wait::{StateWatch, pidfd, readable};
 use crate::engine::Container;
+use crate::engine::wait::{StateWatch, pidfd, readable};
 use crate::project::{load, observe};
 use crate::{failure, out};
 

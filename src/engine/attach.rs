@@ -57,7 +57,7 @@ impl RawTerminal {
         let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).context("read the terminal's settings")?;
         let mut raw = before.clone();
         raw.make_raw();
-        rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &raw)
+        rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)
             .context("put the terminal into raw mode")?;
         Ok(Some(Self { before }))
     }
@@ -65,7 +65,7 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &self.before);
+        let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.before);
     }
 }
 

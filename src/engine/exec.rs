@@ -13,8 +13,8 @@ use umiak_runtime::create::Paths;
 use umiak_runtime::exec::{Exec, Parent, exec, wait};
 use umiak_runtime::program::OwnProgram;
 
-use super::container::{Config, Container, Status};
 use super::attach::Left;
+use super::container::{Config, Container, Status};
 use super::detach::{self, Keys};
 use super::events::Event;
 use super::{Engine, Roots, attach, wait as waiting};
@@ -116,7 +116,8 @@ impl Engine {
                 streams[0] = rustix::stdio::stdin();
             }
         }
-        let order = Order { roots: self.roots.clone(), id: container.config.id.clone(), init, exec_id: exec_id.clone(), spec };
+        let order =
+            Order { roots: self.roots.clone(), id: container.config.id.clone(), init, exec_id: exec_id.clone(), spec };
         ipc::send(&ours, &order, &streams)?;
         let (pid, console) = match ipc::receive::<Answer>(&ours)? {
             Some((Answer::Started { pid }, mut fds)) => (pid, fds.pop()),
@@ -144,13 +145,7 @@ impl Engine {
 }
 
 /// Passes the terminal's bytes and our signals until the command has ended, or the user leaves it.
-fn converse(
-    socket: &OwnedFd,
-    console: Option<&OwnedFd>,
-    pid: u32,
-    stdin: bool,
-    mut keys: Keys,
-) -> Result<Left> {
+fn converse(socket: &OwnedFd, console: Option<&OwnedFd>, pid: u32, stdin: bool, mut keys: Keys) -> Result<Left> {
     let signals =
         attach::signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH])?;
     let _raw = if console.is_some() && stdin { attach::RawTerminal::enter()? } else { None };
@@ -263,6 +258,10 @@ fn child(socket: &OwnedFd) -> Result<i32> {
     let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
     take_streams(&streams)?;
     drop(streams);
+    if order.spec.tty {
+        // The user may leave it, and the user's own terminal may close then.
+        let _ = rustix::process::setsid();
+    }
     let paths = Paths { bundle: dir.join("bundle"), state: order.roots.runtime_state() };
     let executed = exec(&config.runtime, &paths, order.init, &order.spec, Parent::Caller).map_err(|error| {
         let code = error.exit_code();

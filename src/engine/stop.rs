@@ -93,11 +93,11 @@ impl Engine {
         let config = &container.config;
         let number = sent.as_raw().to_string();
         events::Event::of_container(config, "kill").with("signal", number).emit(&self.roots);
-        let ends = match &config.stop_signal {
+        let awaited = match &config.stop_signal {
             Some(own) if sent != Signal::KILL => signal(own)? == sent,
             _ => true,
         };
-        if ends && super::pause::is_paused(&self.roots, &config.id, &config.runtime.cgroup_path) {
+        if awaited && super::pause::is_paused(&self.roots, &config.id, &config.runtime.cgroup_path) {
             self.thaw(container)?;
         }
         Ok(())

@@ -11,6 +11,8 @@ pub const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
 pub const CONFIG_FILES: &str = "com.docker.compose.project.config_files";
 pub const ENVIRONMENT_FILE: &str = "com.docker.compose.project.environment_file";
 pub const DEPENDS_ON: &str = "com.docker.compose.depends_on";
+/// What makes a container of `run` unique.
+pub const SLUG: &str = "com.docker.compose.slug";
 pub const IMAGE: &str = "com.docker.compose.image";
 pub const NETWORK: &str = "com.docker.compose.network";
 pub const VOLUME: &str = "com.docker.compose.volume";

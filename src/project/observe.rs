@@ -31,12 +31,20 @@ pub fn members(engine: &Engine, project: &str) -> Result<Vec<Member>> {
         .filter(|container| container.label(labels::PROJECT) == Some(project))
         .filter_map(|container| {
             let service = container.label(labels::SERVICE)?.to_owned();
-            let number = container.label(labels::NUMBER).and_then(|number| number.parse().ok()).unwrap_or(1);
+            // Those of `run` have no number, and come after all replicas.
+            let last = if container.label(labels::ONEOFF) == Some("True") { u32::MAX } else { 1 };
+            let number = container.label(labels::NUMBER).and_then(|number| number.parse().ok()).unwrap_or(last);
             Some(Member { container, service, number })
         })
         .collect();
     members.sort_by(|a, b| (&a.service, a.number).cmp(&(&b.service, b.number)));
     Ok(members)
+}
+
+/// Without the containers of `run`.
+pub fn replicas(mut members: Vec<Member>) -> Vec<Member> {
+    members.retain(|member| !member.is_one_off());
+    members
 }
 
 /// The members of the named services, or all. A name that no container has is an error, unless the model knows it.

@@ -14,6 +14,7 @@ mod lifecycle;
 mod logs;
 mod mounts;
 mod network;
+mod one_off;
 mod ports;
 mod proxy;
 mod restart;

@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::flags::variable;
 use crate::commands::Context;
-use crate::engine::{Container, detach};
 use crate::engine::exec::Request;
+use crate::engine::{Container, detach};
 
 /// Execute a command in a running container.
 #[derive(Debug, Args)]

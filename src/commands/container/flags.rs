@@ -423,7 +423,8 @@ fn rate(flag: &str, text: &str) -> Result<DeviceRate> {
     Ok(DeviceRate { path: path.into(), rate: bytes(flag, rate)? })
 }
 
-fn volume(text: &str) -> Result<Mount> {
+/// `[SOURCE:]TARGET[:OPTIONS]`.
+pub fn volume(text: &str) -> Result<Mount> {
     let mut parts: Vec<&str> = text.split(':').collect();
     let options: Vec<&str> = match parts.len() {
         3 => parts.pop().into_iter().flat_map(|options| options.split(',')).collect(),

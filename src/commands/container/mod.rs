@@ -17,7 +17,7 @@ use clap::Subcommand;
 
 use super::Context;
 
-pub use flags::pair;
+pub use flags::{pair, volume};
 
 /// Manage single containers.
 #[derive(Debug, Subcommand)]

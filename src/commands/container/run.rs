@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::flags::Flags;
 use crate::commands::Context;
-use crate::engine::image::Policy;
 use crate::engine::attach::Left;
+use crate::engine::image::Policy;
 use crate::engine::{Container, attach};
 use crate::failure::{self, Coded};
 use crate::monitor::protocol::Attach;
