@@ -77,7 +77,7 @@ impl Engine {
             bail!("container {} is paused: unpause it before exec", container.config.name);
         }
         let init = container.state.init.filter(|_| container.state.status.is_up());
-        if container.state.status == super::container::Status::Restarting {
+        if container.state.status == Status::Restarting {
             bail!("container {} is restarting, wait until the container is running", container.config.name);
         }
         let Some(init) = init else { bail!("container {} is not running", container.config.name) };

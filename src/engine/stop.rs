@@ -32,13 +32,11 @@ impl Engine {
         let configured = i64::try_from(config.stop_timeout.unwrap_or(GRACE)).unwrap_or(i64::MAX);
         let grace = timeout.unwrap_or(configured);
         if let Some(pidfd) = wait::pidfd(init) {
-            send(&pidfd, asked, container)?;
-            self.killed(container, asked)?;
+            self.send(&pidfd, asked, container)?;
             let deadline = u64::try_from(grace).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
             if !wait::readable(&[pidfd.as_fd()], deadline)? {
+                self.send(&pidfd, Signal::KILL, container)?;
                 cgroup::kill(&config.runtime.cgroup_path)?;
-                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                self.killed(container, Signal::KILL)?;
             }
         }
         self.wait(&config.id, Some(Instant::now() + Duration::from_secs(30)))?
@@ -80,19 +78,23 @@ impl Engine {
             bail!("cannot kill container: {name}: container {} is not running", container.config.id);
         };
         let Some(pidfd) = wait::pidfd(init) else { return Ok(()) };
-        send(&pidfd, signal, container)?;
-        self.killed(container, signal)?;
+        self.send(&pidfd, signal, container)?;
         if signal == Signal::KILL {
             self.wait(&container.config.id, Some(Instant::now() + Duration::from_secs(30)))?;
         }
         Ok(())
     }
 
-    /// A signal was sent: told to others. A paused container runs on to receive it, unless it is not the one that ends it.
-    fn killed(&self, container: &Container, sent: Signal) -> Result<()> {
+    /// Sends a signal. A paused container runs on to receive it, unless it is not the one that is to end it.
+    fn send(&self, pidfd: &std::os::fd::OwnedFd, sent: Signal, container: &Container) -> Result<()> {
         let config = &container.config;
         let number = sent.as_raw().to_string();
         events::Event::of_container(config, "kill").with("signal", number).emit(&self.roots);
+        match pidfd_send_signal(pidfd, sent) {
+            // It may have ended meanwhile: that is what was wanted.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error).with_context(|| format!("signal container {}", config.name)),
+        }
         let awaited = match &config.stop_signal {
             Some(own) if sent != Signal::KILL => signal(own)? == sent,
             _ => true,
@@ -144,12 +146,4 @@ fn ends(sent: Signal, config: &Config) -> Result<bool> {
     let stops = config.stop_signal.as_deref().map(signal).transpose()?;
     let usual = [Signal::KILL, Signal::TERM, Signal::INT, Signal::QUIT];
     Ok(usual.contains(&sent) || stops == Some(sent))
-}
-
-fn send(pidfd: &std::os::fd::OwnedFd, signal: Signal, container: &Container) -> Result<()> {
-    match pidfd_send_signal(pidfd, signal) {
-        // It has ended meanwhile: that is what was wanted.
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("signal container {}", container.config.name)),
-    }
 }
