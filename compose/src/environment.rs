@@ -84,7 +84,8 @@ impl Defaults<'_> {
 /// # Errors
 /// What is wrong with the file, in words.
 pub fn env_file(path: &Path, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Environment, String> {
-    let text = read_text(path).map_err(|error| format!("failed to read {}: {error}", path.display()))?;
+    let text =
+        super::disk::Disk::Machine.read(path).map_err(|error| format!("failed to read {}: {error}", path.display()))?;
     let mut vars = Environment::new();
     dotenv::parse(&text, &mut vars, lookup, &mut |_| {}).map_err(|DotenvError { line, message }| {
         format!("failed to read {}: line {line}: {message}", path.display())
