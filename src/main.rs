@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(|word| word.to_str()) {
         Some("__monitor") => return monitor::main(),
         Some("__create") => return monitor::create::main(),
+        Some("__probe") => return monitor::probe::main(),
         Some("__exec") => return engine::exec::child_main(),
         _ => {}
     }

@@ -521,7 +521,6 @@ pub const EXCEPT: &[Except] = &[
     service("services.*.cgroup", "service:… and container:…", "sharing a cgroup namespace", |s| matches!(s.cgroup, Some(Namespace::Service(_) | Namespace::Container(_)))),
     service("services.*.depends_on.*.condition", "service_healthy", "waiting for a service to be healthy", |s| waits(s, Condition::Healthy)),
     service("services.*.depends_on.*.condition", "service_completed_successfully", "waiting for a service to complete", |s| waits(s, Condition::CompletedSuccessfully)),
-    service("services.*.healthcheck", "all but disable: true", "health checks", |s| s.healthcheck.as_ref().is_some_and(|check| !check.is_off())),
     service("services.*.logging.driver", "all but json-file, local and none", "other log drivers", |s| log_driver(s).is_some_and(|driver| !matches!(driver, "json-file" | "local" | "none"))),
     service("services.*.pull_policy", "build", "building images", |s| s.pull_policy == Some(PullPolicy::Build)),
     service("services.*.pull_policy", "daily, weekly and every_…", "pulling images by their age", |s| matches!(s.pull_policy, Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)))),

@@ -368,6 +368,7 @@ fn launch(config: &Config, decided: &Decided, user: &User) -> Launch {
         no_new_privileges: config.no_new_privileges,
         filter: decided.filter.as_deref().map(std::rc::Rc::from),
         init: config.init,
+        collect: None,
         tty: config.tty,
     }
 }

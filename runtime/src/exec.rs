@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +63,33 @@ pub fn exec(
     request: &Exec,
     parent: Parent,
 ) -> Result<Created, CreateError> {
+    run(config, paths, init, request, parent, None)
+}
+
+/// As [`exec`] with [`Parent::Caller`], but the program's parent is one more process in the container, which collects
+/// what the program leaves behind, and ends when nothing is left. It writes the program's exit code to `status`: four
+/// bytes, little endian. Its own pid is what is returned, and its exit code means nothing.
+///
+/// # Errors
+/// As [`exec`].
+pub fn exec_collected(
+    config: &Config,
+    paths: &Paths,
+    init: ProcessRef,
+    request: &Exec,
+    status: BorrowedFd<'_>,
+) -> Result<Created, CreateError> {
+    run(config, paths, init, request, Parent::Caller, Some(status))
+}
+
+fn run(
+    config: &Config,
+    paths: &Paths,
+    init: ProcessRef,
+    request: &Exec,
+    parent: Parent,
+    collect: Option<BorrowedFd<'_>>,
+) -> Result<Created, CreateError> {
     create::one_thread()?;
     // As a container with these fields would run it: the same rules apply to both.
     let config = with_request(config, request);
@@ -85,7 +112,9 @@ pub fn exec(
     };
     let process = ProcessFile::write(&config, &paths.bundle.join(format!("process-{own}.json")))?;
     let caps = if request.privileged { host } else { contained };
-    let program = Program::new(launch(&config, &user, caps, filter), Arc::clone(&pipe));
+    let mut launch = launch(&config, &user, caps, filter);
+    launch.collect = collect.map(|status| status.as_raw_fd());
+    let program = Program::new(launch, Arc::clone(&pipe));
     let built = build(&config, paths, &process, program, listener.as_ref(), parent);
     drop(process);
     let pid = match built {
@@ -147,6 +176,7 @@ fn launch(config: &Config, user: &User, caps: CapSet, filter: Option<Vec<seccomp
         no_new_privileges: config.no_new_privileges,
         filter: filter.as_deref().map(std::rc::Rc::from),
         init: false,
+        collect: None,
         tty: config.tty,
     }
 }

@@ -56,6 +56,9 @@ pub struct Launch {
     pub filter: Option<Rc<[Instruction]>>,
     /// Stay as PID 1 and reap.
     pub init: bool,
+    /// Stay between the caller and the program, collect what the program leaves behind, and write its exit code to this
+    /// descriptor (see `init.rs`).
+    pub collect: Option<i32>,
     /// Stdio is a terminal of the container.
     pub tty: bool,
 }
@@ -242,11 +245,16 @@ impl Launch {
             Ok(()) => {}
             Err(failure) => return failure,
         }
-        if self.init {
-            match step("fork the program", sys::fork()) {
-                Err(failure) => return failure,
-                Ok(0) => init::become_foreground(self.tty),
-                Ok(child) => init::reap_until_gone(child),
+        if self.stays() {
+            if self.collect.is_some() {
+                // Before the fork: only children born under it come back to it.
+                let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+            }
+            match (step("fork the program", sys::fork()), self.collect) {
+                (Err(failure), _) => return failure,
+                (Ok(0), _) => init::become_foreground(self.tty),
+                (Ok(child), None) => init::reap_until_gone(child),
+                (Ok(child), Some(status)) => init::collect_all(child, status),
             }
         } else {
             sys::reset_signals();
@@ -257,15 +265,20 @@ impl Launch {
         };
         let path = String::from_utf8_lossy(program.as_bytes()).into_owned();
         let failure = Failure::Exec { path, reason: reason(&error) };
-        if self.init {
+        if self.stays() {
             report.failure(&failure);
             sys::exit_now(failure.exit_code());
         }
         failure
     }
 
+    /// Whether this process becomes the program's parent rather than the program.
+    const fn stays(&self) -> bool {
+        self.init || self.collect.is_some()
+    }
+
     fn finish(&self) -> Result<(), Failure> {
-        if self.init {
+        if self.stays() {
             sys::block_signals();
         }
         if self.no_new_privileges {

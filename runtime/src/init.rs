@@ -34,6 +34,25 @@ pub fn reap_until_gone(child: i32) -> ! {
     }
 }
 
+/// In the parent of a health check, which is no PID 1 but a subreaper: tells the check's exit code through `status`
+/// (four bytes, little endian), and ends when nothing of the check is left.
+pub fn collect_all(child: i32, status: i32) -> ! {
+    // The check's output is nobody else's, and the pipe that tells our parent that it has started is closed.
+    sys::keep_only(status);
+    let _ = rustix::thread::set_name(c"healthcheck");
+    loop {
+        while let Some((pid, code)) = sys::reap() {
+            if pid == child {
+                sys::write_kept(&code.to_le_bytes());
+            }
+        }
+        if sys::childless() {
+            sys::exit_now(0);
+        }
+        sys::wait_signal();
+    }
+}
+
 fn reap(child: c_int) {
     while let Some((pid, code)) = sys::reap() {
         if pid == child {

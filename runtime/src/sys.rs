@@ -133,6 +133,31 @@ pub fn close_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
+/// Closes every descriptor but one, which becomes number 0.
+pub fn keep_only(kept: c_int) {
+    // SAFETY: the caller (a forked child that does nothing but reap) uses no other descriptor any more.
+    unsafe {
+        libc::dup2(kept, 0);
+        libc::syscall(libc::SYS_close_range, 1, u32::MAX, 0);
+    }
+}
+
+/// Writes to the descriptor that [`keep_only`] kept; whoever reads may be gone.
+pub fn write_kept(bytes: &[u8]) {
+    // SAFETY: the pointer and the length are those of a live slice.
+    unsafe { libc::write(0, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// Whether the calling process has no child, dead or alive.
+pub fn childless() -> bool {
+    // SAFETY: the information is written to a live variable.
+    let result = unsafe {
+        let mut found: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_ALL, 0, &raw mut found, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+    };
+    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD)
+}
+
 /// `bpf(2)` attributes of `BPF_PROG_LOAD`, as far as they are needed (linux/bpf.h).
 #[repr(C)]
 #[derive(Default)]

@@ -9,7 +9,6 @@ mod create;
 pub mod detach;
 pub mod events;
 pub mod exec;
-#[allow(dead_code, reason = "the rest comes with the checks themselves")]
 pub mod health;
 pub mod hosts;
 pub mod image;

@@ -7,6 +7,8 @@
 
 pub mod clients;
 pub mod create;
+mod health;
+pub mod probe;
 pub mod protocol;
 mod start;
 pub use start::withdraw_names;

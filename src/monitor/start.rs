@@ -18,6 +18,7 @@ use umiak_runtime::program::OwnProgram;
 
 use super::clients::Client;
 use super::create;
+use super::health::Checks;
 use super::protocol::{Kind, Outcome, Start};
 use super::streams::{Input, Output};
 use crate::engine::container::{Config, PublishedPort, State, Status};
@@ -52,6 +53,8 @@ pub struct Running {
     pub clients: Vec<Client>,
     /// Sockets that hold the host's ports.
     pub held: Vec<OwnedFd>,
+    /// The health checks of this run.
+    pub checks: Option<Checks>,
     /// When this run began.
     pub since: Instant,
     /// Somebody wants it to stay down once it has ended.
@@ -143,7 +146,7 @@ fn begin(order: &Start, config: &Config) -> Result<Running> {
     let control = listen(roots, &config.id)?;
     let log = open_log(roots, config)?;
     let dns = resolver(roots, config)?;
-    publish_names(roots, config)?;
+    publish_names(roots, config, None)?;
     ports::publish(config, &order.ports)?;
     let launched = launch(roots, config, &order.namespaces)?;
     let running = Running {
@@ -167,6 +170,7 @@ fn begin(order: &Start, config: &Config) -> Result<Running> {
         control,
         clients: Vec::new(),
         held: Vec::new(),
+        checks: Checks::new(roots, config, launched.init),
         since: Instant::now(),
         stay_down: false,
     };
@@ -180,8 +184,9 @@ pub fn again(running: &mut Running) -> Result<()> {
     // What libcontainer knows of the last run.
     let _ = std::fs::remove_dir_all(roots.runtime_state().join(&config.id));
     let namespaces = crate::engine::start::shared_namespaces(roots, config)?;
-    publish_names(roots, config)?;
+    publish_names(roots, config, None)?;
     let launched = launch(roots, config, &namespaces)?;
+    running.checks = Checks::new(roots, config, launched.init);
     running.since = Instant::now();
     (running.init, running.outputs) = (launched.init, launched.outputs);
     (running.input, running.terminal) = (launched.input, launched.terminal);
@@ -289,8 +294,8 @@ where
     result.context("set up the resolver")
 }
 
-/// Makes the container's names known on its networks.
-pub fn publish_names(roots: &Roots, config: &Config) -> Result<()> {
+/// Makes the container's names known on its networks, with what is known of its health.
+pub fn publish_names(roots: &Roots, config: &Config, healthy: Option<bool>) -> Result<()> {
     for attachment in config.network.attachments() {
         let mut names = attachment.aliases.clone();
         names.push(umiak_base::id::short(&config.id).to_owned());
@@ -308,7 +313,7 @@ pub fn publish_names(roots: &Roots, config: &Config) -> Result<()> {
             network_name: attachment.network.clone(),
             project: label(crate::project::labels::PROJECT),
             service: label(crate::project::labels::SERVICE),
-            healthy: None,
+            healthy,
         };
         dns::publish(&roots.run.join("dns"), &attachment.network_id, &record)?;
     }

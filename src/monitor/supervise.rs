@@ -130,6 +130,7 @@ enum Source {
     Output(usize),
     Input,
     Client(usize),
+    Check,
     Dns,
 }
 
@@ -137,7 +138,8 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
     let now = Instant::now();
     let dns_deadline = running.dns.as_ref().and_then(umiak_netns::dns::Server::next_deadline);
     let log_deadline = running.log.as_ref().and_then(umiak_runtime::logs::Writer::deadline);
-    let timeout = [deadline, dns_deadline, log_deadline].into_iter().flatten().min();
+    let check_deadline = running.checks.as_ref().map(super::health::Checks::deadline);
+    let timeout = [deadline, dns_deadline, log_deadline, check_deadline].into_iter().flatten().min();
     let timeout = timeout.map(|deadline| timespec(deadline.saturating_duration_since(now)));
     let ready: Vec<(Source, PollFlags)> = {
         let (sources, mut fds) = poll_set(running, signals);
@@ -154,9 +156,10 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
             Source::Output(index) => read_output(running, index, buffer),
             Source::Input => running.input.flush(),
             Source::Client(index) => serve(running, index, events),
-            Source::Dns => {}
+            Source::Check | Source::Dns => {}
         }
     }
+    super::health::turn(running);
     if let Some(dns) = &mut running.dns {
         // A question that could not be answered is asked again by its client.
         let _ = dns.turn();
@@ -197,6 +200,10 @@ fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Ve
         events.set(PollFlags::OUT, client.wants_write());
         sources.push(Source::Client(index));
         fds.push(entry(client.fd(), events));
+    }
+    if let Some(check) = running.checks.as_ref().and_then(super::health::Checks::fd) {
+        sources.push(Source::Check);
+        fds.push(entry(check, PollFlags::IN));
     }
     if let Some(dns) = &running.dns {
         sources.push(Source::Dns);
@@ -275,7 +282,8 @@ fn reload(running: &mut Running) {
     let Ok(Some(config)) = state::read::<Config>(&path) else { return };
     running.config.network = config.network;
     // What fails here is seen by whoever asks for a name; the container goes on.
-    let _ = publish_names(&running.roots, &running.config);
+    let healthy = running.checks.as_ref().and_then(super::health::Checks::healthy);
+    let _ = publish_names(&running.roots, &running.config, healthy);
     if let (Some(dns), Ok(settings)) = (&mut running.dns, resolver_settings(&running.roots, &running.config)) {
         dns.reconfigure(&settings);
     }
@@ -286,6 +294,7 @@ fn end_run(running: &mut Running, code: i32) -> Vec<Event> {
     let config = &running.config;
     // Before the cgroup goes: its counters go with it.
     let path = &config.runtime.cgroup_path;
+    running.checks = None;
     running.state.oom_killed = cgroup::oom_killed(path);
     let cleared = cgroup::clear(path);
     running.outputs.iter_mut().for_each(super::streams::Output::close);

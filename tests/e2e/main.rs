@@ -9,6 +9,7 @@ mod container;
 mod events;
 mod exec;
 mod harness;
+mod health;
 mod leaks;
 mod lifecycle;
 mod logs;

@@ -40,7 +40,7 @@ pub struct Record {
     /// The Compose service it is a replica of: also found as `<service>.<project>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// What its last health check said; answers do not depend on it.
+    /// What its health checks say. A name that several have leads to those of them that are not unhealthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
 }

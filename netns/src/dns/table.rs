@@ -23,6 +23,9 @@ use super::{Config, Record, names};
 /// Longer than a tick of any kernel (10 ms at 100 Hz), in nanoseconds.
 const GRAIN: i128 = 25_000_000;
 
+/// `all.<name>` asks for all replicas, also those that are unwell. As on the wire: length, then the label.
+const ALL: &[u8] = b"\x03all";
+
 /// When and what a file or directory was: another stamp means another content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
@@ -68,6 +71,8 @@ pub(super) struct Entry {
     pointer: Option<Box<[u8]>>,
     project: Option<Box<[u8]>>,
     service: Option<Box<[u8]>>,
+    /// Its last health checks failed.
+    unwell: bool,
 }
 
 /// A network's directory.
@@ -172,9 +177,16 @@ impl Table {
     }
 
     fn find_name(&mut self, name: &[u8], families: [bool; 2], addresses: &mut Vec<IpAddr>) -> Found {
+        match (self.find_peers(name, false, families, addresses), name.strip_prefix(ALL)) {
+            (Found::Nothing, Some(rest)) if !rest.is_empty() => self.find_peers(rest, true, families, addresses),
+            (found, _) => found,
+        }
+    }
+
+    fn find_peers(&mut self, name: &[u8], all: bool, families: [bool; 2], addresses: &mut Vec<IpAddr>) -> Found {
         let project = self.project.as_deref();
         if let Some(named) = self.index.get_mut(name) {
-            return named.collect(&|_| true, project, families, addresses);
+            return named.collect(&|_| true, project, all, families, addresses);
         }
         for cut in names::cuts(name) {
             let (head, tail) = name.split_at(cut);
@@ -182,7 +194,7 @@ impl Table {
             // `<name>.<network>`, the first network of that name.
             let number = self.networks.iter().position(|network| network.name.as_deref() == Some(tail));
             if let Some(number) = number
-                && named.collect(&|peer| peer.network == number, project, families, addresses) == Found::Peers
+                && named.collect(&|peer| peer.network == number, project, all, families, addresses) == Found::Peers
             {
                 return Found::Peers;
             }
@@ -190,7 +202,7 @@ impl Table {
             let asked = |peer: &Peer| {
                 peer.entry.project.as_deref() == Some(tail) && peer.entry.service.as_deref() == Some(head)
             };
-            if named.collect(&asked, project, families, addresses) == Found::Peers {
+            if named.collect(&asked, project, all, families, addresses) == Found::Peers {
                 return Found::Peers;
             }
         }
@@ -210,11 +222,13 @@ impl Table {
 
 impl Named {
     /// The peers that `asked` for are narrowed to one network, the first that has some of `project`,
-    /// else the first that has some; and there to those of `project` if there are any.
+    /// else the first that has some; there to those of `project` if there are any; and of those, unless `all` are
+    /// wanted, to those that are not unwell, if there are any.
     fn collect(
         &mut self,
         asked: &dyn Fn(&Peer) -> bool,
         project: Option<&[u8]>,
+        all: bool,
         families: [bool; 2],
         out: &mut Vec<IpAddr>,
     ) -> Found {
@@ -222,7 +236,9 @@ impl Named {
         let wanted = || self.peers.iter().filter(|peer| asked(peer));
         let mine = wanted().filter(|peer| own(peer)).map(|peer| peer.network).min();
         let Some(network) = mine.or_else(|| wanted().map(|peer| peer.network).min()) else { return Found::Nothing };
-        let chosen = || wanted().filter(|peer| peer.network == network && (mine.is_none() || own(peer)));
+        let there = || wanted().filter(|peer| peer.network == network && (mine.is_none() || own(peer)));
+        let unwell = !all && there().any(|peer| !peer.entry.unwell);
+        let chosen = || there().filter(|peer| !unwell || !peer.entry.unwell);
         for family in [0, 1].into_iter().filter(|&family| families[family]) {
             let first = out.len();
             out.extend(chosen().filter_map(|peer| peer.entry.addresses[family]));
@@ -331,6 +347,7 @@ fn read_entry(path: &Path) -> rustix::io::Result<Option<Arc<Entry>>> {
         pointer,
         project: record.project.as_deref().and_then(names::from_dotted),
         service: record.service.as_deref().and_then(names::from_dotted),
+        unwell: record.healthy == Some(false),
     })))
 }
 

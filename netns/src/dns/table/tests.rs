@@ -98,3 +98,29 @@ fn the_turn_goes_on_when_the_table_changes() {
     }
     assert_eq!(firsts, ["10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.2"]);
 }
+
+#[test]
+fn a_name_leads_to_replicas_that_are_not_unwell_unless_all_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |id: &str, last: u8, healthy: Option<bool>| {
+        publish(dir.path(), "n1", &Record { healthy, ..record(id, id, [10, 0, 0, last]) }).unwrap();
+    };
+    with("c1", 1, Some(true));
+    with("c2", 2, None);
+    with("c3", 3, Some(false));
+    let mut table = table(dir.path(), &["n1"]);
+    let mut sorted = |name: &str| {
+        let mut found = find(&mut table, name);
+        found.sort();
+        found
+    };
+    assert_eq!(sorted("web"), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(sorted("all.web"), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(sorted("c3"), ["10.0.0.3"]);
+    assert_eq!(sorted("web.n1.net"), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(sorted("all.web.n1.net").len(), 3);
+    with("c1", 1, Some(false));
+    with("c2", 2, Some(false));
+    assert_eq!(sorted("web").len(), 3);
+    assert!(sorted("all").is_empty() && sorted("all.nobody").is_empty());
+}

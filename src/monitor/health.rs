@@ -1,0 +1,264 @@
+//! Health checks from the monitor's side: when the next is due, and what its
+//! result changes. A check is a short-lived process of its own (`probe.rs`);
+//! without a health check nothing here ever wakes the monitor.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use umiak_base::{ProcessRef, state};
+use umiak_runtime::program::OwnProgram;
+
+use super::probe;
+use super::start::{Running, publish_names};
+use crate::engine::container::{Config, Status};
+use crate::engine::health::{Checked, Health, HealthStatus, Healthcheck};
+use crate::engine::{events, wait};
+use crate::ipc;
+
+/// Between the start and the second check; each distance is twice the one before.
+const FIRST_GAP: Duration = Duration::from_millis(50);
+/// The longest of those, where `start_interval` does not say.
+const LONGEST_GAP: Duration = Duration::from_secs(1);
+/// What a probe has beyond its timeout to come to its end, before it is taken for stuck.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The checks of one run.
+#[derive(Debug)]
+pub struct Checks {
+    order: probe::Order,
+    retries: u32,
+    schedule: Schedule,
+    health: Health,
+    began: Instant,
+    next: Instant,
+    early: bool,
+    running: Option<Probe>,
+}
+
+#[derive(Debug)]
+struct Probe {
+    socket: OwnedFd,
+    child: Child,
+    deadline: Instant,
+    start: Timestamp,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // Reaped with all others. What it runs in the container ends with that, or is ended by nobody else.
+        let _ = self.child.kill();
+    }
+}
+
+impl Checks {
+    /// The checks of a run that begins now; `None` where there are none.
+    pub fn new(roots: &crate::engine::Roots, config: &Config, init: ProcessRef) -> Option<Self> {
+        let check = config.healthcheck.as_ref()?;
+        let args = check.command()?;
+        let order = probe::Order { roots: roots.clone(), id: config.id.clone(), init, args, timeout: check.timeout() };
+        let now = Instant::now();
+        Some(Self {
+            order,
+            retries: check.retries(),
+            schedule: Schedule::new(check),
+            health: Health { run: Some(init), ..Health::default() },
+            began: now,
+            next: now,
+            early: true,
+            running: None,
+        })
+    }
+
+    /// When the monitor has to look again at the latest.
+    pub fn deadline(&self) -> Instant {
+        self.running.as_ref().map_or(self.next, |probe| probe.deadline)
+    }
+
+    /// Becomes readable when a result is there.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.running.as_ref().map(|probe| probe.socket.as_fd())
+    }
+
+    /// What the resolvers are told; nothing while nothing is known.
+    pub fn healthy(&self) -> Option<bool> {
+        match self.health.status {
+            HealthStatus::Starting => None,
+            HealthStatus::Healthy => Some(true),
+            HealthStatus::Unhealthy => Some(false),
+        }
+    }
+
+    /// The result of the check that runs, once it is there.
+    fn result(&mut self) -> Option<Checked> {
+        let probe = self.running.as_ref()?;
+        let now = Instant::now();
+        let failed = |output: &str| {
+            let output = output.to_owned();
+            Checked { start: probe.start, end: Timestamp::now(), exit_code: -1, output }
+        };
+        let result = match wait::readable(&[probe.socket.as_fd()], Some(now)) {
+            Ok(true) => match ipc::receive::<Checked>(&probe.socket) {
+                Ok(Some((result, _))) => result,
+                _ => failed("the health check ended without a result"),
+            },
+            _ if now >= probe.deadline => failed("the health check could not be ended"),
+            _ => return None,
+        };
+        self.running = None;
+        Some(result)
+    }
+
+    /// Takes a result in; whether the status is another now.
+    fn take(&mut self, result: Checked) -> bool {
+        let before = self.health.status;
+        self.health.take(result, self.retries, !self.early);
+        self.plan();
+        self.health.status != before
+    }
+
+    fn plan(&mut self) {
+        let (next, early) = self.schedule.after(self.began.elapsed(), self.health.status, self.early);
+        (self.next, self.early) = (self.began + next, early);
+    }
+
+    fn begin(&mut self) {
+        let start = Timestamp::now();
+        match spawn(&self.order) {
+            Ok((socket, child)) => {
+                let deadline = Instant::now() + self.order.timeout + GRACE;
+                self.running = Some(Probe { socket, child, deadline, start });
+            }
+            Err(error) => {
+                let output = crate::failure::one_line(&error);
+                self.take(Checked { start, end: Timestamp::now(), exit_code: -1, output });
+            }
+        }
+    }
+}
+
+fn spawn(order: &probe::Order) -> Result<(OwnedFd, Child)> {
+    let (ours, theirs) = ipc::pair()?;
+    // Kept until the child runs: what the container could ever reach of it is read-only (CVE-2019-5736).
+    let program = OwnProgram::open().context("open our own program")?;
+    let child = Command::new(program.path())
+        .arg("__probe")
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("start the health check")?;
+    ipc::send(&ours, order, &[])?;
+    Ok((ours, child))
+}
+
+/// Looks after the checks: takes a result in, and begins the next check when it is due.
+pub fn turn(running: &mut Running) {
+    let Some(checks) = &mut running.checks else { return };
+    if let Some(result) = checks.result() {
+        let changed = checks.take(result);
+        // Advisory, and written again with the next result.
+        let _ = state::write_volatile(&Health::path(&running.roots, &running.config.id), &checks.health);
+        if changed {
+            // The others' resolvers lead to replicas that are well.
+            let _ = publish_names(&running.roots, &running.config, checks.healthy());
+            let action = format!("health_status: {}", checks.health.status.as_str());
+            events::container(&running.roots, &running.config, &action);
+        }
+    } else if checks.running.is_none() && checks.next <= Instant::now() {
+        match running.state.status {
+            Status::Running => checks.begin(),
+            // Frozen, a check would be, too.
+            _ => checks.plan(),
+        }
+    }
+}
+
+/// When checks are due, as times since the start. Before a container has been healthy some come early: at once, then
+/// at growing distances, in the start period or up to the first interval where there is none. Their failures do not
+/// count, so that all else is as in Docker.
+#[derive(Debug)]
+struct Schedule {
+    interval: Duration,
+    early_until: Duration,
+    gap: Duration,
+    longest: Duration,
+}
+
+impl Schedule {
+    fn new(check: &Healthcheck) -> Self {
+        let given = |span: Duration, default| if span.is_zero() { default } else { span };
+        let longest = given(check.start_interval, LONGEST_GAP);
+        Self {
+            interval: check.interval(),
+            early_until: given(check.start_period, check.interval()),
+            gap: FIRST_GAP.min(longest),
+            longest,
+        }
+    }
+
+    /// After a check that ended at `now`: when the next is due, and whether it is an early one.
+    fn after(&mut self, now: Duration, status: HealthStatus, was_early: bool) -> (Duration, bool) {
+        if status != HealthStatus::Starting || !was_early {
+            return (now + self.interval, false);
+        }
+        let next = now + self.gap;
+        if next < self.early_until {
+            self.gap = (self.gap * 2).min(self.longest);
+            return (next, true);
+        }
+        // The first that counts: where Docker has it, or when the start period is over.
+        (self.early_until.max(self.interval).max(now), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(check: &Healthcheck, healthy_after: usize, count: usize) -> Vec<(u128, bool)> {
+        let (mut schedule, mut now, mut early) = (Schedule::new(check), Duration::ZERO, true);
+        let mut all = Vec::new();
+        for number in 0..count {
+            all.push((now.as_millis(), early));
+            let status = if number >= healthy_after { HealthStatus::Healthy } else { HealthStatus::Starting };
+            (now, early) = schedule.after(now, status, early);
+        }
+        all
+    }
+
+    fn seconds(interval: u64, start_period: u64) -> Healthcheck {
+        let span = Duration::from_secs;
+        Healthcheck { interval: span(interval), start_period: span(start_period), ..Healthcheck::default() }
+    }
+
+    #[test]
+    fn early_checks_come_before_the_first_interval_and_the_rest_as_in_docker() {
+        let early = [0, 50, 150, 350, 750, 1550].map(|at| (at, true));
+        let all = times(&seconds(2, 0), usize::MAX, 9);
+        assert_eq!(all[..6], early);
+        assert_eq!(all[6..], [(2000, false), (4000, false), (6000, false)]);
+    }
+
+    #[test]
+    fn a_start_period_has_early_checks_all_along_and_the_first_that_counts_after_it() {
+        let all = times(&seconds(2, 4), usize::MAX, 11);
+        let early: Vec<u128> = all.iter().filter(|(_, early)| *early).map(|(at, _)| *at).collect();
+        assert_eq!(early, [0, 50, 150, 350, 750, 1550, 2550, 3550]);
+        assert_eq!(all[8..], [(4000, false), (6000, false), (8000, false)]);
+        // A start period shorter than the interval does not bring the first check forward.
+        let first = times(&seconds(30, 1), usize::MAX, 20).into_iter().find(|(_, early)| !early);
+        assert_eq!(first, Some((30_000, false)));
+    }
+
+    #[test]
+    fn once_healthy_only_intervals_pass() {
+        assert_eq!(times(&seconds(2, 60), 1, 4), [(0, true), (50, true), (2050, false), (4050, false)]);
+        let often = Healthcheck { start_interval: Duration::from_millis(20), ..seconds(5, 5) };
+        assert_eq!(times(&often, usize::MAX, 3), [(0, true), (20, true), (40, true)]);
+    }
+}

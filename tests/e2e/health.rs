@@ -1,0 +1,214 @@
+//! Health checks: what is run, how it ends, what is shown, and who is told.
+
+use crate::harness::{Host, eventually, names_in, signal};
+
+const CHECKED: &str = "until";
+
+fn run(host: &Host, name: &str, flags: &[&str], command: &[&str]) {
+    let mut args = vec!["container", "run", "-d", "--name", name];
+    args.extend(flags);
+    args.push("busybox");
+    args.extend(command);
+    host.ok(&args);
+}
+
+#[test]
+fn a_check_makes_healthy_and_unhealthy_and_shows_what_it_printed() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let check = "echo out; echo err >&2; id -u; echo $NAME; pwd; test -e /ok";
+    run(
+        &host,
+        CHECKED,
+        &[
+            "--health-cmd",
+            check,
+            "--health-interval",
+            "300ms",
+            "--health-retries",
+            "2",
+            "--user",
+            "7:7",
+            "-e",
+            "NAME=value",
+            "--workdir",
+            "/tmp",
+            "--tmpfs",
+            "/tmp:mode=1777",
+        ],
+        &["sleep", "1000"],
+    );
+    let shown = host.until(CHECKED, "it is unhealthy", |state| state["Health"]["Status"] == "unhealthy");
+    let health = &shown["State"]["Health"];
+    assert!(health["FailingStreak"].as_u64().unwrap() >= 2, "{health}");
+    let last = health["Log"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["ExitCode"], &last["Output"]), (&1.into(), &"out\nerr\n7\nvalue\n/tmp\n".into()));
+    assert_eq!(shown["Config"]["Healthcheck"]["Test"][0], "CMD-SHELL");
+    assert_eq!(shown["Config"]["Healthcheck"]["Interval"], 300_000_000);
+    let listed = |host: &Host| {
+        let all = host.lines(&["container", "ls", "--format", "json"]);
+        all.iter().find(|one| one["Names"] == CHECKED).map(|one| one["Status"].as_str().unwrap().to_owned()).unwrap()
+    };
+    assert!(listed(&host).ends_with(" (unhealthy)"), "{}", listed(&host));
+    host.ok(&["container", "exec", "--user", "0", CHECKED, "touch", "/ok"]);
+    let shown = host.until(CHECKED, "it is healthy", |state| state["Health"]["Status"] == "healthy");
+    assert_eq!(shown["State"]["Health"]["FailingStreak"], 0);
+    assert!(shown["State"]["Health"]["Log"].as_array().unwrap().len() <= 5);
+    assert!(listed(&host).ends_with(" (healthy)"), "{}", listed(&host));
+    let events = std::fs::read_to_string(host.run_root().join("events")).unwrap();
+    assert!(events.contains("health_status: unhealthy") && events.contains("health_status: healthy"), "{events}");
+    // Ended, it is not healthy; started again, nothing is known.
+    host.ok(&["container", "kill", CHECKED]);
+    assert_eq!(host.inspect(CHECKED)["State"]["Health"]["Status"], "unhealthy");
+    host.ok(&["container", "rm", CHECKED]);
+}
+
+#[test]
+fn a_service_is_seen_to_be_healthy_long_before_the_first_interval() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let script = "sleep 0.3; touch /ready; sleep 1000";
+    run(&host, "soon", &["--health-cmd", "test -e /ready", "--health-interval", "1h"], &["sh", "-c", script]);
+    let shown = host.until("soon", "it is healthy", |state| state["Health"]["Status"] == "healthy");
+    // Failures before do not count, and nothing is checked before the interval any more.
+    assert_eq!(shown["State"]["Health"]["FailingStreak"], 0);
+    host.ok(&["container", "rm", "-f", "soon"]);
+}
+
+#[test]
+fn a_check_that_takes_too_long_is_killed_with_its_children() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let check = "echo begun; (setsid sleep 777 &); sleep 777";
+    run(
+        &host,
+        "late",
+        &["--health-cmd", check, "--health-interval", "100ms", "--health-timeout", "500ms", "--health-retries", "1"],
+        &["sleep", "1000"],
+    );
+    let shown = host.until("late", "it is unhealthy", |state| state["Health"]["Status"] == "unhealthy");
+    let last = &shown["State"]["Health"]["Log"][0];
+    assert_eq!(last["ExitCode"], -1);
+    assert_eq!(last["Output"], "Health check exceeded timeout (500ms): begun\n");
+    // Between two checks there is nothing but the container's own process.
+    eventually("nothing of a check is left", || {
+        let all = host.ok(&["container", "exec", "late", "ps", "-o", "pid,stat,args"]);
+        if all.contains("777") { Err(all) } else { Ok(()) }
+    });
+    host.ok(&["container", "rm", "-f", "late"]);
+}
+
+#[test]
+fn checks_leave_no_zombies_and_an_unbounded_output_is_cut() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    // Each leaves an orphan that ends at once, one that goes on, and one in a session of its own. PID 1 never waits.
+    let check = "(true &); (sleep 600 &); (setsid sleep 600 &); yes | head -c 100000; exit 0";
+    run(&host, "messy", &["--health-cmd", check, "--health-interval", "50ms"], &["sh", "-c", "exec sleep 1000"]);
+    let id = host.inspect("messy")["Id"].as_str().unwrap().to_owned();
+    let mut seen = std::collections::BTreeSet::new();
+    eventually("many checks have run", || {
+        let log = host.inspect("messy")["State"]["Health"]["Log"].clone();
+        for one in log.as_array().into_iter().flatten() {
+            assert_eq!((&one["ExitCode"], one["Output"].as_str().unwrap().len()), (&0.into(), 4099), "{one}");
+            seen.insert(one["Start"].to_string());
+        }
+        if seen.len() >= 15 { Ok(()) } else { Err(format!("{} checks", seen.len())) }
+    });
+    let all = host.ok(&["container", "exec", "messy", "ps", "-o", "pid,stat,args"]);
+    let zombies = all.lines().filter(|line| line.contains(" Z ") || line.contains("[sleep]")).count();
+    let sleeps = all.lines().filter(|line| line.ends_with(" sleep 600")).count();
+    assert!(zombies <= 5 && sleeps <= 2, "{all}");
+    // Nor do descriptions of processes pile up beside the container.
+    let left = names_in(&host.root().join("containers").join(id).join("bundle"));
+    assert!(left.iter().filter(|name| name.starts_with("process-")).count() <= 1, "{left:?}");
+    host.ok(&["container", "rm", "-f", "messy"]);
+}
+
+#[test]
+fn a_check_that_cannot_be_run_says_why_and_none_is_none() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        r#"
+services:
+  missing:
+    image: busybox
+    command: sleep 1000
+    healthcheck: {test: [CMD, nosuchprogram], interval: 100ms, retries: 1}
+  none:
+    image: busybox
+    command: sleep 1000
+    healthcheck: {disable: true}
+"#,
+    );
+    host.ok(&["up", "-d"]);
+    let shown = host.until("demo-missing-1", "it is unhealthy", |state| state["Health"]["Status"] == "unhealthy");
+    let last = &shown["State"]["Health"]["Log"][0];
+    assert_eq!(last["ExitCode"], -1);
+    assert!(
+        last["Output"].as_str().unwrap().contains("\"nosuchprogram\": executable file not found in $PATH"),
+        "{last}"
+    );
+    let none = host.inspect("demo-none-1");
+    assert_eq!(
+        (&none["State"]["Health"], &none["Config"]["Healthcheck"]["Test"][0]),
+        (&serde_json::Value::Null, &"NONE".into())
+    );
+    host.ok(&["down", "-t", "0"]);
+}
+
+#[test]
+fn a_name_leads_to_replicas_that_are_not_unhealthy() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        r#"
+services:
+  web:
+    image: busybox
+    command: sleep 1000
+    scale: 3
+    healthcheck: {test: "test ! -e /broken", interval: 100ms, retries: 1}
+  client: {image: busybox, command: sleep 1000}
+"#,
+    );
+    host.ok(&["up", "-d"]);
+    let found = |name: &str| {
+        let said = host.run(&["exec", "-T", "client", "nslookup", name]).out;
+        said.lines().skip_while(|line| !line.starts_with("Name:")).filter(|line| line.starts_with("Address")).count()
+    };
+    let leads_to = |name: &str, count: usize| {
+        eventually(&format!("{name} leads to {count}"), || match found(name) {
+            found if found == count => Ok(()),
+            found => Err(found.to_string()),
+        });
+    };
+    leads_to("web", 3);
+    host.ok(&["exec", "-T", "--index", "2", "web", "touch", "/broken"]);
+    leads_to("web", 2);
+    leads_to("all.web", 3);
+    leads_to("demo-web-2", 1);
+    for index in ["1", "3"] {
+        host.ok(&["exec", "-T", "--index", index, "web", "touch", "/broken"]);
+    }
+    leads_to("web", 3);
+    host.ok(&["exec", "-T", "--index", "1", "web", "rm", "/broken"]);
+    leads_to("web", 1);
+    host.ok(&["down", "-t", "0"]);
+}
+
+#[test]
+fn health_begins_anew_when_a_container_is_started_again() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    run(
+        &host,
+        "again",
+        &["--restart", "always", "--health-cmd", "test -e /dev/shm/ready", "--health-interval", "1h"],
+        &["sh", "-c", "mkdir /first && touch /dev/shm/ready; sleep 1000"],
+    );
+    let shown = host.until("again", "it is healthy", |state| state["Health"]["Status"] == "healthy");
+    let pid = u32::try_from(shown["State"]["Pid"].as_u64().unwrap()).unwrap();
+    signal(pid, "KILL");
+    let back = |state: &serde_json::Value| state["Status"] == "running" && state["Pid"] != pid;
+    let shown = host.until("again", "it runs again", back);
+    assert_eq!(shown["RestartCount"], 1);
+    assert_eq!(shown["State"]["Health"]["Status"], "starting");
+    host.ok(&["container", "rm", "-f", "again"]);
+}
