@@ -2,11 +2,15 @@
 
 /// The candidate that differs least from `word`, if one is near enough to be meant.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let limit = (word.chars().count() / 3).clamp(1, 3);
+    let length = word.chars().count();
+    let limit = (length / 3).clamp(1, 3);
+    let word = word.to_lowercase();
+    // `conf` for `config`, `alias` for `aliases`: the beginning of a word is as near as a slip
+    let begins = |candidate: &str| length >= 3 && candidate.starts_with(&word);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&word.to_lowercase(), candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
+        .map(|candidate| (distance(&word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= limit || begins(candidate))
         .min()
         .map(|(_, candidate)| candidate.to_owned())
 }
@@ -43,6 +47,8 @@ mod tests {
             ("enviroment", Some("environment")),
             ("Volumes", Some("volumes")),
             ("comamnd", Some("command")),
+            ("env", Some("environment")),
+            ("en", None),
             ("zzz", None),
             ("", None),
         ] {

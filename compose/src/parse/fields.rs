@@ -249,7 +249,11 @@ impl<'a, 'c> Fields<'a, 'c> {
         if found.is_none() {
             let words: Vec<String> = choices.iter().map(|(word, _)| format!("'{word}'")).collect();
             let message = format!("{} must be one of {}", self.path(key), words.join(", "));
-            self.cx.error(self.raw(key)?.span, message);
+            let span = self.raw(key)?.span;
+            match nearest(&text, choices.iter().map(|(word, _)| *word)) {
+                Some(nearest) => self.cx.error_with_help(span, message, format!("did you mean `{nearest}`?")),
+                None => self.cx.error(span, message),
+            }
         }
         found
     }

@@ -1,9 +1,10 @@
 //! The table of what is supported and the parser know the same keys.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::parse::asked;
-use crate::support::TABLE;
+use crate::support::{TABLE, rows};
 use crate::{LoadOptions, load};
 
 /// Every key that the parser asks for, as the table writes its path.
@@ -75,5 +76,18 @@ fn the_table_is_sorted_within_its_sections() {
             assert!(before.split('.').lt(key.split('.')), "{before} stands before {key}");
         }
         before = Some(key);
+    }
+}
+
+/// What the README says is not built is not built: a word of its row that is a key has a line that says so too.
+#[test]
+fn the_readme_says_what_the_table_says() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let Some(row) = readme.lines().find(|line| line.starts_with("| **Not yet** |")) else { return };
+    let rows = rows();
+    for word in row.split('`').skip(1).step_by(2) {
+        let of_key = rows.iter().filter(|row| row.key == format!("services.*.{word}") || row.key == word);
+        let wrong: Vec<&str> = of_key.filter(|row| row.support == "works").map(|row| row.key).collect();
+        assert!(wrong.is_empty(), "the README says that `{word}` is not built yet, the table that it works");
     }
 }
