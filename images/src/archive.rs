@@ -6,11 +6,13 @@
 //! be that, a plain OCI layout, or an archive of an older Docker, gzip or zstd
 //! compressed or not; all of it is checked as if it came from a registry.
 
+mod import;
 mod load;
 mod save;
 
 use std::io;
 
+pub use import::import;
 pub use load::{Loaded, load};
 pub use save::save;
 
@@ -18,6 +20,7 @@ use crate::config::ConfigError;
 use crate::digest::{Digest, VerifyError};
 use crate::layer::LayerError;
 use crate::manifest::ManifestError;
+use crate::pack::PackError;
 use crate::platform::PlatformError;
 use crate::store::StoreError;
 use crate::unpack::TarError;
@@ -53,6 +56,9 @@ pub enum ArchiveError {
     /// A layer failed.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// An image could not be made.
+    #[error(transparent)]
+    Pack(#[from] PackError),
     /// The archive could not be written.
     #[error("write the archive")]
     Write(#[source] io::Error),

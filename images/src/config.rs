@@ -5,6 +5,8 @@
 //! reader: `null` is as good as absent. Field meanings: OCI image-spec
 //! `config.md`, Docker Image Specification v1.3.
 
+mod change;
+
 use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
@@ -13,6 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::digest::Digest;
 use crate::manifest::{MAX_CONFIG_BYTES, MAX_LAYERS};
 use crate::platform::Platform;
+
+pub use change::ChangeError;
 
 /// Why an image config was refused.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,9 @@ pub struct ImageConfig {
     /// Who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
+    /// Why it was made; Docker's `commit -m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
     /// What to run and how.
     #[serde(default, deserialize_with = "or_default")]
     pub config: RunConfig,

@@ -6,6 +6,7 @@ pub mod config;
 pub mod digest;
 pub mod layer;
 pub mod manifest;
+pub mod pack;
 pub mod platform;
 pub mod progress;
 pub mod pull;

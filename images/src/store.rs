@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use error::StoreError;
 pub use remove::{Pruned, Removed};
 
-pub(crate) use blobs::{BlobWriter, Slot};
+pub(crate) use blobs::{BlobWriter, PARTIAL, Slot};
 pub(crate) use index::{Named, Names};
 pub(crate) use remove::STAGED;
 
@@ -332,7 +332,9 @@ impl Store {
         self.layers.join(format!("{}.json", diff_id.hex()))
     }
 
-    fn layer_bytes(&self, diff_id: &Digest) -> Option<u64> {
+    /// Bytes that the files of an unpacked layer have.
+    #[must_use]
+    pub fn layer_bytes(&self, diff_id: &Digest) -> Option<u64> {
         let note: LayerNote = umiak_base::state::read(&self.note_path(diff_id)).ok()??;
         Some(note.bytes)
     }

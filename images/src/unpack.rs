@@ -10,6 +10,7 @@ mod apply;
 mod clean;
 mod entry;
 mod error;
+mod extract;
 mod fields;
 mod pax;
 mod reader;
@@ -22,8 +23,12 @@ use std::os::fd::OwnedFd;
 
 pub use entry::{Entry, Kind, Segment, Timestamp};
 pub use error::{TarError, UnpackError};
+pub use extract::{Extracted, Into, extract};
 pub use reader::TarReader;
 pub use remove::remove_tree;
+
+pub(crate) use apply::is_allowed as is_allowed_xattr;
+pub(crate) use error::shown;
 
 /// What a layer may ask for before it is refused.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +78,12 @@ pub struct Unpacked {
 pub(crate) fn clean_name(name: &[u8], limits: &Limits) -> Option<String> {
     let name = clean::clean(name, limits).ok()?;
     String::from_utf8(name).ok().filter(|name| !name.is_empty())
+}
+
+/// As [`clean_name`], of what is clean but for slashes.
+pub(crate) fn clean_bytes(name: &[u8]) -> Vec<u8> {
+    let parts: Vec<&[u8]> = name.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+    parts.join(&b'/')
 }
 
 /// Unpacks the uncompressed tar `stream` into the directory `root`, which must

@@ -22,6 +22,7 @@ pub mod spec;
 mod sys;
 mod trace;
 pub mod users;
+pub mod view;
 pub mod volumes;
 
 pub use config::Config;

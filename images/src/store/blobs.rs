@@ -15,7 +15,7 @@ use crate::digest::{Digest, Hasher, Verified};
 use crate::manifest::Descriptor;
 
 /// How the names of unfinished blobs begin.
-pub(super) const PARTIAL: &str = ".partial-";
+pub(crate) const PARTIAL: &str = ".partial-";
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
 

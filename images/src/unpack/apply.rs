@@ -23,7 +23,7 @@ const OPAQUE: &[u8] = b".wh..opq";
 /// What follows [`WHITEOUT`] in the names that AUFS keeps for itself.
 const AUFS: &[u8] = b".wh.";
 /// Files from this size on are refused when the disk has less room left.
-const LARGE: u64 = 1 << 20;
+pub(super) const LARGE: u64 = 1 << 20;
 
 /// What a directory gets when all is in it: its time would not last otherwise.
 struct DirectoryMeta {
@@ -361,14 +361,14 @@ impl DirectoryMeta {
 
 /// Whether an image may set this attribute. `trusted.*` belongs to the host's overlayfs, `user.overlay.*` to overlayfs
 /// in user namespaces (an image could fake whiteouts and redirects), and other labels of `security.*` to the host's policy.
-fn is_allowed(name: &[u8]) -> bool {
+pub(crate) fn is_allowed(name: &[u8]) -> bool {
     name == b"security.capability"
         || name == b"system.posix_acl_access"
         || name == b"system.posix_acl_default"
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
-fn set_xattrs(
+pub(super) fn set_xattrs(
     path: &[u8],
     xattrs: &[(Vec<u8>, Vec<u8>)],
     set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>,
@@ -384,7 +384,7 @@ fn set_xattrs(
     Ok(())
 }
 
-fn open_directory(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+pub(super) fn open_directory(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
@@ -393,7 +393,7 @@ fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+pub(super) fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
             Ok(0) => return Err(Errno::IO),
@@ -405,13 +405,13 @@ fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-fn times(mtime: Timestamp) -> Timestamps {
+pub(super) fn times(mtime: Timestamp) -> Timestamps {
     let time = rustix::fs::Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
     Timestamps { last_access: time, last_modification: time }
 }
 
 /// Refuses a large file before the disk is filled with the head of it.
-fn require_space(dir: &OwnedFd, path: &[u8], needed: u64) -> Result<(), UnpackError> {
+pub(super) fn require_space(dir: &OwnedFd, path: &[u8], needed: u64) -> Result<(), UnpackError> {
     let free = free_bytes(dir);
     if free < needed {
         return Err(UnpackError::Space { path: shown(path), free, source: Errno::NOSPC.into() });
@@ -423,7 +423,7 @@ fn free_bytes(fd: &impl AsFd) -> u64 {
     rustix::fs::fstatvfs(fd).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
-fn written(fd: &OwnedFd, path: &[u8], error: Errno) -> UnpackError {
+pub(super) fn written(fd: &OwnedFd, path: &[u8], error: Errno) -> UnpackError {
     match error {
         Errno::NOSPC | Errno::DQUOT => {
             UnpackError::Space { path: shown(path), free: free_bytes(fd), source: error.into() }
@@ -432,6 +432,6 @@ fn written(fd: &OwnedFd, path: &[u8], error: Errno) -> UnpackError {
     }
 }
 
-fn system(operation: &'static str, path: &[u8], error: Errno) -> UnpackError {
+pub(super) fn system(operation: &'static str, path: &[u8], error: Errno) -> UnpackError {
     UnpackError::System { operation, path: shown(path), source: error.into() }
 }

@@ -132,6 +132,16 @@ pub enum UnpackError {
         /// The target in the layer.
         target: String,
     },
+    /// A directory would be replaced by something else, or the reverse.
+    #[error("cannot overwrite {there} \"{path}\" with {new}")]
+    Overwrite {
+        /// The name in the archive.
+        path: String,
+        /// What is there.
+        there: &'static str,
+        /// What was to take its place.
+        new: &'static str,
+    },
     /// Too many extended attributes.
     #[error("\"{path}\" has {count} extended attributes, at most {limit} are taken")]
     Xattrs {
