@@ -5,8 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] =
-    &["bridge", "build", "commit", "cp", "create", "export", "publish", "push", "scale", "stats", "volumes", "watch"];
+const COMMANDS: &[&str] = &["bridge", "build", "create", "publish", "push", "scale", "stats", "volumes", "watch"];
 
 const FLAGS: &[&str] = &[
     "--abort-on-container-failure",

@@ -68,12 +68,12 @@ impl Engine {
         network::leave(&self.roots, &attachment)
     }
 
-    fn changeable(&self, container: &Container) -> Result<Config> {
+    pub(super) fn changeable(&self, container: &Container) -> Result<Config> {
         let path = self.roots.container(&container.config.id).join("config.json");
         state::read::<Config>(&path)?.with_context(|| format!("No such container: {}", container.config.name))
     }
 
-    fn write_changed(&self, config: &Config) -> Result<()> {
+    pub(super) fn write_changed(&self, config: &Config) -> Result<()> {
         state::write(&self.roots.container(&config.id).join("config.json"), config)?;
         self.tell_monitor(&config.id, Kind::Reload)
     }

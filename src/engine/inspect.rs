@@ -423,6 +423,7 @@ pub fn image(image: &Image) -> Value {
         "Id": image.id.to_string(),
         "RepoTags": image.names.iter().map(familiar).collect::<Vec<_>>(),
         "RepoDigests": image.repo_digests,
+        "Comment": config.comment.clone().unwrap_or_default(),
         "Created": image.created,
         "Author": config.author.clone().unwrap_or_default(),
         "Architecture": config.architecture,

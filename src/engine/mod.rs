@@ -3,12 +3,16 @@
 
 pub mod attach;
 pub mod cgroup;
+pub mod commit;
 mod connect;
 pub mod container;
+pub mod copy;
 mod create;
 pub mod detach;
+pub mod diff;
 pub mod events;
 pub mod exec;
+mod export;
 pub mod health;
 pub mod hosts;
 pub mod image;
@@ -21,6 +25,7 @@ pub mod network;
 pub mod pause;
 pub mod ports;
 mod remove;
+mod rename;
 pub mod request;
 pub mod restart;
 pub mod roots;

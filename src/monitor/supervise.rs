@@ -280,7 +280,7 @@ fn serve(running: &mut Running, index: usize, events: PollFlags) {
 fn reload(running: &mut Running) {
     let path = running.roots.container(&running.config.id).join("config.json");
     let Ok(Some(config)) = state::read::<Config>(&path) else { return };
-    running.config.network = config.network;
+    (running.config.name, running.config.network) = (config.name, config.network);
     // What fails here is seen by whoever asks for a name; the container goes on.
     let healthy = running.checks.as_ref().and_then(super::health::Checks::healthy);
     let _ = publish_names(&running.roots, &running.config, healthy);

@@ -60,6 +60,19 @@ pub fn select(members: Vec<Member>, services: &[String], known: &dyn Fn(&str) ->
     Ok(members.into_iter().filter(|member| services.contains(&member.service)).collect())
 }
 
+/// The container of a service that `export` and `commit` mean, whether it runs or not: the lowest number, or exactly
+/// `index`.
+pub fn one(engine: &Engine, project: &str, service: &str, index: Option<u32>) -> Result<Member> {
+    let found = members(engine, project)?
+        .into_iter()
+        .find(|member| member.service == service && index.is_none_or(|index| member.number == index));
+    match (found, index) {
+        (Some(member), _) => Ok(member),
+        (None, None) => bail!("no container found for service \"{service}\""),
+        (None, Some(index)) => bail!("service \"{service}\" is not running container #{index}"),
+    }
+}
+
 /// The running container of a service that `exec` and `port` mean: the lowest number, or exactly `index`.
 pub fn running(engine: &Engine, project: &str, service: &str, index: Option<u32>) -> Result<Member> {
     let found = members(engine, project)?

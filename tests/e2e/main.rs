@@ -8,6 +8,7 @@ mod compose;
 mod container;
 mod events;
 mod exec;
+mod files;
 mod harness;
 mod health;
 mod leaks;

@@ -1,6 +1,8 @@
 //! `umiak container`: single containers, without a Compose file.
 
+mod cp;
 mod exec;
+mod files;
 mod flags;
 mod health;
 mod inspect;
@@ -29,6 +31,16 @@ pub enum Container {
     Ls(ls::Ls),
     /// Display detailed information on containers
     Inspect(inspect::Inspect),
+    /// Create a new image from a container's changes
+    Commit(files::Commit),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(files::Diff),
+    /// Export a container's filesystem as a tar archive
+    Export(files::Export),
+    /// Rename a container
+    Rename(files::Rename),
+    /// Copy files/folders between a container and the local filesystem
+    Cp(cp::Cp),
     /// Fetch the logs of a container
     Logs(logs::Logs),
     /// Execute a command in a running container
@@ -58,6 +70,11 @@ impl Container {
             Self::Run(command) => command.run(context),
             Self::Ls(command) => command.run(context),
             Self::Inspect(command) => command.run(context),
+            Self::Commit(command) => command.run(context),
+            Self::Diff(command) => command.run(context),
+            Self::Export(command) => command.run(context),
+            Self::Rename(command) => command.run(context),
+            Self::Cp(command) => command.run(context),
             Self::Logs(command) => command.run(context),
             Self::Exec(command) => command.run(context),
             Self::Stop(command) => command.run(context),
