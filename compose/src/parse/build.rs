@@ -51,7 +51,13 @@ fn attestation(f: &Fields<'_, '_>, key: &'static str) -> Option<String> {
 }
 
 fn ssh(f: &Fields<'_, '_>) -> Vec<SshKey> {
-    let read = |id: &str, node: &Node, _: Span, _: &str| Some(SshKey { id: id.to_owned(), path: node.scalar_text() });
+    let read = |id: &str, node: &Node, _: Span, path: &str| {
+        let path_of_key = node.scalar_text();
+        if path_of_key.is_none() && !node.is_null() {
+            f.cx.error(node.span, format!("{path} must be a boolean, null, number or string"));
+        }
+        Some(SshKey { id: id.to_owned(), path: path_of_key })
+    };
     f.named("ssh", read).into_iter().map(|(_, key)| key).collect()
 }
 
