@@ -8,6 +8,7 @@ mod ipc;
 mod monitor;
 mod project;
 mod sys;
+mod template;
 mod ui;
 
 use std::process::ExitCode;
