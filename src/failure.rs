@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use owo_colors::OwoColorize as _;
 
+use crate::personality::Personality;
+
 /// What to do about an error, attached to it on its way up.
 #[derive(Debug)]
 pub struct Hint(pub String);
@@ -44,6 +46,11 @@ impl fmt::Display for Coded {
 }
 
 impl std::error::Error for Coded {}
+
+/// An error of the command line itself: Docker's programs say it without naming the daemon.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Plain(pub String);
 
 /// The same error, without an exit code of its own.
 pub fn without_code(error: anyhow::Error) -> anyhow::Error {
@@ -105,7 +112,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let text = one_line(error);
-    if colour {
+    if Personality::current() == Personality::Docker {
+        crate::note!("{}", as_docker(error, &text));
+    } else if colour {
         crate::note!("{}{text}", "Error: ".red().bold());
     } else {
         crate::note!("Error: {text}");
@@ -118,6 +127,24 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         }
     }
     error.downcast_ref::<Coded>().map_or(ExitCode::FAILURE, |coded| code(coded.code))
+}
+
+/// The words that scripts written for Docker look for.
+fn as_docker(error: &anyhow::Error, text: &str) -> String {
+    let template = error.is::<crate::template::ParseError>()
+        || error.downcast_ref::<crate::template::ExecError>().is_some()
+        || error
+            .chain()
+            .any(|cause| cause.is::<crate::template::ParseError>() || cause.is::<crate::template::ExecError>());
+    match error.downcast_ref::<Coded>() {
+        _ if template || error.is::<Plain>() => text.to_owned(),
+        Some(coded) if coded.code >= 125 && coded.text.starts_with("docker: ") => text.to_owned(),
+        Some(coded) if coded.code >= 125 && !coded.text.starts_with("OCI runtime exec") => {
+            format!("docker: Error response from daemon: {text}\n\nRun 'docker run --help' for more information")
+        }
+        Some(_) => text.to_owned(),
+        None => format!("Error response from daemon: {text}"),
+    }
 }
 
 #[cfg(test)]

@@ -2,16 +2,20 @@
 //! that turns arguments into a command, prints errors and picks the exit code.
 
 mod commands;
+mod docker;
 mod engine;
 mod failure;
 mod ipc;
 mod monitor;
+mod personality;
 mod project;
 mod sys;
 mod template;
 mod ui;
 
 use std::process::ExitCode;
+
+use personality::Personality;
 
 fn main() -> ExitCode {
     // The short-lived children of umiak itself: decided before anything is parsed or allocated.
@@ -22,7 +26,14 @@ fn main() -> ExitCode {
         Some("__exec") => return engine::exec::child_main(),
         _ => {}
     }
-    match commands::run() {
+    let personality = Personality::of(std::env::args_os().next().as_deref());
+    personality.settle();
+    let result = match personality {
+        Personality::Docker => docker::run(),
+        Personality::Compose => commands::run("docker-compose", std::env::args_os().skip(1).collect()),
+        Personality::Own => commands::run("umiak", std::env::args_os().skip(1).collect()),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => failure::report(&error),
     }

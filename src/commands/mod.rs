@@ -5,19 +5,21 @@ mod attach;
 mod commit;
 mod completion;
 mod config;
-mod container;
+pub mod container;
 mod cp;
 mod down;
 mod events;
 mod exec;
 mod export;
-mod image;
+pub mod filters;
+pub mod image;
 mod images;
+pub mod inspect;
 mod kill;
 mod later;
 pub mod logs;
 mod ls;
-mod network;
+pub mod network;
 mod pause;
 mod port;
 mod ps;
@@ -27,13 +29,15 @@ mod rm;
 mod run;
 mod start;
 mod stop;
+pub mod system;
 mod top;
 mod unpause;
 mod up;
-mod version;
-mod volume;
+pub mod version;
+pub mod volume;
 mod wait;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -162,6 +166,9 @@ enum Command {
     /// Manage networks
     #[command(subcommand)]
     Network(network::Network),
+    /// Manage umiak as a whole
+    #[command(subcommand)]
+    System(system::System),
     /// Manage volumes
     #[command(subcommand)]
     Volume(volume::Volume),
@@ -187,15 +194,38 @@ pub struct Context {
 }
 
 impl Context {
+    /// Opens what lies below the roots.
+    pub fn new(global: Global) -> Result<Self> {
+        require_root()?;
+        let context = Self::unprepared(global)?;
+        context.engine.roots.prepare()?;
+        Ok(context)
+    }
+
+    /// For commands that need nothing below the roots.
+    fn unprepared(global: Global) -> Result<Self> {
+        let roots = Roots { data: absolute(&global.root)?, run: absolute(&global.run_root)? };
+        let engine = Engine::new(roots, global.registries.clone());
+        Ok(Self { global, engine })
+    }
+
     /// Progress as the global flags ask for it.
     pub fn progress(&self) -> Progress {
         Progress::new(self.global.progress, self.global.ansi)
     }
 }
 
-/// Parses the command line and runs the command.
-pub fn run() -> Result<ExitCode> {
-    let matches = match Cli::command().try_get_matches() {
+/// Parses the command line and runs the command. `name` is what the program is called, like `docker compose`.
+pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
+    let mut command = Cli::command().name(name).bin_name(name);
+    if name != "umiak" {
+        // Objects of the engine are Docker's own commands.
+        for group in ["container", "image", "network", "system", "volume"] {
+            command = command.mut_subcommand(group, |group| group.hide(true));
+        }
+    }
+    let arguments = std::iter::once(OsString::from(name)).chain(arguments);
+    let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => match later::explain(&error) {
             Some(explained) => return Err(explained),
@@ -209,13 +239,14 @@ pub fn run() -> Result<ExitCode> {
         Command::Man(command) => return command.run(),
         _ => {}
     }
-    let roots = Roots { data: absolute(&cli.global.root)?, run: absolute(&cli.global.run_root)? };
-    if !matches!(cli.command, Command::Config(_)) {
-        require_root(&cli.command)?;
-        roots.prepare()?;
+    if let Command::System(system::System::InstallAliases(command)) = &cli.command {
+        return command.run();
     }
-    let engine = Engine::new(roots, cli.global.registries.clone());
-    let context = Context { global: cli.global, engine };
+    // A model is shown to everybody, and changes nothing.
+    let context = match &cli.command {
+        Command::Config(_) => Context::unprepared(cli.global)?,
+        _ => Context::new(cli.global)?,
+    };
     dispatch(cli.command, &context)
 }
 
@@ -252,6 +283,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Container(command) => command.run(context),
         Command::Image(command) => command.run(context),
         Command::Network(command) => command.run(context),
+        Command::System(command) => command.run(context),
         Command::Volume(command) => command.run(context),
     }
 }
@@ -307,6 +339,14 @@ fn partial_name(path: &std::path::Path) -> PathBuf {
     name.into()
 }
 
+/// The moment of `--filter until=…`: a date, or a span before now.
+fn until(filters: &filters::Filters) -> Result<Option<jiff::Timestamp>> {
+    use umiak_runtime::logs::{Time, parse_time};
+    let Some(text) = filters.values("until").last() else { return Ok(None) };
+    let nanoseconds = parse_time(text, Time::now())?.nanoseconds();
+    Ok(Some(jiff::Timestamp::from_nanosecond(i128::from(nanoseconds))?))
+}
+
 /// Asks before something is lost; without a terminal nobody can answer.
 fn confirm(what: &str) -> Result<bool> {
     use std::io::{IsTerminal as _, Write as _};
@@ -325,7 +365,7 @@ fn absolute(path: &std::path::Path) -> Result<PathBuf> {
 }
 
 /// Namespaces, cgroups and the firewall need root; said before anything is tried.
-fn require_root(_command: &Command) -> Result<()> {
+fn require_root() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }

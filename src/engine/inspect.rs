@@ -60,21 +60,43 @@ fn address(ip: IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(ip, port).to_string()
 }
 
-/// `0.0.0.0:8080->80/tcp, 443/tcp`.
+/// `443/tcp, 0.0.0.0:8080->80/tcp`: first ports that are not published or have the same number on the host, ranges of
+/// them as one, then the others.
 pub fn ports(container: &Container) -> String {
     if container.state.status == Status::Restarting {
         return String::new();
     }
     let published = &container.state.ports;
-    let mut all: Vec<String> = published
+    // Port, address, port of the host, protocol.
+    let mut all: Vec<(u16, Option<IpAddr>, u16, String)> = published
         .iter()
-        .map(|port| format!("{}->{}/{}", address(port.host_ip, port.host_port), port.container_port, port.protocol))
+        .map(|port| (port.container_port, Some(port.host_ip), port.host_port, port.protocol.clone()))
         .collect();
     if container.state.status.is_up() {
         let is_published = |exposed: &String| published.iter().any(|port| *exposed == target(port));
-        all.extend(container.config.exposed.iter().filter(|exposed| !is_published(exposed)).cloned());
+        let exposed = container.config.exposed.iter().filter(|exposed| !is_published(exposed));
+        let split =
+            |text: &String| text.split_once('/').and_then(|(port, kind)| Some((port.parse().ok()?, kind.to_owned())));
+        all.extend(exposed.filter_map(split).map(|(port, kind)| (port, None, 0, kind)));
     }
-    all.join(", ")
+    all.sort();
+    let (mut ranges, mut mapped): (Vec<(Option<IpAddr>, String, u16, u16)>, Vec<String>) = (Vec::new(), Vec::new());
+    for (port, ip, host, kind) in all {
+        match ip {
+            Some(ip) if host != port => mapped.push(format!("{}->{port}/{kind}", address(ip, host))),
+            _ => match ranges.iter_mut().rev().find(|range| range.0 == ip && range.1 == kind) {
+                Some(range) if range.3.checked_add(1) == Some(port) => range.3 = port,
+                _ => ranges.push((ip, kind, port, port)),
+            },
+        }
+    }
+    let range = |(ip, kind, first, last): (Option<IpAddr>, String, u16, u16)| match (ip, first == last) {
+        (None, true) => format!("{first}/{kind}"),
+        (None, false) => format!("{first}-{last}/{kind}"),
+        (Some(ip), true) => format!("{}->{first}/{kind}", address(ip, first)),
+        (Some(ip), false) => format!("{}-{last}->{first}-{last}/{kind}", address(ip, first)),
+    };
+    ranges.into_iter().map(range).chain(mapped).collect::<Vec<_>>().join(", ")
 }
 
 fn target(port: &PublishedPort) -> String {
@@ -123,7 +145,8 @@ pub fn summary(container: &Container) -> Value {
     })
 }
 
-fn mount_name(mount: &Mount) -> Option<String> {
+/// What a mount shows of itself in a list.
+pub fn mount_name(mount: &Mount) -> Option<String> {
     match &mount.kind {
         MountKind::Bind(bind) => Some(bind.source.display().to_string()),
         MountKind::Volume(volume) => Some(volume.name.clone()),
@@ -265,7 +288,8 @@ fn host_config(container: &Container) -> Value {
     })
 }
 
-fn network_mode(mode: &NetworkMode) -> String {
+/// `bridge`, `none`, `host`, `container:ID`, or the name of the first network.
+pub fn network_mode(mode: &NetworkMode) -> String {
     match mode {
         NetworkMode::None => "none".to_owned(),
         NetworkMode::Host => "host".to_owned(),
@@ -433,4 +457,9 @@ pub fn image(image: &Image) -> Value {
         "Config": config.config,
         "RootFS": { "Type": "layers", "Layers": image.layers.iter().map(ToString::to_string).collect::<Vec<_>>() },
     })
+}
+
+/// The word for a container's health: `none` where nothing checks it.
+pub fn health(container: &Container) -> &'static str {
+    container.health.as_ref().map_or("none", |health| health.status.as_str())
 }

@@ -10,6 +10,7 @@ pub mod copy;
 mod create;
 pub mod detach;
 pub mod diff;
+pub mod disk;
 pub mod events;
 pub mod exec;
 mod export;

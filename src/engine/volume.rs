@@ -2,8 +2,7 @@
 //! the user's: it goes only when asked for, and never while a container has it.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use umiak_runtime::config::MountKind;
@@ -134,19 +133,6 @@ pub fn remove_empty(roots: &Roots, name: &str) -> Result<()> {
     let data = data_dir(roots, name);
     let empty = std::fs::read_dir(&data).map(|mut entries| entries.next().is_none()).unwrap_or(true);
     if empty { remove(roots, name) } else { Ok(()) }
-}
-
-/// Bytes that its content takes on the disk; what cannot be read counts as nothing.
-pub fn size(roots: &Roots, name: &str) -> u64 {
-    fn walk(path: &Path) -> u64 {
-        let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
-        let below = match meta.is_dir() {
-            true => std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| walk(&entry.path())).sum(),
-            false => 0,
-        };
-        meta.blocks() * 512 + below
-    }
-    walk(&data_dir(roots, name))
 }
 
 #[cfg(test)]

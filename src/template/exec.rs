@@ -383,11 +383,9 @@ impl Runner<'_> {
             (Val::Missing | Val::Nil, Call::Text | Call::Whole) => {
                 self.error(format!("invalid value; expected {}", wanted.type_name()))
             }
-            (value, wanted) if !wanted.takes(value) => self.error(format!(
-                "wrong type for value; expected {}; got {}",
-                wanted.type_name(),
-                value.type_name()
-            )),
+            (value, wanted) if !wanted.takes(value) => {
+                self.error(format!("wrong type for value; expected {}; got {}", wanted.type_name(), value.type_name()))
+            }
             _ => Ok(value),
         }
     }

@@ -98,7 +98,9 @@ impl Signature {
     pub(super) fn accepts(self, name: &str, count: usize) -> Result<(), String> {
         let wanted = self.parameters.len();
         match self.more {
-            true if count < wanted => Err(format!("wrong number of args for {name}: want at least {wanted} got {count}")),
+            true if count < wanted => {
+                Err(format!("wrong number of args for {name}: want at least {wanted} got {count}"))
+            }
             false if count != wanted => Err(format!("wrong number of args for {name}: want {wanted} got {count}")),
             _ => Ok(()),
         }
@@ -282,9 +284,7 @@ fn slice(value: &Val, places: &[Val]) -> Called {
         }
     }
     Ok(match value {
-        Val::Text(text) => {
-            Val::text(&String::from_utf8_lossy(text.as_bytes().get(from..to).unwrap_or_default()))
-        }
+        Val::Text(text) => Val::text(&String::from_utf8_lossy(text.as_bytes().get(from..to).unwrap_or_default())),
         Val::List(all, of) => Val::List(Rc::new(all.get(from..to).unwrap_or_default().to_vec()), *of),
         _ => Val::Missing,
     })
@@ -326,9 +326,10 @@ fn order(a: &Val, b: &Val) -> Result<Option<Ordering>, String> {
         (Val::Float(a), Val::Float(b)) => Ok(a.partial_cmp(b)),
         (Val::Text(a), Val::Text(b)) => Ok(Some(a.cmp(b))),
         (Val::Bool(_), Val::Bool(_)) => Err("invalid type for comparison".into()),
-        (Val::Int(_) | Val::Float(_) | Val::Text(_) | Val::Bool(_), Val::Int(_) | Val::Float(_) | Val::Text(_) | Val::Bool(_)) => {
-            Err(incompatible(a, b))
-        }
+        (
+            Val::Int(_) | Val::Float(_) | Val::Text(_) | Val::Bool(_),
+            Val::Int(_) | Val::Float(_) | Val::Text(_) | Val::Bool(_),
+        ) => Err(incompatible(a, b)),
         _ => Err("invalid type for comparison".into()),
     }
 }

@@ -13,7 +13,11 @@ mod printf;
 mod value;
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub use recorded::cases;
 
 use serde_json::Value as Json;
 

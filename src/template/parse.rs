@@ -20,7 +20,11 @@ pub(super) enum Node {
     Break,
     Continue,
     /// `{{template "name" pipeline}}`
-    Call { at: usize, name: String, pipe: Option<Pipe> },
+    Call {
+        at: usize,
+        name: String,
+        pipe: Option<Pipe>,
+    },
 }
 
 /// A pipeline that decides, and what it decides about.
@@ -243,7 +247,8 @@ impl<'a> Parser<'a> {
         if end == Some(Ending::Else) {
             let after = self.peek();
             // `{{else if x}}` is `{{else}}{{if x}}` with one `{{end}}` for both.
-            if after.kind == Kind::Word && self.tokens.get(self.next.wrapping_sub(1)).is_some_and(|t| t.kind != Kind::Close)
+            if after.kind == Kind::Word
+                && self.tokens.get(self.next.wrapping_sub(1)).is_some_and(|t| t.kind != Kind::Close)
             {
                 if keyword == "range" || (keyword != after.text) {
                     return self.unexpected(after, "else");
@@ -372,7 +377,15 @@ impl<'a> Parser<'a> {
             let first = command.operands.first().map(|operand| &operand.kind);
             if matches!(
                 first,
-                Some(What::Bool(_) | What::Dot | What::Nil | What::Number(..) | What::Text(..) | What::Int(_) | What::Float(_))
+                Some(
+                    What::Bool(_)
+                        | What::Dot
+                        | What::Nil
+                        | What::Number(..)
+                        | What::Text(..)
+                        | What::Int(_)
+                        | What::Float(_)
+                )
             ) {
                 return self.error(format!("non executable command in pipeline stage {}", index + 1));
             }

@@ -35,8 +35,7 @@ pub(super) fn sprintf(format: &str, args: &[Val]) -> String {
         }
     }
     if !printer.reordered && printer.next < args.len() {
-        let extra: Vec<String> =
-            args[printer.next..].iter().map(|arg| format!("{}={arg}", type_of(arg))).collect();
+        let extra: Vec<String> = args[printer.next..].iter().map(|arg| format!("{}={arg}", type_of(arg))).collect();
         printer.out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
     printer.out
@@ -313,7 +312,11 @@ fn escape(c: char) -> String {
         '\t' => "\\t".into(),
         '\u{b}' => "\\v".into(),
         c if (c as u32) < 0x20 || c == '\u{7f}' => format!("\\x{:02x}", u32::from(c)),
-        '\u{80}'..='\u{a0}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}' => {
+        '\u{80}'..='\u{a0}'
+        | '\u{ad}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202f}'
+        | '\u{2060}'..='\u{206f}' => {
             format!("\\u{:04x}", u32::from(c))
         }
         '\u{feff}' => "\\ufeff".into(),

@@ -2,24 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Template;
-
-struct Case {
-    template: String,
-    out: String,
-    err: String,
-    code: i64,
-}
-
-fn cases(recorded: &str) -> Vec<Case> {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let case = |line: &str| {
-        let value: Value = serde_json::from_str(line).unwrap();
-        let [template, out, err] = ["template", "out", "err"].map(|key| text(&value[key]));
-        Case { template, out, err, code: value["code"].as_i64().unwrap() }
-    };
-    recorded.lines().map(case).collect()
-}
+use super::{Template, cases};
 
 /// What is meant to be otherwise.
 const DIFFERENT: &[&str] = &[
@@ -45,7 +28,10 @@ fn inspect_is_as_dockers() {
             },
         };
         if (&out, &err, code) != (&case.out, &case.err, case.code) && !DIFFERENT.contains(&case.template.as_str()) {
-            wrong.push(format!("{}\n  ours   {code} {out:?} {err:?}\n  docker {} {:?} {:?}", case.template, case.code, case.out, case.err));
+            wrong.push(format!(
+                "{}\n  ours   {code} {out:?} {err:?}\n  docker {} {:?} {:?}",
+                case.template, case.code, case.out, case.err
+            ));
         }
     }
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
@@ -55,11 +41,73 @@ fn inspect_is_as_dockers() {
 fn nothing_that_is_written_can_harm() {
     let data = json!({ "A": [1, "x", null, { "B": 2.5 }], "Labels": { "k": "v" }, "N": -3 });
     let pieces = [
-        "{{", "}}", "{{-", "-}}", "/*", "*/", ".", ".A", ".Labels", "$", "$x", ":=", "=", ",", "|", "(", ")", " ", "\n",
-        "\t", "\"", "`", "'", "\\", "x", "if", "else", "end", "range", "with", "define", "template", "block", "break",
-        "continue", "nil", "true", "index", "len", "printf", "print", "slice", "eq", "lt", "and", "not", "json", "join",
-        "split", "pad", "truncate", "html", "js", "0", "-1", "9223372036854775807", "1e309", "0x", "%", "%[9]*.*d", "é",
-        "\u{0}", "\u{10ffff}", "'a'", "\"%d %v\"", "\"\\x\"", "`%999999999d`",
+        "{{",
+        "}}",
+        "{{-",
+        "-}}",
+        "/*",
+        "*/",
+        ".",
+        ".A",
+        ".Labels",
+        "$",
+        "$x",
+        ":=",
+        "=",
+        ",",
+        "|",
+        "(",
+        ")",
+        " ",
+        "\n",
+        "\t",
+        "\"",
+        "`",
+        "'",
+        "\\",
+        "x",
+        "if",
+        "else",
+        "end",
+        "range",
+        "with",
+        "define",
+        "template",
+        "block",
+        "break",
+        "continue",
+        "nil",
+        "true",
+        "index",
+        "len",
+        "printf",
+        "print",
+        "slice",
+        "eq",
+        "lt",
+        "and",
+        "not",
+        "json",
+        "join",
+        "split",
+        "pad",
+        "truncate",
+        "html",
+        "js",
+        "0",
+        "-1",
+        "9223372036854775807",
+        "1e309",
+        "0x",
+        "%",
+        "%[9]*.*d",
+        "é",
+        "\u{0}",
+        "\u{10ffff}",
+        "'a'",
+        "\"%d %v\"",
+        "\"\\x\"",
+        "`%999999999d`",
     ];
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = |bound: usize| {

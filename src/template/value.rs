@@ -57,9 +57,34 @@ const MAPS_OF_PORTS: &[&str] = &["ExposedPorts", "PortBindings", "Ports"];
 
 /// Fields that are lists, where JSON has null.
 const LISTS: &[&str] = &[
-    "Aliases", "Args", "Binds", "CapAdd", "CapDrop", "Cmd", "DNSNames", "DeviceRequests", "Devices", "Dns", "DnsOptions",
-    "DnsSearch", "Entrypoint", "Env", "ExecIDs", "ExtraHosts", "GroupAdd", "Links", "MaskedPaths", "Mounts", "OnBuild",
-    "ReadonlyPaths", "RepoDigests", "RepoTags", "SecurityOpt", "Shell", "Ulimits", "VolumesFrom",
+    "Aliases",
+    "Args",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DNSNames",
+    "DeviceRequests",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "MaskedPaths",
+    "Mounts",
+    "OnBuild",
+    "ReadonlyPaths",
+    "RepoDigests",
+    "RepoTags",
+    "SecurityOpt",
+    "Shell",
+    "Ulimits",
+    "VolumesFrom",
 ];
 
 /// Fields that JSON leaves out when they are empty, and Docker's structs have.
@@ -266,7 +291,8 @@ pub(super) fn json(value: &Val) -> Json {
         Val::Missing | Val::Nil => Json::Null,
         Val::Bool(value) => Json::Bool(*value),
         Val::Int(value) => Json::from(*value),
-        Val::Float(value) if value.fract() == 0.0 && value.abs() < 1e15 => {
+        Val::Float(value) if value.fract() == 0.0 && value.abs() < 1e15 =>
+        {
             #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most 15 digits")]
             Json::from(*value as i64)
         }

@@ -35,22 +35,31 @@ pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB"])
 }
 
+/// `12.3MB`: decimal units with three significant digits, as lists of images and what was reclaimed.
+pub fn size3(bytes: u64) -> String {
+    digits(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB"], 3)
+}
+
 /// `12.3MiB`: binary units, as `docker stats`.
 pub fn binary_size(bytes: u64) -> String {
     scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
 }
 
-#[allow(clippy::cast_precision_loss, reason = "shown with four digits")]
 fn scaled(bytes: u64, base: f64, units: &[&str]) -> String {
+    digits(bytes, base, units, 4)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "shown with a few digits")]
+fn digits(bytes: u64, base: f64, units: &[&str], count: usize) -> String {
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= base && unit + 1 < units.len() {
         (value, unit) = (value / base, unit + 1);
     }
     let decimals = match value {
         v if v >= 1000.0 || unit == 0 => 0,
-        v if v >= 100.0 => 1,
-        v if v >= 10.0 => 2,
-        _ => 3,
+        v if v >= 100.0 => count - 3,
+        v if v >= 10.0 => count - 2,
+        _ => count - 1,
     };
     let digits = format!("{value:.decimals$}");
     let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };

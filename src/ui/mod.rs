@@ -2,6 +2,7 @@
 //! to stdout, the rest to stderr; colour never carries meaning alone.
 
 pub mod human;
+pub mod listing;
 pub mod logs;
 pub mod progress;
 pub mod table;

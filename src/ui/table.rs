@@ -1,4 +1,5 @@
-//! Tables as Docker prints them: columns three spaces apart, no lines.
+//! Tables as Docker prints them: columns three spaces apart and at least
+//! ten wide, no lines.
 
 /// Rows of cells under a header.
 #[derive(Debug)]
@@ -21,7 +22,13 @@ impl Table {
     pub fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+                .max(7)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let line = |row: &Vec<String>| {
@@ -30,6 +37,31 @@ impl Table {
         };
         self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Lines whose cells are separated by tabs, as Go's tabwriter aligns them for Docker: the last cell of a line is as
+/// long as it is.
+pub fn tabulate(lines: &[String]) -> String {
+    let cells: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
+    let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
+    let mut widths = vec![7; columns];
+    for row in &cells {
+        for (width, cell) in widths.iter_mut().zip(row.split_last().map_or(&[][..], |(_, before)| before)) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for row in &cells {
+        for (index, cell) in row.iter().enumerate() {
+            out.push_str(cell);
+            if index + 1 < row.len() {
+                let missing = widths.get(index).map_or(0, |width| width - cell.chars().count());
+                out.push_str(&" ".repeat(missing + 3));
+            }
+        }
+        out.push('\n');
+    }
+    out
 }
 
 #[cfg(test)]

@@ -29,6 +29,15 @@ pub struct Flags {
     /// Set labels
     #[arg(short, long, value_name = "K=V")]
     label: Vec<String>,
+    /// Read in a file of labels
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// Add an annotation to the container
+    #[arg(long, value_name = "K=V")]
+    annotation: Vec<String>,
+    /// Write the container ID to the file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long)]
     user: Option<String>,
@@ -44,6 +53,9 @@ pub struct Flags {
     /// Container host name
     #[arg(short = 'h', long)]
     hostname: Option<String>,
+    /// Container NIS domain name
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
     /// Publish a container's ports: [[IP:]HOST:]CONTAINER[/PROTO]
     #[arg(short, long, value_name = "PORT")]
     publish: Vec<String>,
@@ -63,14 +75,20 @@ pub struct Flags {
     #[arg(long, value_name = "PATH")]
     tmpfs: Vec<String>,
     /// Connect to a network: NAME, none, host, or container:NAME
-    #[arg(long, value_name = "NETWORK")]
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Vec<String>,
     /// Network-scoped alias
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
     /// IPv4 address
     #[arg(long)]
     ip: Option<std::net::Ipv4Addr>,
+    /// IPv6 address
+    #[arg(long)]
+    ip6: Option<std::net::Ipv6Addr>,
+    /// Add a link to another container: NAME[:ALIAS]
+    #[arg(long, value_name = "NAME")]
+    link: Vec<String>,
     /// Hardware address
     #[arg(long, value_name = "MAC")]
     mac_address: Option<String>,
@@ -188,6 +206,9 @@ pub struct Flags {
     /// IPC namespace to use: host, shareable, private, container:NAME
     #[arg(long, value_name = "MODE")]
     ipc: Option<String>,
+    /// Cgroup namespace to use: host, private
+    #[arg(long, value_name = "MODE")]
+    cgroupns: Option<String>,
     /// UTS namespace to use: host
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
@@ -210,7 +231,8 @@ impl Flags {
             entrypoint: self.entrypoint.as_ref().map(|e| if e.is_empty() { Vec::new() } else { vec![e.clone()] }),
             command: (!command.is_empty()).then(|| command.to_vec()),
             env: self.environment()?,
-            labels: self.label.iter().map(|label| pair(label)).collect(),
+            labels: self.labels()?,
+            annotations: self.annotation.iter().map(|annotation| pair(annotation)).collect(),
             working_dir: self.workdir.clone(),
             user: self.user.clone(),
             hostname: self.hostname.clone(),
@@ -223,7 +245,7 @@ impl Flags {
                 servers: self.dns.clone(),
                 search: self.dns_search.clone(),
                 options: self.dns_option.clone(),
-                links: Vec::new(),
+                links: self.links(),
             },
             log: LogConfig {
                 driver: self.log_driver.clone().unwrap_or_else(|| LogConfig::default().driver),
@@ -247,6 +269,25 @@ impl Flags {
             bail!("conflicting options: cannot specify both --restart and --rm");
         }
         Ok(policy)
+    }
+
+    fn labels(&self) -> Result<indexmap::IndexMap<String, String>> {
+        let mut all = indexmap::IndexMap::new();
+        for path in &self.label_file {
+            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            all.extend(lines.map(pair));
+        }
+        all.extend(self.label.iter().map(|label| pair(label)));
+        Ok(all)
+    }
+
+    fn links(&self) -> Vec<(String, String)> {
+        let link = |text: &String| {
+            let (name, alias) = text.split_once(':').unwrap_or((text, text));
+            (alias.trim_start_matches('/').to_owned(), name.trim_start_matches('/').to_owned())
+        };
+        self.link.iter().map(link).collect()
     }
 
     fn environment(&self) -> Result<Vec<(String, Option<String>)>> {
@@ -273,6 +314,7 @@ impl Flags {
             network: network.to_owned(),
             aliases: self.network_alias.clone(),
             ipv4: self.ip,
+            ipv6: self.ip6,
             mac: self.mac_address.clone(),
             ..Join::default()
         };
@@ -318,6 +360,7 @@ impl Flags {
         for text in &self.tmpfs {
             runtime.mounts.push(crate::engine::mounts::tmpfs(text)?);
         }
+        runtime.domainname = self.domainname.clone().unwrap_or_default();
         runtime.group_add.clone_from(&self.group_add);
         runtime.cap_add.clone_from(&self.cap_add);
         runtime.cap_drop.clone_from(&self.cap_drop);
@@ -347,7 +390,8 @@ impl Flags {
     }
 
     fn namespaces(&self, request: &mut Request) -> Result<()> {
-        for (flag, value) in [("pid", &self.pid), ("ipc", &self.ipc), ("uts", &self.uts)] {
+        for (flag, value) in [("pid", &self.pid), ("ipc", &self.ipc), ("uts", &self.uts), ("cgroupns", &self.cgroupns)]
+        {
             let Some(value) = value else { continue };
             let mode = match (flag, value.as_str(), value.strip_prefix("container:")) {
                 (_, "host", _) => Namespace::Host,
@@ -362,6 +406,7 @@ impl Flags {
             match flag {
                 "pid" => request.runtime.pid_ns = mode,
                 "ipc" => request.runtime.ipc_ns = mode,
+                "cgroupns" => request.runtime.cgroup_ns = mode,
                 _ => request.runtime.uts_ns = mode,
             }
         }

@@ -5,13 +5,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use crate::commands::Context;
-use crate::engine::{Container, inspect};
-use crate::{failure, out};
+use crate::commands::{Context, inspect};
 
 /// Display detailed information on containers.
 #[derive(Debug, Args)]
 pub struct Inspect {
+    /// Format output: json, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Display total file sizes
+    #[arg(short, long)]
+    size: bool,
     /// Containers, by name or id
     #[arg(required = true)]
     containers: Vec<String>,
@@ -20,15 +24,8 @@ pub struct Inspect {
 impl Inspect {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let mut result = ExitCode::SUCCESS;
-        let mut found = Vec::new();
-        for key in &self.containers {
-            match Container::find(&context.engine.roots, key) {
-                Ok(container) => found.push(inspect::container(&context.engine, &container)),
-                Err(error) => result = failure::report(&error),
-            }
-        }
-        out!("{}", serde_json::to_string_pretty(&found)?);
-        Ok(result)
+        inspect::show(&self.containers, self.format.as_deref(), |key| {
+            inspect::container(context, key, self.size).map(Some)
+        })
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
+use super::restart::with_signal;
 use crate::commands::Context;
 use crate::engine::{Container, stop};
 use crate::{failure, out};
@@ -13,17 +14,12 @@ use crate::{failure, out};
 /// Stop running containers.
 #[derive(Debug, Args)]
 pub struct Stop {
+    /// Signal to send to the container
+    #[arg(short, long)]
+    signal: Option<String>,
     /// Seconds to wait before killing the container; -1 waits without end
     #[arg(short = 't', long = "timeout", visible_alias = "time", allow_hyphen_values = true)]
     timeout: Option<i64>,
-    /// Containers, by name or id
-    #[arg(required = true)]
-    containers: Vec<String>,
-}
-
-/// Start stopped containers.
-#[derive(Debug, Args)]
-pub struct Start {
     /// Containers, by name or id
     #[arg(required = true)]
     containers: Vec<String>,
@@ -81,14 +77,10 @@ pub struct Wait {
 impl Stop {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        each(context, &self.containers, |container, _| context.engine.stop(container, self.timeout))
-    }
-}
-
-impl Start {
-    /// Runs the command.
-    pub fn run(self, context: &Context) -> Result<ExitCode> {
-        each(context, &self.containers, |container, _| context.engine.start(container))
+        each(context, &self.containers, |container, _| {
+            let container = with_signal(container, self.signal.as_deref())?;
+            context.engine.stop(&container, self.timeout)
+        })
     }
 }
 
@@ -117,7 +109,18 @@ impl Unpause {
 impl Rm {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        each(context, &self.containers, |container, _| context.engine.remove(container, self.force, self.volumes))
+        let mut result = ExitCode::SUCCESS;
+        for key in &self.containers {
+            let found = Container::find(&context.engine.roots, key);
+            let missing = found.is_err();
+            match found.and_then(|container| context.engine.remove(&container, self.force, self.volumes)) {
+                Ok(()) => out!("{key}"),
+                // What is not there need not be removed: as Docker, said but no failure.
+                Err(error) if missing && self.force => drop(failure::report(&error)),
+                Err(error) => result = failure::report(&error),
+            }
+        }
+        Ok(result)
     }
 }
 
@@ -135,7 +138,8 @@ impl Wait {
     }
 }
 
-fn each(context: &Context, keys: &[String], act: impl Fn(&Container, &str) -> Result<()>) -> Result<ExitCode> {
+/// Does something to each container, and prints the name of each that it was done to.
+pub fn each(context: &Context, keys: &[String], act: impl Fn(&Container, &str) -> Result<()>) -> Result<ExitCode> {
     let mut result = ExitCode::SUCCESS;
     for key in keys {
         match Container::find(&context.engine.roots, key).and_then(|container| act(&container, key)) {

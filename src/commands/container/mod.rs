@@ -1,16 +1,22 @@
 //! `umiak container`: single containers, without a Compose file.
 
-mod cp;
-mod exec;
-mod files;
+pub mod cp;
+pub mod create;
+pub mod exec;
+pub mod files;
 mod flags;
-mod health;
-mod inspect;
-mod lifecycle;
-mod logs;
-mod ls;
-mod run;
-mod stats;
+pub mod health;
+pub mod inspect;
+pub mod lifecycle;
+pub mod logs;
+pub mod ls;
+pub mod port;
+pub mod prune;
+pub mod restart;
+pub mod run;
+pub mod start;
+pub mod stats;
+pub mod top;
 
 use std::process::ExitCode;
 
@@ -48,7 +54,17 @@ pub enum Container {
     /// Stop running containers
     Stop(lifecycle::Stop),
     /// Start stopped containers
-    Start(lifecycle::Start),
+    Start(start::Start),
+    /// Restart containers
+    Restart(restart::Restart),
+    /// Create a new container
+    Create(Box<create::Create>),
+    /// List port mappings or a specific mapping for the container
+    Port(port::Port),
+    /// Remove all stopped containers
+    Prune(prune::Prune),
+    /// Display the running processes of a container
+    Top(top::Top),
     /// Kill running containers
     Kill(lifecycle::Kill),
     /// Pause all processes within containers
@@ -79,6 +95,11 @@ impl Container {
             Self::Exec(command) => command.run(context),
             Self::Stop(command) => command.run(context),
             Self::Start(command) => command.run(context),
+            Self::Restart(command) => command.run(context),
+            Self::Create(command) => command.run(context),
+            Self::Port(command) => command.run(context),
+            Self::Prune(command) => command.run(context),
+            Self::Top(command) => command.run(context),
             Self::Kill(command) => command.run(context),
             Self::Pause(command) => command.run(context),
             Self::Unpause(command) => command.run(context),

@@ -60,6 +60,7 @@ impl Run {
         progress.finish();
         engine.check_networks(&request).map_err(not_started)?;
         let container = engine.create(request, &image).map_err(not_started)?;
+        cidfile(self.flags.cidfile.as_deref(), &container.config.id).map_err(not_started)?;
         if self.detach {
             if let Err(error) = engine.start_attached(&container, None) {
                 give_up(context, &container);
@@ -93,7 +94,7 @@ fn give_up(context: &Context, container: &Container) {
 }
 
 /// An error before anything ran: exit code 125, unless a better one is known.
-fn not_started(error: anyhow::Error) -> anyhow::Error {
+pub fn not_started(error: anyhow::Error) -> anyhow::Error {
     if error.downcast_ref::<Coded>().is_some() {
         return error;
     }
@@ -103,4 +104,13 @@ fn not_started(error: anyhow::Error) -> anyhow::Error {
         Some(hint) => coded.context(failure::Hint(hint)),
         None => coded,
     }
+}
+
+/// Writes the id into a file that must not be there yet.
+pub fn cidfile(path: Option<&std::path::Path>, id: &str) -> Result<()> {
+    use anyhow::Context as _;
+    let Some(path) = path else { return Ok(()) };
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let wrong = || format!("write the container id into {}", path.display());
+    std::io::Write::write_all(&mut file.with_context(wrong)?, id.as_bytes()).with_context(wrong)
 }

@@ -1,5 +1,8 @@
 //! `umiak image`: the image store.
 
+pub mod history;
+pub mod ls;
+
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
 use std::path::PathBuf;
@@ -8,11 +11,11 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 
-use super::{Context, Format};
+use super::Context;
+use super::filters::{Filters, LongFilters};
+use crate::engine::events;
 use crate::engine::image::{Policy, in_use, split_name};
-use crate::engine::{events, inspect};
 use crate::ui::human;
-use crate::ui::table::Table;
 use crate::{failure, out};
 
 /// Manage images.
@@ -22,7 +25,7 @@ pub enum Image {
     Pull(Pull),
     /// List images
     #[command(visible_alias = "list")]
-    Ls(Ls),
+    Ls(ls::Ls),
     /// Display detailed information on images
     Inspect(Names),
     /// Remove images
@@ -35,6 +38,8 @@ pub enum Image {
     Save(Save),
     /// Load images from a tar archive
     Load(Load),
+    /// Show the history of an image
+    History(history::History),
 }
 
 /// Download an image from a registry.
@@ -50,23 +55,12 @@ pub struct Pull {
     image: String,
 }
 
-/// List images.
-#[derive(Debug, Args)]
-pub struct Ls {
-    /// Only show image IDs
-    #[arg(short, long)]
-    quiet: bool,
-    /// Show digests
-    #[arg(long)]
-    digests: bool,
-    /// table or json
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
-}
-
 /// Images by name or id.
 #[derive(Debug, Args)]
 pub struct Names {
+    /// Format output: json, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Images, by name or id
     #[arg(required = true)]
     images: Vec<String>,
@@ -98,6 +92,8 @@ pub struct Prune {
     /// Remove all unused images, not just those without a name
     #[arg(short, long)]
     all: bool,
+    #[command(flatten)]
+    filters: LongFilters,
     /// Do not ask for confirmation
     #[arg(short, long)]
     force: bool,
@@ -133,99 +129,70 @@ impl Image {
             Self::Ls(command) => command.run(context),
             Self::Inspect(command) => command.inspect(context),
             Self::Rm(command) => command.run(context),
-            Self::Tag(command) => {
-                context.engine.tag_image(&command.source, &command.target)?;
-                Ok(ExitCode::SUCCESS)
-            }
+            Self::Tag(command) => command.run(context),
             Self::Prune(command) => command.run(context),
             Self::Save(command) => command.run(context),
             Self::Load(command) => command.run(context),
+            Self::History(command) => command.run(context),
         }
     }
 }
 
 impl Pull {
-    fn run(self, context: &Context) -> Result<ExitCode> {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
         let image = context.engine.image(&self.image, Policy::Always, self.platform.as_deref(), &progress)?;
         progress.finish();
         match self.quiet {
-            true => out!("{}", image.id),
+            true => out!("{}", full_name(&self.image)),
             false => out!("{}", image.names.first().map_or_else(|| image.id.to_string(), Clone::clone)),
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-impl Ls {
-    fn run(self, context: &Context) -> Result<ExitCode> {
-        let listing = context.engine.store()?.list()?;
-        for damaged in &listing.damaged {
-            let name = damaged.names.first().cloned().unwrap_or_else(|| damaged.manifest_digest.to_string());
-            crate::note!("warning: image {name} is damaged ({}): pull it again to repair it", damaged.error);
-        }
-        let mut header = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-        if self.digests {
-            header.insert(2, "DIGEST");
-        }
-        let mut table = Table::new(&header);
-        for image in &listing.images {
-            let created = image.created.as_deref().and_then(|text| text.parse().ok());
-            let created = created.map_or_else(|| "N/A".to_owned(), human::ago);
-            let short = umiak_base::id::short(image.id.hex()).to_owned();
-            if self.quiet {
-                out!("{short}");
-                continue;
-            }
-            let unnamed = vec!["<none>:<none>".to_owned()];
-            for name in if image.names.is_empty() { &unnamed } else { &image.names } {
-                let (repository, tag) = split_name(name);
-                let digest = image
-                    .repo_digests
-                    .first()
-                    .and_then(|text| text.split_once('@'))
-                    .map_or("<none>", |(_, digest)| digest);
-                if self.format == Format::Json {
-                    out!(
-                        "{}",
-                        serde_json::json!({
-                            "Repository": repository, "Tag": tag, "Digest": digest, "ID": short,
-                            "CreatedSince": created, "CreatedAt": image.created, "Size": human::size(image.size),
-                        })
-                    );
-                    continue;
-                }
-                let mut row = vec![repository, tag, short.clone(), created.clone(), human::size(image.size)];
-                if self.digests {
-                    row.insert(2, digest.to_owned());
-                }
-                table.row(row);
-            }
-        }
-        if !self.quiet && self.format == Format::Table {
-            out!("{}", table.render());
-        }
+impl Tag {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let tagged = context.engine.tag_image(&self.source, &self.target);
+        tagged.map_err(|error| if is_missing(&error) { missing(&self.source) } else { error })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// The name with its registry and tag.
+fn full_name(name: &str) -> String {
+    name.parse::<umiak_images::reference::Reference>()
+        .map_or_else(|_| name.to_owned(), |reference| reference.to_string())
+}
+
 impl Names {
     fn inspect(self, context: &Context) -> Result<ExitCode> {
-        let mut result = ExitCode::SUCCESS;
-        let mut found = Vec::new();
-        for name in &self.images {
-            match context.engine.store()?.resolve(name) {
-                Ok(image) => found.push(inspect::image(&image)),
-                Err(error) => result = failure::report(&error.into()),
-            }
-        }
-        out!("{}", serde_json::to_string_pretty(&found)?);
-        Ok(result)
+        super::inspect::show(&self.images, self.format.as_deref(), |name| {
+            super::inspect::image(context, name).map(Some)
+        })
     }
 }
 
+/// An image of the store, or Docker's words for one that is not there.
+pub fn resolve(context: &Context, name: &str) -> Result<umiak_images::store::Image> {
+    use umiak_images::store::StoreError;
+    context.engine.store()?.resolve(name).map_err(|error| match error {
+        StoreError::NotFound { .. } => missing(name),
+        error => error.into(),
+    })
+}
+
+fn missing(name: &str) -> anyhow::Error {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let tag = if last.contains([':', '@']) { "" } else { ":latest" };
+    anyhow::anyhow!("No such image: {name}{tag}")
+}
+
 impl Rm {
-    fn run(self, context: &Context) -> Result<ExitCode> {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
         let mut result = ExitCode::SUCCESS;
         let containers = context.engine.containers()?;
         for name in &self.images {
@@ -234,11 +201,21 @@ impl Rm {
                     removed.untagged.iter().for_each(|name| out!("Untagged: {name}"));
                     removed.deleted.iter().for_each(|digest| out!("Deleted: {digest}"));
                 }
+                Err(error) if is_missing(&error) => {
+                    let code = failure::report(&missing(name));
+                    // As Docker: said, but with --force no failure.
+                    result = if self.force { result } else { code };
+                }
                 Err(error) => result = failure::report(&error),
             }
         }
         Ok(result)
     }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    use umiak_images::store::StoreError;
+    matches!(error.downcast_ref::<StoreError>(), Some(StoreError::NotFound { .. }))
 }
 
 impl Prune {
@@ -247,21 +224,51 @@ impl Prune {
         if !self.force && !super::confirm(&format!("This will remove {what}."))? {
             return Ok(ExitCode::SUCCESS);
         }
-        let containers = context.engine.containers()?;
-        let pruned = context.engine.store()?.prune(self.all, &|id| in_use(&containers, id))?;
-        for name in &pruned.untagged {
-            out!("untagged: {name}");
-        }
-        for digest in &pruned.deleted {
-            out!("deleted: {digest}");
-        }
-        out!("Total reclaimed space: {}", human::size(pruned.bytes));
+        let pruned = unused(context, self.all, &self.filters.into())?;
+        report(&pruned);
+        out!("Total reclaimed space: {}", human::size3(pruned.bytes));
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Removes images that no container uses: all, or those without a name.
+pub fn unused(context: &Context, all: bool, filters: &Filters) -> Result<umiak_images::store::Pruned> {
+    filters.only(&["dangling", "label", "label!", "until"])?;
+    let store = context.engine.store()?;
+    let all = filters.flag("dangling")?.map_or(all, |dangling| !dangling);
+    let containers = context.engine.containers()?;
+    let names: Filters = filters.without("dangling");
+    let mut spared = Vec::new();
+    for image in store.list()?.images {
+        if !ls::fits(context, &names, &image)? {
+            spared.push(image.id);
+        }
+    }
+    let users = |id: &umiak_images::store::ImageId| match spared.contains(id) {
+        true => vec!["a filter".to_owned()],
+        false => in_use(&containers, id),
+    };
+    Ok(store.prune(all, &users)?)
+}
+
+/// Says which were removed.
+pub fn report(pruned: &umiak_images::store::Pruned) {
+    if pruned.untagged.is_empty() && pruned.deleted.is_empty() {
+        return;
+    }
+    out!("Deleted Images:");
+    for name in &pruned.untagged {
+        out!("untagged: {name}");
+    }
+    for digest in &pruned.deleted {
+        out!("deleted: {digest}");
+    }
+    out!("");
+}
+
 impl Save {
-    fn run(self, context: &Context) -> Result<ExitCode> {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
         let store = context.engine.store()?;
         let Some(path) = &self.output else {
             if std::io::stdout().is_terminal() {
@@ -288,7 +295,8 @@ impl Save {
 }
 
 impl Load {
-    fn run(self, context: &Context) -> Result<ExitCode> {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
         let input: Box<dyn Read> = match &self.input {
             Some(path) => Box::new(File::open(path).with_context(|| format!("open {}", path.display()))?),
             None if std::io::stdin().is_terminal() => {

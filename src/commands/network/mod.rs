@@ -6,13 +6,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use serde_json::json;
 use umiak_netns::Cidr;
 use umiak_netns::ipam::SubnetRequest;
 
-use super::{Context, Format};
+use super::Context;
+use super::filters::{Filters, LongFilters};
 use crate::engine::request::Join;
-use crate::engine::{Container, inspect, network};
-use crate::ui::table::Table;
+use crate::engine::{Container, network};
+use crate::ui::listing::{Listing, Row};
 use crate::{failure, out};
 
 /// Manage networks.
@@ -22,11 +24,11 @@ pub enum Network {
     #[command(visible_alias = "list")]
     Ls(Ls),
     /// Display detailed information on networks
-    Inspect(Names),
+    Inspect(Inspect),
     /// Create a network
     Create(Create),
     /// Remove networks
-    Rm(Names),
+    Rm(Rm),
     /// Remove all unused networks
     Prune(Prune),
     /// Connect a container to a network
@@ -38,20 +40,51 @@ pub enum Network {
 /// List networks.
 #[derive(Debug, Args)]
 pub struct Ls {
-    /// Only display network IDs
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    filters: Filters,
+    /// Format output: table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Do not truncate the output
     #[arg(long)]
     no_trunc: bool,
-    /// table or json
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// Only display network IDs
+    #[arg(short, long)]
+    quiet: bool,
 }
 
-/// Networks by name or id.
+const LISTING: Listing = Listing {
+    type_name: "*formatter.networkContext",
+    headers: &[
+        ("ID", "NETWORK ID"),
+        ("Name", "NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("IPv4", "IPV4"),
+        ("IPv6", "IPV6"),
+        ("Internal", "INTERNAL"),
+        ("Labels", "LABELS"),
+        ("CreatedAt", "CREATED AT"),
+    ],
+};
+
+/// Display detailed information on networks.
 #[derive(Debug, Args)]
-pub struct Names {
+pub struct Inspect {
+    /// Format output: json, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Networks, by name or id
+    #[arg(required = true)]
+    networks: Vec<String>,
+}
+
+/// Remove networks.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// No error for a network that is not there
+    #[arg(short, long)]
+    force: bool,
     /// Networks, by name or id
     #[arg(required = true)]
     networks: Vec<String>,
@@ -91,6 +124,8 @@ pub struct Create {
 /// Remove all unused networks.
 #[derive(Debug, Args)]
 pub struct Prune {
+    #[command(flatten)]
+    filters: LongFilters,
     /// Do not ask for confirmation
     #[arg(short, long)]
     force: bool,
@@ -129,9 +164,16 @@ impl Network {
         let engine = &context.engine;
         match self {
             Self::Ls(command) => command.run(context),
-            Self::Inspect(command) => command.inspect(context),
+            Self::Inspect(command) => super::inspect::show(&command.networks, command.format.as_deref(), |name| {
+                super::inspect::network(context, name).map(Some)
+            }),
             Self::Create(command) => command.run(context),
-            Self::Rm(command) => each(&command.networks, |name| network::remove(&engine.roots, name)),
+            Self::Rm(command) => each(&command.networks, |name| {
+                if command.force && network::lookup(&engine.roots, name).is_err() {
+                    return Ok(());
+                }
+                network::remove(&engine.roots, name)
+            }),
             Self::Prune(command) => command.run(context),
             Self::Connect(command) => {
                 let container = Container::find(&engine.roots, &command.container)?;
@@ -168,47 +210,44 @@ fn each(names: &[String], act: impl Fn(&str) -> Result<()>) -> Result<ExitCode> 
 
 impl Ls {
     fn run(self, context: &Context) -> Result<ExitCode> {
-        let mut table = Table::new(&["NETWORK ID", "NAME", "DRIVER", "SCOPE"]);
-        for network in network::list(&context.engine.roots)? {
-            let id = if self.no_trunc { network.id.as_str() } else { umiak_base::id::short(&network.id) };
-            if self.quiet {
-                out!("{id}");
+        self.filters.only(&["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
+        let roots = &context.engine.roots;
+        let dangling = self.filters.flag("dangling")?;
+        let mut rows = Vec::new();
+        for found in network::list(roots)? {
+            let filters = &self.filters;
+            let fits = filters.name(&found.name)
+                && filters.any("id", |id| found.id.starts_with(id))
+                && filters.any("driver", |driver| found.driver == driver)
+                && filters.any("scope", |scope| scope == "local")
+                && filters.any("type", |kind| (kind == "builtin") == (found.name == network::DEFAULT))
+                && filters.labels(&found.labels);
+            if !fits
+                || dangling.is_some_and(|wanted| network::users(roots, &found).is_ok_and(|u| u.is_empty() != wanted))
+            {
                 continue;
             }
-            if self.format == Format::Json {
-                let labels: Vec<String> = network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                out!(
-                    "{}",
-                    serde_json::json!({
-                        "ID": id, "Name": network.name, "Driver": network.driver, "Scope": "local",
-                        "Internal": network.internal.to_string(), "IPv6": network.enable_ipv6.to_string(),
-                        "CreatedAt": network.created, "Labels": labels.join(","),
-                    })
-                );
-                continue;
-            }
-            table.row(vec![id.to_owned(), network.name, network.driver, "local".into()]);
+            let id = if self.no_trunc { found.id.as_str() } else { umiak_base::id::short(&found.id) };
+            let created = found.created.parse::<jiff::Timestamp>().ok();
+            let created = created.map(|time| time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string());
+            let row = Row::new([
+                ("ID", json!(id)),
+                ("Name", json!(found.name)),
+                ("Driver", json!(found.driver)),
+                ("Scope", json!("local")),
+                ("IPv4", json!("true")),
+                ("IPv6", json!(found.enable_ipv6.to_string())),
+                ("Internal", json!(found.internal.to_string())),
+                ("CreatedAt", json!(created.unwrap_or_else(|| found.created.clone()))),
+            ]);
+            rows.push(row.with_labels(&found.labels));
         }
-        if !self.quiet && self.format == Format::Table {
-            out!("{}", table.render());
+        if self.quiet && self.format.is_none() {
+            Listing::print_field("ID", &rows);
+        } else {
+            LISTING.print(self.format.as_deref(), &["ID", "Name", "Driver", "Scope"], &rows)?;
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl Names {
-    fn inspect(self, context: &Context) -> Result<ExitCode> {
-        let mut result = ExitCode::SUCCESS;
-        let members = context.engine.containers()?;
-        let mut found = Vec::new();
-        for name in &self.networks {
-            match network::lookup(&context.engine.roots, name) {
-                Ok(network) => found.push(inspect::network(&network, &members)),
-                Err(error) => result = failure::report(&error),
-            }
-        }
-        out!("{}", serde_json::to_string_pretty(&found)?);
-        Ok(result)
     }
 }
 
@@ -245,17 +284,31 @@ impl Prune {
         if !self.force && !super::confirm("This will remove all networks not used by at least one container.")? {
             return Ok(ExitCode::SUCCESS);
         }
-        let roots = &context.engine.roots;
-        let mut removed = Vec::new();
-        for network in network::list(roots)? {
-            if network::users(roots, &network)?.is_empty() {
-                network::remove(roots, &network.name)?;
-                removed.push(network.name);
-            }
-        }
-        if !removed.is_empty() {
-            out!("Deleted Networks:\n{}", removed.join("\n"));
-        }
+        report(&unused(context, &self.filters.into())?);
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Removes networks that no container has: their names.
+pub fn unused(context: &Context, filters: &Filters) -> Result<Vec<String>> {
+    filters.only(&["label", "label!", "until"])?;
+    let before = super::until(filters)?;
+    let roots = &context.engine.roots;
+    let mut removed = Vec::new();
+    for found in network::list(roots)? {
+        let created = found.created.parse::<jiff::Timestamp>().ok();
+        let old = before.is_none_or(|before| created.is_some_and(|created| created < before));
+        if old && filters.labels(&found.labels) && network::users(roots, &found)?.is_empty() {
+            network::remove(roots, &found.name)?;
+            removed.push(found.name);
+        }
+    }
+    Ok(removed)
+}
+
+/// Says which were removed.
+pub fn report(removed: &[String]) {
+    if !removed.is_empty() {
+        out!("Deleted Networks:\n{}\n", removed.join("\n"));
     }
 }

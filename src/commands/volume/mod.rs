@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use serde_json::json;
 
-use super::{Context, Format};
-use crate::engine::{inspect, volume};
+use super::Context;
+use super::filters::{Filters, LongFilters};
+use crate::engine::{disk, volume};
 use crate::ui::human;
-use crate::ui::table::Table;
+use crate::ui::listing::{Listing, Row};
 use crate::{failure, out};
 
 /// Manage volumes.
@@ -30,17 +32,38 @@ pub enum Volume {
 /// List volumes.
 #[derive(Debug, Args)]
 pub struct Ls {
+    #[command(flatten)]
+    filters: Filters,
+    /// Format output: table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Only display volume names
     #[arg(short, long)]
     quiet: bool,
-    /// table or json
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
 }
+
+const LISTING: Listing = Listing {
+    type_name: "*formatter.volumeContext",
+    headers: &[
+        ("Name", "VOLUME NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("Mountpoint", "MOUNTPOINT"),
+        ("Labels", "LABELS"),
+        ("Links", "LINKS"),
+        ("Size", "SIZE"),
+        ("Group", "GROUP"),
+        ("Availability", "AVAILABILITY"),
+        ("Status", "STATUS"),
+    ],
+};
 
 /// Volumes by name.
 #[derive(Debug, Args)]
 pub struct Names {
+    /// Format output: json, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Volumes
     #[arg(required = true)]
     volumes: Vec<String>,
@@ -79,6 +102,8 @@ pub struct Prune {
     /// Remove all unused volumes, not just anonymous ones
     #[arg(short, long)]
     all: bool,
+    #[command(flatten)]
+    filters: LongFilters,
     /// Do not ask for confirmation
     #[arg(short, long)]
     force: bool,
@@ -99,27 +124,32 @@ impl Volume {
 
 impl Ls {
     fn run(self, context: &Context) -> Result<ExitCode> {
-        let mut table = Table::new(&["DRIVER", "VOLUME NAME"]);
-        for volume in volume::list(&context.engine.roots)? {
-            if self.quiet {
-                out!("{}", volume.name);
+        self.filters.only(&["dangling", "driver", "label", "label!", "name"])?;
+        let dangling = self.filters.flag("dangling")?;
+        let mut rows = Vec::new();
+        for found in volume::list(&context.engine.roots)? {
+            let filters = &self.filters;
+            let fits = filters.name(&found.name)
+                && filters.any("driver", |driver| driver == "local")
+                && filters.labels(&found.labels);
+            let loose =
+                |wanted| volume::users(&context.engine, &found.name).is_ok_and(|users| users.is_empty() == wanted);
+            if !fits || !dangling.is_none_or(loose) {
                 continue;
             }
-            if self.format == Format::Json {
-                let labels: Vec<String> = volume.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                out!(
-                    "{}",
-                    serde_json::json!({
-                        "Driver": "local", "Name": volume.name, "Scope": "local", "Labels": labels.join(","),
-                        "Mountpoint": volume::data_dir(&context.engine.roots, &volume.name),
-                    })
-                );
-                continue;
-            }
-            table.row(vec!["local".into(), volume.name]);
+            let unknown = ["Links", "Size", "Group", "Availability", "Status"].map(|field| (field, json!("N/A")));
+            let known = [
+                ("Name", json!(found.name)),
+                ("Driver", json!("local")),
+                ("Scope", json!("local")),
+                ("Mountpoint", json!(volume::data_dir(&context.engine.roots, &found.name))),
+            ];
+            rows.push(Row::new(known.into_iter().chain(unknown)).with_labels(&found.labels));
         }
-        if !self.quiet && self.format == Format::Table {
-            out!("{}", table.render());
+        if self.quiet && self.format.is_none() {
+            Listing::print_field("Name", &rows);
+        } else {
+            LISTING.print(self.format.as_deref(), &["Driver", "Name"], &rows)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -127,16 +157,9 @@ impl Ls {
 
 impl Names {
     fn inspect(self, context: &Context) -> Result<ExitCode> {
-        let mut result = ExitCode::SUCCESS;
-        let mut found = Vec::new();
-        for name in &self.volumes {
-            match volume::find(&context.engine.roots, name) {
-                Ok(volume) => found.push(inspect::volume(&context.engine, &volume)),
-                Err(error) => result = failure::report(&error),
-            }
-        }
-        out!("{}", serde_json::to_string_pretty(&found)?);
-        Ok(result)
+        super::inspect::show(&self.volumes, self.format.as_deref(), |name| {
+            super::inspect::volume(context, name).map(Some)
+        })
     }
 }
 
@@ -173,19 +196,32 @@ impl Prune {
         if !self.force && !super::confirm(&format!("This will remove {what} not used by at least one container."))? {
             return Ok(ExitCode::SUCCESS);
         }
-        let mut reclaimed = 0;
-        let mut removed = Vec::new();
-        for volume in volume::list(&context.engine.roots)? {
-            if (self.all || volume.anonymous) && volume::users(&context.engine, &volume.name)?.is_empty() {
-                reclaimed += volume::size(&context.engine.roots, &volume.name);
-                volume::remove(&context.engine.roots, &volume.name)?;
-                removed.push(volume.name);
-            }
-        }
-        if !removed.is_empty() {
-            out!("Deleted Volumes:\n{}", removed.join("\n"));
-        }
-        out!("Total reclaimed space: {}", human::size(reclaimed));
+        let (removed, bytes) = unused(context, self.all, &self.filters.into())?;
+        report(&removed);
+        out!("Total reclaimed space: {}", human::size3(bytes));
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Removes volumes that no container has: their names, and the bytes they took.
+pub fn unused(context: &Context, all: bool, filters: &Filters) -> Result<(Vec<String>, u64)> {
+    filters.only(&["all", "label", "label!", "until"])?;
+    let all = filters.flag("all")?.unwrap_or(all);
+    let (mut removed, mut bytes) = (Vec::new(), 0);
+    for found in volume::list(&context.engine.roots)? {
+        let wanted = (all || found.anonymous) && filters.labels(&found.labels);
+        if wanted && volume::users(&context.engine, &found.name)?.is_empty() {
+            bytes += disk::volume_size(&context.engine, &found.name);
+            volume::remove(&context.engine.roots, &found.name)?;
+            removed.push(found.name);
+        }
+    }
+    Ok((removed, bytes))
+}
+
+/// Says which were removed.
+pub fn report(removed: &[String]) {
+    if !removed.is_empty() {
+        out!("Deleted Volumes:\n{}\n", removed.join("\n"));
     }
 }

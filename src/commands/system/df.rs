@@ -1,0 +1,146 @@
+//! `system df`: what objects take on the disk, and how much of it nobody uses.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use crate::commands::Context;
+use crate::engine::image::{in_use, split_name};
+use crate::engine::{disk, inspect, volume};
+use crate::out;
+use crate::ui::human::{self, size3 as size};
+use crate::ui::listing::{Listing, Row};
+use crate::ui::table::tabulate;
+
+/// Show disk usage.
+#[derive(Debug, Args)]
+pub struct Df {
+    /// Format output: table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show detailed information on space usage
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+const LISTING: Listing = Listing {
+    type_name: "*formatter.diskUsageContext",
+    headers: &[
+        ("Type", "TYPE"),
+        ("TotalCount", "TOTAL"),
+        ("Active", "ACTIVE"),
+        ("Size", "SIZE"),
+        ("Reclaimable", "RECLAIMABLE"),
+    ],
+};
+
+/// Objects of one kind.
+#[derive(Debug, Default)]
+struct Usage {
+    total: usize,
+    active: usize,
+    size: u64,
+    free: u64,
+}
+
+impl Usage {
+    fn add(&mut self, size: u64, used: bool) {
+        self.total += 1;
+        self.active += usize::from(used);
+        self.size += size;
+        self.free += if used { 0 } else { size };
+    }
+
+    fn row(&self, kind: &str) -> Row {
+        let reclaimable = match self.free.checked_mul(100).and_then(|part| part.checked_div(self.size)) {
+            Some(share) => format!("{} ({share}%)", size(self.free)),
+            None => size(self.free),
+        };
+        Row::new([
+            ("Type", json!(kind)),
+            ("TotalCount", json!(self.total.to_string())),
+            ("Active", json!(self.active.to_string())),
+            ("Size", json!(size(self.size))),
+            ("Reclaimable", json!(reclaimable)),
+        ])
+    }
+}
+
+impl Df {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        if self.verbose && self.format.is_none() {
+            return verbose(context);
+        }
+        let engine = &context.engine;
+        let (mut images, mut containers, mut volumes) = (Usage::default(), Usage::default(), Usage::default());
+        let all = engine.containers()?;
+        // Layers are shared: each counts once, and for used when one of its images is.
+        let mut layers = std::collections::BTreeMap::new();
+        for image in engine.store()?.list()?.images {
+            let used = !in_use(&all, &image.id).is_empty();
+            images.total += 1;
+            images.active += usize::from(used);
+            for layer in &image.layers {
+                *layers.entry(engine.store()?.layer_path(layer)).or_insert(false) |= used;
+            }
+        }
+        for (path, used) in layers {
+            let bytes = disk::tree(&path);
+            images.size += bytes;
+            images.free += if used { 0 } else { bytes };
+        }
+        for container in &all {
+            containers.add(disk::tree(&container.config.runtime.rootfs.upper), container.state.status.is_up());
+        }
+        for found in volume::list(&engine.roots)? {
+            volumes.add(disk::volume_size(engine, &found.name), !volume::users(engine, &found.name)?.is_empty());
+        }
+        let rows = [
+            images.row("Images"),
+            containers.row("Containers"),
+            volumes.row("Local Volumes"),
+            Usage::default().row("Build Cache"),
+        ];
+        LISTING.print(self.format.as_deref(), &["Type", "TotalCount", "Active", "Size", "Reclaimable"], &rows)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn verbose(context: &Context) -> Result<ExitCode> {
+    let engine = &context.engine;
+    let all = engine.containers()?;
+    let mut lines = vec!["REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tCONTAINERS".to_owned()];
+    for image in engine.store()?.list()?.images {
+        let (repository, tag) = image.names.first().map_or(("<none>".into(), "<none>".into()), |name| split_name(name));
+        let created = image.created.as_deref().and_then(|text| text.parse().ok());
+        let created = created.map_or_else(|| "N/A".to_owned(), human::ago);
+        let id = umiak_base::id::short(image.id.hex());
+        let used = in_use(&all, &image.id).len();
+        lines.push(format!("{repository}\t{tag}\t{id}\t{created}\t{}\t{used}", size(image.size)));
+    }
+    out!("Images space usage:\n\n{}", tabulate(&lines));
+    let mut lines = vec!["CONTAINER ID\tIMAGE\tCOMMAND\tSIZE\tCREATED\tSTATUS\tNAMES".to_owned()];
+    for container in &all {
+        lines.push(format!(
+            "{}\t{}\t{}\t{}\t{}\t{}\t{}",
+            container.short_id(),
+            container.config.image,
+            inspect::command(container, false),
+            size(disk::tree(&container.config.runtime.rootfs.upper)),
+            human::ago(container.config.created),
+            inspect::status(container),
+            container.config.name,
+        ));
+    }
+    out!("Containers space usage:\n\n{}", tabulate(&lines));
+    let mut lines = vec!["VOLUME NAME\tLINKS\tSIZE".to_owned()];
+    for found in volume::list(&engine.roots)? {
+        let links = volume::users(engine, &found.name)?.len();
+        lines.push(format!("{}\t{links}\t{}", found.name, size(disk::volume_size(engine, &found.name))));
+    }
+    out!("Local Volumes space usage:\n\n{}", tabulate(&lines).trim_end());
+    Ok(ExitCode::SUCCESS)
+}

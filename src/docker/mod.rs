@@ -1,0 +1,205 @@
+//! The command line of `docker`: the same commands as umiak's groups, under
+//! Docker's names, with Docker's words for a command line that is wrong.
+
+mod context;
+mod usage;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::commands::{self, Context, Global, container, image, inspect, network, system, volume};
+use crate::out;
+
+/// Containers, images, networks and volumes in Docker's language, without a daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "docker",
+    max_term_width = 120,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_version_flag = true
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags before the command.
+#[derive(Debug, Args)]
+struct Flags {
+    /// The context to use: default
+    #[arg(short, long, value_name = "NAME")]
+    context: Option<String>,
+    /// Print version information and quit
+    #[arg(short, long)]
+    version: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create and run a new container from an image
+    Run(Box<container::run::Run>),
+    /// Execute a command in a running container
+    Exec(container::exec::Exec),
+    /// List containers
+    Ps(container::ls::Ls),
+    /// Download an image from a registry
+    Pull(image::Pull),
+    /// List images
+    Images(image::ls::Ls),
+    /// Show the Docker version information
+    Version(version::Version),
+    /// Display system-wide information
+    Info(system::info::Info),
+    /// Define and run multi-container applications
+    #[command(disable_help_flag = true)]
+    Compose(Rest),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(container::Container),
+    /// Manage contexts
+    #[command(subcommand)]
+    Context(context::Command),
+    /// Manage images
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(network::Network),
+    /// Manage the system
+    #[command(subcommand)]
+    System(system::System),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(volume::Volume),
+    /// Create a new container
+    Create(Box<container::create::Create>),
+    /// Get real time events
+    Events(system::events::Events),
+    /// Show the history of an image
+    History(image::history::History),
+    /// Return low-level information on objects
+    Inspect(inspect::Inspect),
+    /// Kill one or more running containers
+    Kill(container::lifecycle::Kill),
+    /// Load an image from a tar archive or STDIN
+    Load(image::Load),
+    /// Fetch the logs of a container
+    Logs(container::logs::Logs),
+    /// List port mappings or a specific mapping for the container
+    Port(container::port::Port),
+    /// Restart one or more containers
+    Restart(container::restart::Restart),
+    /// Remove one or more containers
+    Rm(container::lifecycle::Rm),
+    /// Remove one or more images
+    Rmi(image::Rm),
+    /// Save one or more images to a tar archive
+    Save(image::Save),
+    /// Start one or more stopped containers
+    Start(container::start::Start),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(container::stats::Stats),
+    /// Stop one or more running containers
+    Stop(container::lifecycle::Stop),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(image::Tag),
+    /// Display the running processes of a container
+    Top(container::top::Top),
+    /// Block until one or more containers stop, then print their exit codes
+    Wait(container::lifecycle::Wait),
+}
+
+/// What another command line takes.
+#[derive(Debug, Args)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// The settings that umiak has flags for come from the environment here.
+#[derive(Debug, Parser)]
+struct Settings {
+    #[command(flatten)]
+    global: Global,
+}
+
+/// Parses the command line and runs the command.
+pub fn run() -> Result<ExitCode> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let wants_version = matches!(arguments.first().and_then(|word| word.to_str()), Some("-v" | "--version"));
+    if wants_version {
+        out!("Docker version {}, build umiak", env!("CARGO_PKG_VERSION"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let command = Cli::command();
+    let all = std::iter::once(OsString::from("docker")).chain(arguments.iter().cloned());
+    let matches = match command.try_get_matches_from(all) {
+        Ok(matches) => matches,
+        Err(error) => return usage::explain(&error, &arguments),
+    };
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some(name) = cli.global.context.as_deref().filter(|name| *name != "default") {
+        return Err(context::unknown(name));
+    }
+    match cli.command {
+        Command::Version(command) => return command.run(),
+        Command::Context(command) => return command.run(),
+        Command::Compose(rest) => {
+            crate::personality::Personality::settle_compose();
+            return commands::run("docker compose", rest.arguments);
+        }
+        _ => {}
+    }
+    let settings = Settings::try_parse_from(["docker"]).unwrap_or_else(|error| error.exit());
+    dispatch(cli.command, &Context::new(settings.global)?)
+}
+
+fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
+    match command {
+        Command::Run(command) => command.run(context),
+        Command::Exec(command) => command.run(context),
+        Command::Ps(command) => command.run(context),
+        Command::Pull(command) => command.run(context),
+        Command::Images(command) => command.run(context),
+        Command::Info(command) => command.run(context),
+        Command::Container(command) => command.run(context),
+        Command::Image(command) => command.run(context),
+        Command::Network(command) => command.run(context),
+        Command::System(command) => command.run(context),
+        Command::Volume(command) => command.run(context),
+        Command::Create(command) => command.run(context),
+        Command::Events(command) => command.run(context),
+        Command::History(command) => command.run(context),
+        Command::Inspect(command) => command.run(context),
+        Command::Kill(command) => command.run(context),
+        Command::Load(command) => command.run(context),
+        Command::Logs(command) => command.run(context),
+        Command::Port(command) => command.run(context),
+        Command::Restart(command) => command.run(context),
+        Command::Rm(command) => command.run(context),
+        Command::Rmi(command) => command.run(context),
+        Command::Save(command) => command.run(context),
+        Command::Start(command) => command.run(context),
+        Command::Stats(command) => command.run(context),
+        Command::Stop(command) => command.run(context),
+        Command::Tag(command) => command.run(context),
+        Command::Top(command) => command.run(context),
+        Command::Wait(command) => command.run(context),
+        // Run before anything is opened.
+        Command::Version(_) | Command::Context(_) | Command::Compose(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The whole command line, for tests and usage texts.
+fn tree() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    command
+}

@@ -1,0 +1,174 @@
+//! What is said of a command line that is wrong, and with which exit code: 125
+//! for a flag, 1 for a command or an argument, as Docker's client does.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::failure;
+
+/// Docker's commands that this version does not have.
+const COMMANDS: &[&str] = &[
+    "attach",
+    "build",
+    "builder",
+    "buildx",
+    "checkpoint",
+    "commit",
+    "config",
+    "cp",
+    "diff",
+    "export",
+    "import",
+    "login",
+    "logout",
+    "manifest",
+    "node",
+    "pause",
+    "plugin",
+    "push",
+    "rename",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "trust",
+    "unpause",
+    "update",
+];
+
+/// Docker's flags that this version does not have.
+const FLAGS: &[&str] = &[
+    "--blkio-weight-device",
+    "--cgroup-parent",
+    "--cpu-rt-period",
+    "--cpu-rt-runtime",
+    "--detach-keys",
+    "--device-cgroup-rule",
+    "--disable-content-trust",
+    "--gpus",
+    "--isolation",
+    "--link-local-ip",
+    "--memory-swappiness",
+    "--oom-kill-disable",
+    "--runtime",
+    "--sig-proxy",
+    "--storage-opt",
+    "--userns",
+    "--volume-driver",
+    "--volumes-from",
+];
+
+fn text(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(all)) => all.first().cloned().unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+/// The words of the command line that name a command, and how it is used.
+fn command(arguments: &[OsString]) -> (String, String) {
+    let tree = super::tree();
+    let mut path = "docker".to_owned();
+    let mut current = &tree;
+    for word in arguments.iter().filter_map(|word| word.to_str()).filter(|word| !word.starts_with('-')) {
+        let Some(found) = current.find_subcommand(word) else { break };
+        path = format!("{path} {}", found.get_name());
+        current = found;
+    }
+    let usage = current.clone().render_usage().to_string();
+    (path, usage.trim_start_matches("Usage:").trim().to_owned())
+}
+
+/// Says it, and gives the exit code.
+pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> {
+    let (path, usage) = command(arguments);
+    let wrong = |what: String| {
+        crate::note!("{what}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information");
+        Ok(failure::code(125))
+    };
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let name = text(error, ContextKind::InvalidArg);
+            let name = name.split('=').next().unwrap_or_default();
+            if FLAGS.contains(&name) {
+                crate::note!("{path}: the option {name} is not supported yet by this version of umiak");
+                return Ok(failure::code(125));
+            }
+            match name.strip_prefix("--") {
+                Some(_) => wrong(format!("unknown flag: {name}")),
+                None if name.starts_with('-') => {
+                    let letter = name.chars().nth(1).unwrap_or_default();
+                    wrong(format!("unknown shorthand flag: '{letter}' in {name}"))
+                }
+                None => {
+                    crate::note!("docker: '{path}' accepts no more arguments\n\nUsage:  {usage}");
+                    Ok(failure::code(1))
+                }
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = text(error, ContextKind::InvalidSubcommand);
+            if path == "docker" && COMMANDS.contains(&name.as_str()) {
+                crate::note!("docker: the command '{name}' is not supported yet by this version of umiak");
+                return Ok(failure::code(125));
+            }
+            crate::note!("docker: unknown command: {path} {name}\n\nRun '{path} --help' for more information");
+            Ok(failure::code(1))
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let (flag, value) = (text(error, ContextKind::InvalidArg), text(error, ContextKind::InvalidValue));
+            let flag = flag.split(' ').next().unwrap_or_default();
+            let cause =
+                std::error::Error::source(error).map_or_else(|| "invalid value".to_owned(), ToString::to_string);
+            if value.is_empty() {
+                return wrong(format!("flag needs an argument: {flag}"));
+            }
+            wrong(format!("invalid argument \"{value}\" for \"{flag}\" flag: {cause}"))
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::Strings(all)) => all.len(),
+                _ => 1,
+            };
+            let plural = if missing == 1 { "" } else { "s" };
+            crate::note!(
+                "docker: '{path}' requires at least {missing} argument{plural}\n\nUsage:  {usage}\n\nSee '{path} --help' for more information"
+            );
+            Ok(failure::code(1))
+        }
+        _ => error.exit(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn what_is_said_to_come_later_is_not_there() {
+        let tree = super::super::tree();
+        for name in COMMANDS {
+            assert!(tree.find_subcommand(name).is_none(), "{name}");
+        }
+        for flag in FLAGS {
+            let error = tree.clone().try_get_matches_from(["docker", "run", flag]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{flag}");
+        }
+        super::super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_names_the_command_that_was_meant() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(command(&words("container ls --bad")).0, "docker container ls");
+        assert!(command(&words("rm")).1.starts_with("docker rm [OPTIONS] <CONTAINERS>"), "{}", command(&words("rm")).1);
+        assert_eq!(command(&words("nosuch")).0, "docker");
+    }
+}

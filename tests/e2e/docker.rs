@@ -1,0 +1,134 @@
+//! Called as `docker` and `docker-compose`: scripts written for Docker, unchanged, against what they print there.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::harness::{Done, Host, binary, finish};
+
+/// The directory of the links.
+fn aliases(host: &Host) -> PathBuf {
+    let dir = host.path().join("bin");
+    if !dir.exists() {
+        std::fs::create_dir(&dir).unwrap();
+        host.ok(&["system", "install-aliases", dir.to_str().unwrap()]);
+    }
+    dir
+}
+
+/// A command that finds `docker` and `docker-compose` first.
+fn with_docker(host: &Host, program: &str, args: &[&str]) -> Command {
+    let mut command = host.other(program, args);
+    let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", aliases(host).display());
+    command.env("PATH", path).stdin(Stdio::null());
+    command
+}
+
+fn docker(host: &Host, args: &[&str]) -> Done {
+    finish(with_docker(host, aliases(host).join("docker").to_str().unwrap(), args), b"", &args.join(" "))
+}
+
+fn script(name: &str, images: &[&str]) {
+    let Some(host) = Host::new(images) else { return };
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/docker-scripts");
+    let path = dir.join(format!("{name}.sh"));
+    let expected = std::fs::read_to_string(dir.join(format!("{name}.out"))).unwrap();
+    let done = finish(with_docker(&host, path.to_str().unwrap(), &[]), b"", name);
+    let got = format!("{}exit {}\n", done.out, done.code);
+    if got != expected {
+        let pairs = expected.lines().zip(got.lines());
+        let first = pairs.clone().position(|(a, b)| a != b).unwrap_or(pairs.count());
+        panic!(
+            "{name} differs from line {}:\n--- Docker\n{expected}\n--- here\n{got}\n--- said\n{}",
+            first + 1,
+            done.err
+        );
+    }
+}
+
+#[test]
+fn script_addresses() {
+    script("addresses", &["busybox"]);
+}
+
+#[test]
+fn script_backup_volume() {
+    script("backup-volume", &["busybox"]);
+}
+
+#[test]
+fn script_cleanup_by_label() {
+    script("cleanup-by-label", &["busybox"]);
+}
+
+#[test]
+fn script_exit_codes() {
+    script("exit-codes", &["busybox"]);
+}
+
+#[test]
+fn script_networks() {
+    script("networks", &["busybox"]);
+}
+
+#[test]
+fn script_wait_for_service() {
+    script("wait-for-service", &["redis:7-alpine"]);
+}
+
+#[test]
+fn aliases_never_replace_what_is_there() {
+    let Some(host) = Host::new(&[]) else { return };
+    let dir = host.path().join("links");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("docker"), "mine").unwrap();
+    let done = host.run(&["system", "install-aliases", dir.to_str().unwrap()]);
+    assert_eq!(done.code, 1);
+    assert!(done.err.contains("docker is there already"), "{}", done.err);
+    assert_eq!(std::fs::read_to_string(dir.join("docker")).unwrap(), "mine");
+    assert_eq!(std::fs::read_link(dir.join("docker-compose")).unwrap(), binary().canonicalize_by_exec());
+    std::fs::remove_file(dir.join("docker")).unwrap();
+    let out = host.ok(&["system", "install-aliases", dir.to_str().unwrap()]);
+    assert!(out.contains("docker -> ") && out.contains("(there already)"), "{out}");
+}
+
+trait ByExec {
+    fn canonicalize_by_exec(&self) -> PathBuf;
+}
+
+impl ByExec for PathBuf {
+    /// The path that the kernel shows of a program, symlinks followed by it.
+    fn canonicalize_by_exec(&self) -> PathBuf {
+        let file = std::fs::File::open(self).unwrap();
+        std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))).unwrap()
+    }
+}
+
+#[test]
+fn wrong_command_lines_end_as_dockers() {
+    let Some(host) = Host::new(&[]) else { return };
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["ps", "--nosuch"], 125, "unknown flag: --nosuch\n\nUsage:  docker ps"),
+        (&["nosuch"], 1, "docker: unknown command: docker nosuch\n\nRun 'docker --help' for more information\n"),
+        (&["rm"], 1, "docker: 'docker rm' requires at least 1 argument\n"),
+        (&["rm", "nosuch"], 1, "Error response from daemon: No such container: nosuch\n"),
+        (&["inspect", "nosuch"], 1, "Error: No such object: nosuch\n"),
+        (&["image", "inspect", "nosuch"], 1, "Error response from daemon: No such image: nosuch:latest\n"),
+        (&["volume", "inspect", "nosuch"], 1, "Error response from daemon: get nosuch: no such volume\n"),
+        (&["network", "inspect", "nosuch"], 1, "Error response from daemon: network nosuch not found\n"),
+        (&["start", "nosuch"], 1, "Error: failed to start containers: nosuch\n"),
+        (&["ps", "--format", "{{"], 1, "failed to parse template: template: :1: unclosed action\n"),
+        (&["ps", "--filter", "foo=bar"], 1, "Error response from daemon: invalid filter 'foo'\n"),
+        (&["swarm", "init"], 125, "not supported yet"),
+    ];
+    for (args, code, said) in cases {
+        let done = docker(&host, args);
+        assert_eq!(done.code, code, "{args:?}: {}", done.err);
+        assert!(done.err.contains(said), "{args:?}: {}", done.err);
+    }
+    let done = docker(&host, &["run", "--restart", "always", "busybox"]);
+    assert_eq!(done.code, 125, "{}", done.err);
+    assert!(docker(&host, &["--version"]).out.starts_with("Docker version "));
+    let done = docker(&host, &["compose", "--help"]);
+    assert!(done.out.contains("Usage: docker compose "), "{}", done.out);
+    assert_eq!(docker(&host, &["context", "show"]).out, "default\n");
+}
