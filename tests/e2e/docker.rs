@@ -125,7 +125,7 @@ fn wrong_command_lines_end_as_dockers() {
         assert_eq!(done.code, code, "{args:?}: {}", done.err);
         assert!(done.err.contains(said), "{args:?}: {}", done.err);
     }
-    let done = docker(&host, &["run", "--restart", "always", "busybox"]);
+    let done = docker(&host, &["run", "--gpus", "all", "busybox"]);
     assert_eq!(done.code, 125, "{}", done.err);
     assert!(docker(&host, &["--version"]).out.starts_with("Docker version "));
     let done = docker(&host, &["compose", "--help"]);
