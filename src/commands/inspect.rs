@@ -104,19 +104,15 @@ pub fn show(
             Some(Template::parse(text).map_err(wrong)?)
         }
     };
-    let mut result = ExitCode::SUCCESS;
-    let mut found = Vec::new();
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
     for key in keys {
         match find(key) {
             Ok(Some(value)) => match &template {
                 None => found.push(value),
                 Some(template) => out!("{}", template.inspect(&value).context("template parsing error")?),
             },
-            Ok(None) => {
-                crate::note!("Error: No such object: {key}");
-                result = ExitCode::FAILURE;
-            }
-            Err(error) => result = failure::report(&error),
+            Ok(None) => failed.push(Coded { text: format!("Error: No such object: {key}"), code: 1 }.into()),
+            Err(error) => failed.push(error),
         }
     }
     match format {
@@ -124,7 +120,13 @@ pub fn show(
         Some("json") => out!("{}", Value::Array(found)),
         _ => out!("{}", pretty(&Value::Array(found))),
     }
-    Ok(result)
+    for error in &failed {
+        match error.downcast_ref::<Coded>() {
+            Some(coded) => crate::note!("{coded}"),
+            None => drop(failure::report(error)),
+        }
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// JSON with Docker's indentation.

@@ -78,6 +78,18 @@ enum Command {
     /// Manage volumes
     #[command(subcommand)]
     Volume(volume::Volume),
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(container::attach::Attach),
+    /// Create a new image from a container's changes
+    Commit(container::files::Commit),
+    /// Copy files/folders between a container and the local filesystem
+    Cp(container::cp::Cp),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(container::files::Diff),
+    /// Export a container's filesystem as a tar archive
+    Export(container::files::Export),
+    /// Rename a container
+    Rename(container::files::Rename),
     /// Create a new container
     Create(Box<container::create::Create>),
     /// Get real time events
@@ -92,6 +104,8 @@ enum Command {
     Load(image::Load),
     /// Fetch the logs of a container
     Logs(container::logs::Logs),
+    /// Pause all processes within one or more containers
+    Pause(container::lifecycle::Pause),
     /// List port mappings or a specific mapping for the container
     Port(container::port::Port),
     /// Restart one or more containers
@@ -112,6 +126,8 @@ enum Command {
     Tag(image::Tag),
     /// Display the running processes of a container
     Top(container::top::Top),
+    /// Unpause all processes within one or more containers
+    Unpause(container::lifecycle::Unpause),
     /// Block until one or more containers stop, then print their exit codes
     Wait(container::lifecycle::Wait),
 }
@@ -174,6 +190,14 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Network(command) => command.run(context),
         Command::System(command) => command.run(context),
         Command::Volume(command) => command.run(context),
+        Command::Attach(command) => command.run(context),
+        Command::Pause(command) => command.run(context),
+        Command::Unpause(command) => command.run(context),
+        Command::Commit(command) => command.run(context),
+        Command::Cp(command) => command.run(context),
+        Command::Diff(command) => command.run(context),
+        Command::Export(command) => command.run(context),
+        Command::Rename(command) => command.run(context),
         Command::Create(command) => command.run(context),
         Command::Events(command) => command.run(context),
         Command::History(command) => command.run(context),

@@ -11,32 +11,24 @@ use crate::failure;
 
 /// Docker's commands that this version does not have.
 const COMMANDS: &[&str] = &[
-    "attach",
     "build",
     "builder",
     "buildx",
     "checkpoint",
-    "commit",
     "config",
-    "cp",
-    "diff",
-    "export",
     "import",
     "login",
     "logout",
     "manifest",
     "node",
-    "pause",
     "plugin",
     "push",
-    "rename",
     "search",
     "secret",
     "service",
     "stack",
     "swarm",
     "trust",
-    "unpause",
     "update",
 ];
 

@@ -111,7 +111,7 @@ pub fn remove_unused(engine: &Engine, name: &str) -> Result<()> {
     find(&engine.roots, name)?;
     let users = users(engine, name)?;
     if !users.is_empty() {
-        bail!("remove {name}: volume is in use by {}", users.join(", "));
+        bail!("remove {name}: volume is in use - [{}]", users.join(", "));
     }
     remove(&engine.roots, name)
 }

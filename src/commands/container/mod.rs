@@ -1,5 +1,6 @@
 //! `umiak container`: single containers, without a Compose file.
 
+pub mod attach;
 pub mod cp;
 pub mod create;
 pub mod exec;
@@ -57,6 +58,8 @@ pub enum Container {
     Start(start::Start),
     /// Restart containers
     Restart(restart::Restart),
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(attach::Attach),
     /// Create a new container
     Create(Box<create::Create>),
     /// List port mappings or a specific mapping for the container
@@ -96,6 +99,7 @@ impl Container {
             Self::Stop(command) => command.run(context),
             Self::Start(command) => command.run(context),
             Self::Restart(command) => command.run(context),
+            Self::Attach(command) => command.run(context),
             Self::Create(command) => command.run(context),
             Self::Port(command) => command.run(context),
             Self::Prune(command) => command.run(context),

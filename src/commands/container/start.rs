@@ -39,7 +39,10 @@ impl Start {
         let wanted = Attach { stdin, stdout: true, stderr: true, close_stdin: stdin };
         let (ours, theirs) = attach::pair()?;
         context.engine.start_attached(&container, Some((wanted, theirs))).map_err(failure::without_code)?;
-        let code = context.engine.converse(&container, &ours, wanted, container.config.runtime.tty)?;
+        let code = match context.engine.converse(&container, &ours, wanted, attach::How::default())? {
+            attach::Left::Ended(code) => code,
+            attach::Left::Detached => return Ok(ExitCode::SUCCESS),
+        };
         if container.config.auto_remove {
             context.engine.gone(&container.config.id)?;
         }
