@@ -5,6 +5,7 @@ mod commands;
 mod docker;
 mod engine;
 mod failure;
+mod ignore;
 mod ipc;
 mod monitor;
 mod personality;

@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] = &["bridge", "build", "create", "publish", "push", "scale", "stats", "volumes", "watch"];
+const COMMANDS: &[&str] = &["bridge", "build", "create", "publish", "push", "scale", "stats", "volumes"];
 
 const FLAGS: &[&str] = &[
     "--abort-on-container-failure",
@@ -19,6 +19,7 @@ const FLAGS: &[&str] = &[
     "--no-build",
     "--orphans",
     "--parallel",
+    "--prune",
     "--quiet-build",
     "--renew-anon-volumes",
     "--rmi",

@@ -36,6 +36,7 @@ mod up;
 pub mod version;
 pub mod volume;
 mod wait;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -117,6 +118,8 @@ enum Command {
     Attach(attach::Attach),
     /// Block until containers of all (or specified) services stop
     Wait(wait::Wait),
+    /// Watch build context for service and rebuild/refresh containers when files are updated
+    Watch(watch::Watch),
     /// Stop services
     Stop(stop::Stop),
     /// Start services
@@ -261,6 +264,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Run(command) => command.run(context),
         Command::Attach(command) => command.run(context),
         Command::Wait(command) => command.run(context),
+        Command::Watch(command) => command.run(context),
         Command::Stop(command) => command.run(context),
         Command::Start(command) => command.run(context),
         Command::Restart(command) => command.run(context),

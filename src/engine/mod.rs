@@ -17,6 +17,7 @@ mod export;
 pub mod health;
 pub mod hosts;
 pub mod image;
+pub mod inject;
 pub mod inspect;
 pub mod limits;
 pub mod logs;

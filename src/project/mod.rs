@@ -11,3 +11,4 @@ pub mod observe;
 pub mod plan;
 pub mod sequence;
 pub mod service;
+pub mod watch;

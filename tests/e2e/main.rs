@@ -24,3 +24,4 @@ mod restart;
 mod services;
 mod stack;
 mod tutorials;
+mod watch;

@@ -162,6 +162,7 @@ fn a_terminal_is_left_with_keys_and_joined_again() {
     fourth.type_in("echo still $A; exit 5\n");
     fourth.expect("still of-the-second");
     assert_eq!(fourth.end().code, 5);
+    host.ok(&["container", "rm", "-f", "kept"]);
     assert!(host.fails(1, &["attach", "shell"]).contains("service \"shell\" is not running"));
     host.ok(&["down"]);
 }

@@ -1,0 +1,181 @@
+//! `watch`: files that change on the host are brought into the containers.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, FromArgMatches as _};
+use nix::sys::signal::Signal;
+use umiak_compose::{Hook, Project};
+
+use super::{Context, up};
+use crate::engine::exec::Request;
+use crate::engine::inject::Inside;
+use crate::engine::{attach, events, wait};
+use crate::project::load;
+use crate::project::observe::{self, Member};
+use crate::project::watch::tree::Trees;
+use crate::project::watch::{Rule, Work, work};
+use crate::{failure, out};
+
+/// How long it has to be quiet before a batch of changes is taken for complete.
+const QUIET: Duration = Duration::from_millis(200);
+/// How long a batch waits for quiet at most.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Watch build context for service and rebuild/refresh containers when files are updated.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Do not start services before watching
+    #[arg(long)]
+    no_up: bool,
+    /// Hide what is done
+    #[arg(long)]
+    quiet: bool,
+    /// Services; all if none
+    services: Vec<String>,
+}
+
+impl Watch {
+    /// Runs the command, until it is interrupted.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = load::model(context, &self.services, true)?;
+        let rules = self.rules(&project)?;
+        if !self.no_up {
+            self.up(context)?;
+        }
+        let ignored = |path: &Path| {
+            let below: Vec<&Rule> = rules.iter().filter(|rule| path.starts_with(&rule.path)).collect();
+            !below.is_empty() && below.iter().all(|rule| rule.ignores(path))
+        };
+        let roots: Vec<PathBuf> = rules.iter().map(|rule| rule.path.clone()).collect();
+        let mut trees = Trees::new(&roots, &ignored)?;
+        for rule in rules.iter().filter(|rule| rule.initial_sync && rule.syncs()) {
+            let found = trees.files(&rule.path);
+            let one = std::slice::from_ref(rule);
+            for (service, mut work) in work(one, &found) {
+                (work.restart, work.exec) = (false, Vec::new());
+                self.report(self.apply(context, &project, &service, &work));
+            }
+        }
+        // An exec takes signals over as well: they are read here, not left to their default course.
+        let signals = attach::signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
+        out!("Watch enabled");
+        loop {
+            let mut changed = BTreeSet::new();
+            wait::readable(&[trees.as_fd(), signals.as_fd()], None)?;
+            if signals.read_signal().context("read the signalfd")?.is_some() {
+                return Ok(failure::code(130));
+            }
+            let last = Instant::now() + PATIENCE;
+            loop {
+                trees.changes(&mut changed)?;
+                let deadline = (Instant::now() + QUIET).min(last);
+                if !wait::readable(&[trees.as_fd()], Some(deadline))? || Instant::now() >= last {
+                    break;
+                }
+            }
+            for (service, work) in work(&rules, &changed) {
+                self.report(self.apply(context, &project, &service, &work));
+            }
+        }
+    }
+
+    fn rules(&self, project: &Project) -> Result<Vec<Rule>> {
+        let dockerignore = |dir: &Path| std::fs::read_to_string(dir.join(".dockerignore")).ok();
+        let mut rules = Vec::new();
+        for service in project.select(&self.services, false)? {
+            rules.extend(Rule::of(service, &dockerignore));
+        }
+        if rules.is_empty() {
+            bail!("none of the selected services is configured for watch, consider setting a 'develop' section");
+        }
+        Ok(rules)
+    }
+
+    fn up(&self, context: &Context) -> Result<()> {
+        let words = ["up", "--detach", "--"].into_iter().chain(self.services.iter().map(String::as_str));
+        let matches = up::Up::augment_args(clap::Command::new("up")).try_get_matches_from(words)?;
+        up::Up::from_arg_matches(&matches)?.run(context)?;
+        Ok(())
+    }
+
+    /// A batch that fails does not end the watch: the next change may go well.
+    fn report(&self, result: Result<()>) {
+        if let Err(error) = result {
+            failure::report(&error);
+        }
+    }
+
+    fn say(&self, text: &str) {
+        if !self.quiet {
+            out!("{text}");
+        }
+    }
+
+    fn apply(&self, context: &Context, project: &Project, service: &str, work: &Work) -> Result<()> {
+        let engine = &context.engine;
+        if work.rebuild {
+            crate::note!(
+                "service {service} is to be rebuilt, and this version of umiak cannot build images yet: build its image \
+                 elsewhere, load it with `umiak image load`, and run `umiak up -d {service}`"
+            );
+        }
+        let members = observe::replicas(observe::members(engine, &project.name)?);
+        let members: Vec<Member> = members
+            .into_iter()
+            .filter(|member| member.service == service && member.container.state.status.is_up())
+            .collect();
+        if !work.sync.is_empty() {
+            self.say(&format!("Syncing service \"{service}\" after {} changes were detected", work.sync.len()));
+        }
+        for member in &members {
+            if !work.sync.is_empty() {
+                sync(&Inside::of(&member.container)?, work)?;
+            }
+            for hook in &work.exec {
+                let code = engine.exec(&member.container, command(hook))?;
+                if let attach::Left::Ended(code @ 1..) = code {
+                    crate::note!("service {service}: {} ended with exit code {code}", hook.command.join(" "));
+                }
+            }
+        }
+        if work.restart && !members.is_empty() {
+            for member in &members {
+                engine.stop(&member.container, None)?;
+                engine.start(&member.container)?;
+                events::container(&engine.roots, &member.container.config, "restart");
+            }
+            self.say(&format!("service(s) [\"{service}\"] restarted"));
+        }
+        Ok(())
+    }
+}
+
+/// Brings files in; what is not there any more is taken away.
+fn sync(inside: &Inside, work: &Work) -> Result<()> {
+    for (path, targets) in &work.sync {
+        for target in targets {
+            match path.symlink_metadata() {
+                Ok(_) => inside.put(path, target)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => inside.remove(target)?,
+                Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn command(hook: &Hook) -> Request {
+    Request {
+        args: hook.command.clone(),
+        env: hook.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        user: hook.user.clone(),
+        cwd: hook.working_dir.clone(),
+        privileged: hook.privileged,
+        ..Request::default()
+    }
+}

@@ -1,0 +1,200 @@
+//! `develop.watch`: which change of which path leads to what. Pure; what is
+//! watched is in [`tree`].
+
+pub mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use umiak_compose::{Hook, Service, WatchAction};
+
+use crate::ignore::Patterns;
+
+/// What editors and version control write for themselves.
+const EPHEMERAL: [&str; 14] = [
+    "**/.git",
+    "**/.idea",
+    "**/*___jb_old___",
+    "**/*___jb_tmp___",
+    "**/.#*",
+    "**/#*#",
+    "**/.*.kate-swp",
+    "**/4913",
+    "**/*~",
+    "**/.*.swp",
+    "**/.*.swx",
+    "**/.*.swo",
+    "**/.*.swn",
+    "**/.umiak-*",
+];
+
+/// One entry of a service's `develop.watch`.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The service.
+    pub service: String,
+    /// What is done.
+    pub action: WatchAction,
+    /// The path that is watched.
+    pub path: PathBuf,
+    /// Where it is in the container.
+    pub target: Option<PathBuf>,
+    /// What runs after a `sync+exec`.
+    pub exec: Option<Hook>,
+    /// Everything is copied at the start.
+    pub initial_sync: bool,
+    include: Patterns,
+    ignore: Patterns,
+    /// The build's context and its `.dockerignore`.
+    context: Option<(PathBuf, Patterns)>,
+    ephemeral: Patterns,
+}
+
+impl Rule {
+    /// The rules of a service. `dockerignore` gives the text of a context's ignore file.
+    pub fn of(service: &Service, dockerignore: &dyn Fn(&Path) -> Option<String>) -> Vec<Self> {
+        let context = service.build.as_ref().and_then(|build| build.context.as_deref()).map(PathBuf::from);
+        let context = context.and_then(|dir| dockerignore(&dir).map(|text| (dir, Patterns::of_file(&text))));
+        let rule = |watch: &umiak_compose::Watch| Self {
+            service: service.name.clone(),
+            action: watch.action,
+            path: PathBuf::from(&watch.path),
+            target: watch.target.as_ref().map(PathBuf::from),
+            exec: watch.exec.clone(),
+            initial_sync: watch.initial_sync,
+            include: Patterns::new(watch.include.iter().map(String::as_str)),
+            ignore: Patterns::new(watch.ignore.iter().map(String::as_str)),
+            context: context.clone(),
+            ephemeral: Patterns::new(EPHEMERAL),
+        };
+        service.develop.iter().flat_map(|develop| &develop.watch).map(rule).collect()
+    }
+
+    /// Whether changes below a directory can never matter to it.
+    pub fn ignores(&self, path: &Path) -> bool {
+        let relative =
+            |base: &Path| path.strip_prefix(base).ok().and_then(Path::to_str).filter(|text| !text.is_empty());
+        let of_context = self
+            .context
+            .as_ref()
+            .is_some_and(|(dir, patterns)| relative(dir).is_some_and(|relative| patterns.matches(relative)));
+        of_context
+            || relative(&self.path)
+                .is_some_and(|relative| self.ignore.matches(relative) || self.ephemeral.matches(relative))
+    }
+
+    /// Whether a change of this path is one of its.
+    pub fn concerns(&self, path: &Path) -> bool {
+        let Ok(relative) = path.strip_prefix(&self.path) else { return false };
+        let included = self.include.is_empty() || relative.to_str().is_some_and(|text| self.include.matches(text));
+        included && !self.ignores(path)
+    }
+
+    /// Where a path of the host is in the container.
+    pub fn inside(&self, path: &Path) -> Option<PathBuf> {
+        let relative = path.strip_prefix(&self.path).ok()?;
+        let target = self.target.as_ref()?;
+        Some(if relative.as_os_str().is_empty() { target.clone() } else { target.join(relative) })
+    }
+
+    /// Whether files are copied.
+    pub fn syncs(&self) -> bool {
+        matches!(self.action, WatchAction::Sync | WatchAction::SyncRestart | WatchAction::SyncExec)
+    }
+}
+
+/// What a batch of changes asks of one service.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Work {
+    /// Host paths to places in the container.
+    pub sync: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    /// Commands to run then.
+    pub exec: Vec<Hook>,
+    /// Restarted then.
+    pub restart: bool,
+    /// An image would have to be built.
+    pub rebuild: bool,
+}
+
+/// What changed paths ask of each service.
+pub fn work(rules: &[Rule], changed: &BTreeSet<PathBuf>) -> BTreeMap<String, Work> {
+    let mut all: BTreeMap<String, Work> = BTreeMap::new();
+    for rule in rules {
+        let concerned: Vec<&PathBuf> = changed.iter().filter(|path| rule.concerns(path)).collect();
+        if concerned.is_empty() {
+            continue;
+        }
+        let work = all.entry(rule.service.clone()).or_default();
+        for path in concerned.iter().filter(|_| rule.syncs()) {
+            if let Some(inside) = rule.inside(path) {
+                work.sync.entry((*path).clone()).or_default().insert(inside);
+            }
+        }
+        match rule.action {
+            WatchAction::Rebuild => work.rebuild = true,
+            WatchAction::Restart | WatchAction::SyncRestart => work.restart = true,
+            WatchAction::SyncExec => work.exec.extend(rule.exec.clone()),
+            WatchAction::Sync => {}
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str, dockerignore: Option<&str>) -> Vec<Rule> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("compose.yaml"), text).unwrap();
+        let options = umiak_compose::LoadOptions {
+            project_name: Some("p".into()),
+            current_dir: dir.path().to_owned(),
+            ..umiak_compose::LoadOptions::default()
+        };
+        let project = umiak_compose::load(&options).unwrap();
+        project.services.values().flat_map(|s| Rule::of(s, &|_| dockerignore.map(str::to_owned))).collect()
+    }
+
+    fn changed(paths: &[&str]) -> BTreeSet<PathBuf> {
+        paths.iter().map(PathBuf::from).collect()
+    }
+
+    const STACK: &str = "
+services:
+  web:
+    image: x
+    build: /ctx
+    develop:
+      watch:
+        - { action: sync, path: /ctx/src, target: /app, ignore: [node_modules/, '*.log'] }
+        - { action: sync+restart, path: /ctx/conf.ini, target: /etc/conf.ini }
+        - { action: restart, path: /ctx/src, include: ['*.rs'] }
+        - { action: rebuild, path: /ctx/package.json }
+";
+
+    #[test]
+    fn a_change_leads_to_what_its_rules_say() {
+        let rules = rules(STACK, Some("tmp\n"));
+        let of = |paths: &[&str]| work(&rules, &changed(paths)).remove("web").unwrap_or_default();
+        let sync = |work: &Work| -> Vec<String> {
+            work.sync.iter().map(|(from, to)| format!("{} {to:?}", from.display())).collect()
+        };
+        assert_eq!(sync(&of(&["/ctx/src/d/a.txt"])), ["/ctx/src/d/a.txt {\"/app/d/a.txt\"}"]);
+        let both = of(&["/ctx/src/a.rs", "/ctx/conf.ini"]);
+        assert_eq!(sync(&both), ["/ctx/conf.ini {\"/etc/conf.ini\"}", "/ctx/src/a.rs {\"/app/a.rs\"}"]);
+        assert!(both.restart && !both.rebuild);
+        assert!(of(&["/ctx/package.json"]).rebuild);
+        let ignored =
+            ["/ctx/src/node_modules/x", "/ctx/src/a.log", "/ctx/src/.a.swp", "/ctx/src/.git/HEAD", "/elsewhere"];
+        assert_eq!(of(&ignored), Work::default());
+        assert_eq!(sync(&of(&["/ctx/src/d/a.log"])).len(), 1, "only directly in the path");
+    }
+
+    #[test]
+    fn what_the_context_ignores_is_not_watched() {
+        let rules = rules(STACK, Some("src/gen\n**/*.tmp\n"));
+        assert!(work(&rules, &changed(&["/ctx/src/gen/x", "/ctx/src/a.tmp"])).is_empty());
+        assert!(rules[0].ignores(Path::new("/ctx/src/gen")) && !rules[0].ignores(Path::new("/ctx/src")));
+    }
+}

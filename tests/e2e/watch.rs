@@ -1,0 +1,116 @@
+//! `watch`: changes on the host reach the containers.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
+
+use crate::harness::{Host, eventually, signal};
+
+const STACK: &str = "services:
+  web:
+    image: busybox
+    command: sleep 1000
+    stop_grace_period: 0s
+    develop:
+      watch:
+        - { action: sync, path: ./src, target: /app, ignore: ['*.log'], initial_sync: true }
+        - { action: sync+restart, path: ./conf, target: /etc/conf }
+        - { action: sync+exec, path: ./run, target: /run/it, exec: { command: sh -c 'cp /run/it/x /executed' } }
+        - { action: restart, path: ./trigger }
+  plain: { image: busybox, command: sleep 1000, stop_grace_period: 0s }
+";
+
+/// A watch that ends with the test.
+struct Watch {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Watch {
+    fn new(host: &Host, args: &[&str]) -> Self {
+        let mut child = host.command(args).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut this = Self { child, lines };
+        this.expect("Watch enabled");
+        this
+    }
+
+    fn expect(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert!(self.lines.read_line(&mut line).unwrap() > 0, "{text:?} did not come");
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        signal(self.child.id(), "INT");
+        let code = self.child.wait().unwrap().code();
+        if !std::thread::panicking() {
+            assert_eq!(code, Some(130));
+        }
+    }
+}
+
+#[test]
+fn changes_are_synced_and_lead_to_what_the_file_says() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("compose.yaml", STACK);
+    host.write("src/deep/first", "1");
+    host.write("src/ignored.log", "1");
+    for dir in ["conf", "run", "trigger"] {
+        fs::create_dir_all(host.project().join(dir)).unwrap();
+    }
+    let watch = &mut Watch::new(&host, &["watch"]);
+    let read = |path: &str| {
+        let done = host.run(&["exec", "-T", "web", "cat", path]);
+        if done.code == 0 { Ok(done.out) } else { Err(done.err) }
+    };
+    assert_eq!(read("/app/deep/first").unwrap(), "1", "there from the start");
+    assert!(read("/app/ignored.log").is_err());
+    host.write("src/new/below/second", "2");
+    watch.expect("Syncing service \"web\" after");
+    eventually("a file in new directories", || read("/app/new/below/second").map(|text| assert_eq!(text, "2")));
+    host.write("src/other.log", "x");
+    fs::rename(host.project().join("src/deep/first"), host.project().join("src/deep/renamed")).unwrap();
+    eventually("the new name", || read("/app/deep/renamed"));
+    eventually("the old name is gone", || read("/app/deep/first").map_or(Ok(()), Err));
+    assert!(read("/app/other.log").is_err());
+    fs::remove_dir_all(host.project().join("src/deep")).unwrap();
+    eventually("the directory is gone", || read("/app/deep/renamed").map_or(Ok(()), Err));
+    let started = || host.inspect("demo-web-1")["State"]["StartedAt"].to_string();
+    let before = started();
+    host.write("conf/ini", "set");
+    watch.expect("service(s) [\"web\"] restarted");
+    assert_eq!(read("/etc/conf/ini").unwrap(), "set");
+    assert_ne!(started(), before);
+    host.write("run/x", "ran");
+    eventually("the command ran", || read("/executed").map(|text| assert_eq!(text, "ran")));
+    host.write("trigger/now", "");
+    watch.expect("service(s) [\"web\"] restarted");
+    let error = host.fails(1, &["watch", "--no-up", "plain"]);
+    assert!(error.contains("none of the selected services is configured for watch"), "{error}");
+    host.ok(&["down"]);
+}
+
+#[test]
+fn links_of_a_container_do_not_lead_a_sync_out_of_it() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let outside = host.path().join("outside");
+    fs::create_dir_all(&outside).unwrap();
+    host.write("compose.yaml", STACK);
+    host.write("src/x", "1");
+    host.ok(&["up", "-d"]);
+    let link = format!("ln -s {} /app; mkdir -p {}", outside.display(), outside.display());
+    host.ok(&["exec", "-T", "web", "sh", "-c", &link]);
+    let _watch = Watch::new(&host, &["watch", "--no-up", "--quiet"]);
+    let place = format!("{}/x", outside.display());
+    eventually("a file", || {
+        let done = host.run(&["exec", "-T", "web", "cat", &place]);
+        if done.code == 0 { Ok(()) } else { Err(done.err) }
+    });
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "nothing came to the host");
+    host.ok(&["down"]);
+}
