@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::diagnostic::Span;
-use super::node::{Entry, Map, Node, Problems, Value};
+use super::node::{Entry, MAX_PORTS, Map, Node, Problems, Value};
 use super::short;
 
 /// Keys whose list or mapping form means a mapping of texts.
@@ -237,6 +237,10 @@ fn expand_list(
             None => expanded.push(node),
             Some(Err(_)) if problems.templates && node.as_text().is_some_and(|text| text.contains('$')) => {
                 expanded.push(node);
+            }
+            Some(Ok(nodes)) if problems.too_many_ports(nodes.len()) => {
+                problems.error(node.span, format!("{path}.{key}: more than {MAX_PORTS} ports in this project"));
+                return;
             }
             Some(Ok(nodes)) => expanded.extend(nodes.into_iter().map(|long| Node { short: true, ..long })),
             Some(Err(message)) => {

@@ -25,6 +25,9 @@ struct Set<'a> {
     file: &'a Path,
 }
 
+/// Services that extend each other at most.
+const MAX_CHAIN: usize = 100;
+
 /// Who extends whom, from the outermost service on.
 type Chain = Vec<(PathBuf, String)>;
 
@@ -64,6 +67,11 @@ impl Files<'_> {
             return Err(Failed);
         };
         let link = (set.file.to_path_buf(), name.to_owned());
+        if chain.len() >= MAX_CHAIN {
+            let message = format!("services.{name}.extends: more than {MAX_CHAIN} services extend each other");
+            self.problems.error(extends.span, message);
+            return Err(Failed);
+        }
         if chain.contains(&link) {
             let message = circular(chain, &link, self.current_dir);
             self.problems.error(extends.span, message);

@@ -31,12 +31,14 @@ pub(crate) struct Files<'p> {
     pub bases: HashMap<PathBuf, Rc<Base>>,
     /// Paths stay relative, from this directory on.
     pub keep_paths: Option<PathBuf>,
+    /// Entries of `include` read so far.
+    pub includes: usize,
     warned: Said,
 }
 
 impl<'p> Files<'p> {
     pub(crate) fn new(problems: &'p mut Problems, current_dir: &'p Path, home: Option<PathBuf>) -> Self {
-        Self { problems, current_dir, home, bases: HashMap::new(), keep_paths: None, warned: Said::new() }
+        Self { problems, current_dir, home, bases: HashMap::new(), keep_paths: None, includes: 0, warned: Said::new() }
     }
 
     /// Reads a file and parses its documents.

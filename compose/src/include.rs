@@ -13,6 +13,9 @@ use super::paths;
 
 const SECTIONS: [&str; 6] = ["services", "volumes", "networks", "secrets", "configs", "models"];
 
+/// Entries of `include` at most, in all files: what includes two that include two doubles at each level.
+const MAX_INCLUDES: usize = 1000;
+
 /// One entry of `include`.
 struct Include {
     paths: Vec<String>,
@@ -78,6 +81,12 @@ impl Files<'_> {
             let names: Vec<String> =
                 trail.iter().chain([main]).map(|file| display_name(file, self.current_dir)).collect();
             let message = format!("include cycle detected:\n{}", names.join("\n include "));
+            self.problems.error(include.at.span, message);
+            return Err(Failed);
+        }
+        self.includes += 1;
+        if self.includes > MAX_INCLUDES {
+            let message = format!("more than {MAX_INCLUDES} files are included, repeated ones counted each time");
             self.problems.error(include.at.span, message);
             return Err(Failed);
         }

@@ -6,6 +6,8 @@
 //! `normalise`, `profiles`, `validate`, `support`, `service_files`.
 
 pub mod diagnostic;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod model;
 pub mod names;
 pub mod output;

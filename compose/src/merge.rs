@@ -1,5 +1,7 @@
 //! One file over another, both in long form: the rule per key, and lists whose entries have an identity.
 
+use std::collections::HashMap;
+
 use super::node::{Edit, Entry, Map, Node, Problems, Value};
 
 /// What a later file does to an earlier one at a path.
@@ -194,15 +196,16 @@ fn unify_at(node: &mut Node, path: &mut KeyPath) {
         Value::List(list) => {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             let Some(identity) = identity(&path) else { return };
-            let mut kept: Vec<(Option<String>, Node)> = Vec::with_capacity(list.len());
+            let mut places: HashMap<String, usize> = HashMap::new();
+            let mut kept: Vec<Node> = Vec::with_capacity(list.len());
             for item in std::mem::take(list) {
-                let id = identity(&item);
-                match kept.iter_mut().find(|(other, _)| id.is_some() && *other == id) {
-                    Some((_, old)) => *old = item,
-                    None => kept.push((id, item)),
+                let place = identity(&item).map(|id| *places.entry(id).or_insert(kept.len()));
+                match place.and_then(|place| kept.get_mut(place)) {
+                    Some(old) => *old = item,
+                    None => kept.push(item),
                 }
             }
-            *list = kept.into_iter().map(|(_, item)| item).collect();
+            *list = kept;
         }
         _ => {}
     }

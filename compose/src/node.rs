@@ -177,8 +177,13 @@ pub(crate) struct Problems {
     pub found: Vec<Diagnostic>,
     /// Variables have not been replaced: what is wrong with a text that has some cannot be said.
     pub templates: bool,
+    /// Ports that ranges have been expanded to.
+    pub ports: usize,
     ignored: Option<Diagnostic>,
 }
+
+/// Ports of a project at most, ranges expanded: all there are, several times.
+pub(crate) const MAX_PORTS: usize = 300_000;
 
 /// Diagnostics at most.
 const MAX_FOUND: usize = 1000;
@@ -189,15 +194,22 @@ impl Problems {
         Self { disk, templates, ..Self::default() }
     }
 
+    /// Counts ports (and other short items, which are few), and whether there are too many.
+    pub(crate) fn too_many_ports(&mut self, more: usize) -> bool {
+        self.ports += more;
+        self.ports > MAX_PORTS
+    }
+
     /// Reports an error.
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
-        let place = self.sources.place(span);
+        // finding the place goes through the text
+        let place = (!self.is_full(Severity::Error)).then(|| self.sources.place(span)).flatten();
         self.push(Diagnostic::error(message).at(place))
     }
 
     /// Reports a warning.
     pub(crate) fn warning(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
-        let place = self.sources.place(span);
+        let place = (!self.is_full(Severity::Warning)).then(|| self.sources.place(span)).flatten();
         self.push(Diagnostic::warning(message).at(place))
     }
 
@@ -212,9 +224,7 @@ impl Problems {
                 && other.place == diagnostic.place
         };
         let known = self.found.iter().position(same);
-        // nobody reads more, and looking for the same one among very many would take long
-        let full = self.found.len() >= MAX_FOUND && (diagnostic.severity == Severity::Warning || self.failed());
-        if full && known.is_none() {
+        if known.is_none() && self.is_full(diagnostic.severity) {
             return self.ignored.insert(diagnostic);
         }
         let index = known.unwrap_or_else(|| {
@@ -222,6 +232,11 @@ impl Problems {
             self.found.len() - 1
         });
         &mut self.found[index]
+    }
+
+    /// Whether there is no room for one more: nobody reads that many. The first error always has room.
+    fn is_full(&self, severity: Severity) -> bool {
+        self.found.len() >= MAX_FOUND && (severity == Severity::Warning || self.failed())
     }
 
     /// Whether an error was reported.

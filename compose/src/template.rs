@@ -166,20 +166,19 @@ fn braced(text: &str) -> Option<(&str, usize)> {
     if inner[name..].starts_with('}') {
         return Some((&inner[..name], name + 2));
     }
-    let line = inner.split('\n').next().unwrap_or_default();
-    let last = line.rfind('}')?;
-    let mut depth = 1_usize;
-    for (index, byte) in line.bytes().enumerate().take(last + 1) {
+    let (mut depth, mut last) = (1_usize, None);
+    for (index, byte) in inner.bytes().enumerate().take_while(|(_, byte)| *byte != b'\n') {
         match byte {
             b'{' => depth += 1,
-            b'}' => depth -= 1,
+            b'}' => (depth, last) = (depth - 1, Some(index)),
             _ => {}
         }
         if depth == 0 {
-            return Some((&line[..index], index + 2));
+            break;
         }
     }
-    Some((&line[..last], last + 2))
+    let end = last?;
+    Some((&inner[..end], end + 2))
 }
 
 #[cfg(test)]

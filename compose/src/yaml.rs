@@ -11,6 +11,8 @@ use super::scalar;
 
 /// Nodes of one document at most, aliases expanded: no real file comes near, an alias bomb does not fit the memory.
 const MAX_NODES: usize = 100_000;
+/// Nodes kept for anchors at most, those of anchors within anchors counted for each.
+const MAX_ANCHORED: usize = 10 * MAX_NODES;
 /// Nesting at most.
 const MAX_DEPTH: usize = 100;
 /// Bytes of one file at most.
@@ -20,7 +22,8 @@ pub(crate) const MAX_FILE_SIZE: usize = 16 << 20;
 pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Box<Diagnostic>> {
     let text = problems.sources.get(source).map(|source| source.text.clone()).unwrap_or_default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let mut builder = Builder { problems, source, anchors: HashMap::new(), stack: Vec::new(), size: 0, done: None };
+    let mut builder =
+        Builder { problems, source, anchors: HashMap::new(), stack: Vec::new(), size: 0, anchored: 0, done: None };
     let mut documents = Vec::new();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
@@ -41,6 +44,7 @@ struct Builder<'a> {
     anchors: HashMap<usize, (Node, usize)>,
     stack: Vec<Open>,
     size: usize,
+    anchored: usize,
     done: Option<Node>,
 }
 
@@ -69,6 +73,7 @@ impl Builder<'_> {
         self.anchors.clear();
         self.stack.clear();
         self.size = 0;
+        self.anchored = 0;
         self.done = None;
     }
 
@@ -206,6 +211,10 @@ impl Builder<'_> {
         };
         let node = Node { edit: open.edit, ..Node::new(open.span, value) };
         if open.anchor != 0 {
+            self.anchored += self.size - open.size;
+            if self.anchored > MAX_ANCHORED {
+                return Err(self.error(open.span, format!("more than {MAX_ANCHORED} values have anchors")));
+            }
             self.anchors.insert(open.anchor, (node.clone(), self.size - open.size));
         }
         self.add(node)

@@ -2,6 +2,7 @@
 //! key; what nobody asked for is an unknown key.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::diagnostic::Span;
@@ -298,8 +299,10 @@ impl<'a, 'c> Fields<'a, 'c> {
     }
 
     fn unique(&self, key: &'static str, list: Vec<String>) -> Vec<String> {
+        let mut seen: HashMap<&str, usize> = HashMap::new();
         for (index, item) in list.iter().enumerate() {
-            if let Some(first) = list[..index].iter().position(|other| other == item) {
+            let first = *seen.entry(item).or_insert(index);
+            if first != index {
                 let span = self.raw(key).and_then(|node| Some(node.as_list()?.get(index)?.span)).unwrap_or_default();
                 let path = self.path(key);
                 self.cx.error(span, format!("{path} items at {first} and {index} are equal"));

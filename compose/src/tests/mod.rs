@@ -2,6 +2,8 @@
 
 mod corpus;
 mod errors;
+mod fuzz;
+mod limits;
 mod mutation;
 mod project;
 mod support;
