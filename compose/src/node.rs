@@ -183,7 +183,7 @@ pub(crate) struct Problems {
 }
 
 /// Ports of a project at most, ranges expanded: all there are, several times.
-pub(crate) const MAX_PORTS: usize = 300_000;
+pub(crate) const MAX_PORTS: usize = 200_000;
 
 /// Diagnostics at most.
 const MAX_FOUND: usize = 1000;
