@@ -5,7 +5,7 @@ mod rows;
 use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, Sources, Span};
-use super::model::{Condition, Namespace, NetworkDef, Project, PullPolicy, Service, VolumeDef, VolumeKind};
+use super::model::{Namespace, NetworkDef, Project, PullPolicy, Service, VolumeDef, VolumeKind};
 use super::node::{Node, Value};
 pub use rows::{Row, rows};
 
@@ -519,8 +519,6 @@ const fn service(key: &'static str, values: &'static str, what: &'static str, fo
 #[rustfmt::skip]
 pub const EXCEPT: &[Except] = &[
     service("services.*.cgroup", "service:… and container:…", "sharing a cgroup namespace", |s| matches!(s.cgroup, Some(Namespace::Service(_) | Namespace::Container(_)))),
-    service("services.*.depends_on.*.condition", "service_healthy", "waiting for a service to be healthy", |s| waits(s, Condition::Healthy)),
-    service("services.*.depends_on.*.condition", "service_completed_successfully", "waiting for a service to complete", |s| waits(s, Condition::CompletedSuccessfully)),
     service("services.*.logging.driver", "all but json-file, local and none", "other log drivers", |s| log_driver(s).is_some_and(|driver| !matches!(driver, "json-file" | "local" | "none"))),
     service("services.*.pull_policy", "build", "building images", |s| s.pull_policy == Some(PullPolicy::Build)),
     service("services.*.pull_policy", "daily, weekly and every_…", "pulling images by their age", |s| matches!(s.pull_policy, Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)))),
@@ -531,10 +529,6 @@ pub const EXCEPT: &[Except] = &[
     Except { key: "networks.*.driver", values: "all but bridge, host and none", what: "other network drivers", found: Found::Network(|n| !n.external && !matches!(n.driver.as_deref().unwrap_or("bridge"), "bridge" | "host" | "none")) },
     Except { key: "volumes.*.driver", values: "all but local", what: "other volume drivers", found: Found::Volume(|v| !v.external && v.driver.as_deref().unwrap_or("local") != "local") },
 ];
-
-fn waits(service: &Service, condition: Condition) -> bool {
-    service.depends_on.values().any(|dependency| dependency.condition == condition)
-}
 
 fn log_driver(service: &Service) -> Option<&str> {
     service.logging.as_ref()?.driver.as_deref()

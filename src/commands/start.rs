@@ -1,16 +1,24 @@
 //! `start`: containers that are there; dependencies first.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{Context, down};
-use crate::project::{load, observe, sequence};
+use crate::engine::Container;
+use crate::project::{load, observe, sequence, wait};
 
 /// Start services.
 #[derive(Debug, Args)]
 pub struct Start {
+    /// Wait for services to be running|healthy
+    #[arg(long)]
+    wait: bool,
+    /// Maximum duration in seconds to wait for the project to be running|healthy
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u64>,
     /// Services; all if none
     services: Vec<String>,
 }
@@ -20,8 +28,8 @@ impl Start {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &self.services)?;
         let _lock = context.engine.lock_project(&project.name)?;
-        let members = observe::members(&context.engine, &project.name)?;
-        let members = observe::select(observe::replicas(members), &self.services, &|name| project.knows(name))?;
+        let all = observe::replicas(observe::members(&context.engine, &project.name)?);
+        let members = observe::select(all.clone(), &self.services, &|name| project.knows(name))?;
         for service in &self.services {
             if !members.iter().any(|member| member.service == *service) {
                 bail!("service \"{service}\" has no container to start");
@@ -32,12 +40,26 @@ impl Start {
             if member.container.state.status.is_up() {
                 return Ok(());
             }
+            let depends_on = match project.model.as_ref().and_then(|model| model.services.get(&member.service)) {
+                Some(service) => wait::of_service(service),
+                None => wait::of_label(&member.container),
+            };
+            let of = |name: &str| {
+                all.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
+            };
+            wait::dependencies(&context.engine, &progress, &depends_on, &of)?;
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Starting");
             context.engine.start(&member.container)?;
             progress.done(&what, "Started");
             Ok(())
         });
+        let mut errors = errors;
+        if self.wait && errors.is_empty() {
+            let containers: Vec<Container> = members.iter().map(|member| member.container.clone()).collect();
+            let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+            errors.extend(wait::all_up(&context.engine, &progress, &containers, timeout).err());
+        }
         progress.finish();
         down::finish(errors)
     }

@@ -9,7 +9,7 @@ use umiak_images::store::Image;
 use umiak_runtime::config::MountKind;
 
 use super::plan::{Plan, ServicePlan, Step};
-use super::{names, service};
+use super::{names, observe, service, wait};
 use crate::engine::request::volume_mount;
 use crate::engine::{Container, Engine, logs, network, volume};
 use crate::ui::progress::Progress;
@@ -148,6 +148,7 @@ impl Apply<'_> {
         };
         if step.start {
             lock(made).started = true;
+            self.await_dependencies(planned, service)?;
             self.start(&container)?;
         } else if step.existing.is_some() && step.recreate.is_none() {
             self.progress.done(&format!("Container {}", container.config.name), container.state.status.title());
@@ -178,6 +179,20 @@ impl Apply<'_> {
         }
         request.inherited_volumes = inherited;
         self.engine.create(request, image).with_context(|| format!("service {}", service.name))
+    }
+
+    /// The conditions of `depends_on`; the order alone has seen to it that what is waited for was started.
+    fn await_dependencies(&self, planned: &ServicePlan, service: &umiak_compose::Service) -> Result<()> {
+        let mut depends_on = wait::of_service(service);
+        depends_on.retain(|(name, _)| planned.after.contains(name));
+        if depends_on.iter().all(|(_, on)| on.condition == umiak_compose::Condition::Started) {
+            return Ok(());
+        }
+        let members = observe::replicas(observe::members(self.engine, &self.project.name)?);
+        let of = |name: &str| {
+            members.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
+        };
+        wait::dependencies(self.engine, self.progress, &depends_on, &of)
     }
 
     fn start(&self, container: &Container) -> Result<()> {

@@ -11,4 +11,5 @@ pub mod observe;
 pub mod plan;
 pub mod sequence;
 pub mod service;
+pub mod wait;
 pub mod watch;

@@ -6,6 +6,7 @@
 mod bad_input;
 mod compose;
 mod container;
+mod depends;
 mod docker;
 mod events;
 mod exec;

@@ -1,0 +1,129 @@
+//! Start order by condition: healthy, completed, and what happens when that never comes.
+
+use crate::harness::Host;
+
+fn up(host: &Host, file: &str) {
+    host.write("compose.yaml", file);
+    host.ok(&["up", "-d"]);
+}
+
+fn started(host: &Host, name: &str) -> String {
+    host.inspect(name)["State"]["StartedAt"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn services_start_when_what_they_depend_on_is_healthy_or_has_completed() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let healthy = "{test: 'test -e /ready', interval: 1h}";
+    up(
+        &host,
+        &format!(
+            r#"
+services:
+  last:
+    image: busybox
+    command: sh -c 'cat /shared/job; sleep 1000'
+    volumes: [shared:/shared]
+    depends_on:
+      middle: {{condition: service_healthy}}
+      job: {{condition: service_completed_successfully}}
+      absent: {{condition: service_healthy, required: false}}
+  middle:
+    image: busybox
+    command: sh -c 'sleep 0.4; touch /ready; sleep 1000'
+    healthcheck: {healthy}
+    depends_on: {{first: {{condition: service_healthy}}}}
+  first:
+    image: busybox
+    scale: 2
+    command: sh -c 'sleep 0.2; touch /ready; sleep 1000'
+    healthcheck: {healthy}
+  job:
+    image: busybox
+    restart: on-failure
+    command: sh -c 'echo try >> /shared/job; [ $$(wc -l < /shared/job) -ge 3 ]'
+    volumes: [shared:/shared]
+  absent: {{image: busybox, profiles: [never]}}
+volumes: {{shared: }}
+"#
+        ),
+    );
+    for name in ["demo-first-1", "demo-first-2", "demo-middle-1"] {
+        assert_eq!(host.inspect(name)["State"]["Health"]["Status"], "healthy", "{name}");
+    }
+    assert!(started(&host, "demo-first-2") < started(&host, "demo-middle-1"));
+    assert!(started(&host, "demo-middle-1") < started(&host, "demo-last-1"));
+    assert_eq!(host.inspect("demo-job-1")["RestartCount"], 2);
+    assert_eq!(host.ok(&["logs", "--no-log-prefix", "last"]), "try\ntry\ntry");
+    // What stands by itself is not held up; what is stopped is started in the same order, and waited for.
+    host.ok(&["stop", "-t", "0", "first", "middle", "last"]);
+    host.ok(&["start", "--wait", "--wait-timeout", "60"]);
+    assert!(started(&host, "demo-first-2") < started(&host, "demo-middle-1"));
+    assert!(started(&host, "demo-middle-1") < started(&host, "demo-last-1"));
+    assert_eq!(host.inspect("demo-middle-1")["State"]["Health"]["Status"], "healthy");
+    host.ok(&["down", "-v", "-t", "0"]);
+}
+
+#[test]
+fn a_dependency_that_will_not_come_up_fails_with_the_reason() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let file = |db: &str, condition: &str, more: &str| {
+        format!(
+            "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    depends_on: {{db: {{condition: {condition}{more}}}}}\n  db:\n    image: busybox\n{db}"
+        )
+    };
+    let check = "    healthcheck: {test: 'echo cannot connect; exit 1', interval: 100ms, retries: 2}\n";
+    let sleep = "    command: sh -c 'echo starting up; sleep 1000'\n";
+    let ends = |code: u8| format!("    command: sh -c 'echo last words; exit {code}'\n");
+    let slow = "    healthcheck: {test: 'exit 1', interval: 1h}\n";
+    let cases = [
+        (
+            format!("{sleep}{check}"),
+            "service_healthy",
+            vec!["dependency failed to start: container demo-db-1 is unhealthy", "cannot connect", "starting up"],
+        ),
+        (
+            format!("{}{slow}", ends(3)),
+            "service_healthy",
+            vec!["dependency failed to start: container demo-db-1 exited (3)", "last words"],
+        ),
+        (
+            sleep.to_owned(),
+            "service_healthy",
+            vec!["dependency failed to start: container demo-db-1 has no healthcheck configured"],
+        ),
+        (
+            ends(4),
+            "service_completed_successfully",
+            vec!["service \"db\" didn't complete successfully: exit 4", "last words"],
+        ),
+    ];
+    for (db, condition, all) in cases {
+        host.write("compose.yaml", &file(&db, condition, ""));
+        let error = host.fails(1, &["up", "-d"]);
+        for said in all {
+            assert!(error.contains(said), "{said}: {error}");
+        }
+        assert!(!host.ok(&["ps", "--services"]).contains("web"));
+        host.ok(&["down", "-t", "0"]);
+        // Not required, it is said, and that is all.
+        host.write("compose.yaml", &file(&db, condition, ", required: false"));
+        let done = host.run(&["up", "-d"]);
+        assert!(done.code == 0 && done.err.contains("optional dependency \"db\""), "{}", done.err);
+        assert!(host.ok(&["ps", "--services"]).contains("web"));
+        host.ok(&["down", "-t", "0"]);
+    }
+}
+
+#[test]
+fn a_wait_has_an_end() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    up(
+        &host,
+        "services:\n  slow:\n    image: busybox\n    command: sleep 1000\n    healthcheck: {test: 'exit 1', interval: 1h}\n  job: {image: busybox, command: 'true'}\n  plain: {image: busybox, command: sleep 1000}\n",
+    );
+    let error = host.fails(1, &["start", "--wait", "--wait-timeout", "1"]);
+    assert!(error.contains("application not healthy after 1s"), "{error}");
+    host.ok(&["start", "--wait", "job", "plain"]);
+    host.ok(&["down", "-t", "0"]);
+}
