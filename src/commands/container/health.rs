@@ -37,7 +37,7 @@ impl HealthFlags {
     /// What replaces the image's health check, field by field; `None` where no flag was given.
     pub fn request(&self) -> Result<Option<Healthcheck>> {
         let asked = Healthcheck {
-            test: self.health_cmd.iter().filter(|text| !text.is_empty()).flat_map(shell).collect(),
+            test: self.health_cmd.iter().filter(|text| !text.is_empty()).flat_map(|text| shell(text)).collect(),
             interval: span("health-interval", self.health_interval.as_deref())?,
             timeout: span("health-timeout", self.health_timeout.as_deref())?,
             start_period: span("health-start-period", self.health_start_period.as_deref())?,
@@ -61,8 +61,8 @@ impl HealthFlags {
     }
 }
 
-fn shell(text: &String) -> [String; 2] {
-    ["CMD-SHELL".to_owned(), text.clone()]
+fn shell(text: &str) -> [String; 2] {
+    ["CMD-SHELL".to_owned(), text.to_owned()]
 }
 
 fn span(flag: &str, text: Option<&str>) -> Result<Duration> {
