@@ -181,6 +181,15 @@ fn wait_tells_the_exit_codes_and_may_take_the_project_down() {
     let id = host.inspect("demo-job-1")["Id"].as_str().unwrap().to_owned();
     let mut command = host.command(&["wait", "--down-project", "job", "other"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It waits for those that run when it begins.
+    let fds = std::path::PathBuf::from(format!("/proc/{}/fd", child.id()));
+    eventually("it watches", || {
+        let links = std::fs::read_dir(&fds).into_iter().flatten().flatten();
+        let watches = |entry: std::fs::DirEntry| {
+            std::fs::read_link(entry.path()).is_ok_and(|to| to.ends_with("anon_inode:inotify"))
+        };
+        if links.into_iter().any(watches) { Ok(()) } else { Err("not yet".into()) }
+    });
     std::fs::write(&fifo, "now\n").unwrap();
     let done = crate::harness::finish_child(child, b"", "wait");
     assert_eq!((done.code, done.out), (4, format!("container \"{id}\" exited with status code 4\n")), "{}", done.err);
