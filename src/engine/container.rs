@@ -68,6 +68,9 @@ pub struct Config {
     /// How its health is checked, the image's settings joined in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
+    /// Once unhealthy, it is ended and started again, whatever its restart policy.
+    #[serde(default)]
+    pub restart_unhealthy: bool,
     /// Volumes without a name that were made for it, and go with `rm -v`.
     #[serde(default)]
     pub anonymous_volumes: Vec<String>,

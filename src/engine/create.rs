@@ -119,6 +119,7 @@ impl Engine {
             stop_timeout: request.stop_timeout,
             auto_remove: request.auto_remove,
             restart: request.restart.clone(),
+            restart_unhealthy: request.restart_unhealthy,
             healthcheck: Healthcheck::join(request.healthcheck.as_ref(), defaults),
             anonymous_volumes: request.inherited_volumes.clone(),
             extra_hosts: request.extra_hosts.clone(),

@@ -63,6 +63,8 @@ pub struct Request {
     pub restart: RestartPolicy,
     /// Replaces the image's, field by field.
     pub healthcheck: Option<Healthcheck>,
+    /// Once unhealthy, it is ended and started again.
+    pub restart_unhealthy: bool,
     /// Namespaces of other containers to join: kind (`pid`, `ipc`) and container.
     pub join: Vec<(&'static str, String)>,
     /// Anonymous volumes of the container that this one replaces: they are its own from now on.

@@ -109,7 +109,8 @@ impl Backoff {
         if ended.by_hand {
             return None;
         }
-        if ended.lasted >= SETTLED {
+        // One that becomes unhealthy again and again is not settled, however long that takes.
+        if ended.lasted >= SETTLED && !ended.unhealthy {
             self.pause = None;
         }
         if policy.window.is_some_and(|window| ended.lasted >= window) {

@@ -14,7 +14,7 @@ use super::{Engine, cgroup, events, ports, wait};
 use crate::monitor::protocol::Kind;
 
 /// Seconds between the stop signal and SIGKILL where nobody says otherwise.
-const GRACE: u64 = 10;
+pub const GRACE: u64 = 10;
 
 /// A signal by its name or number.
 pub fn signal(text: &str) -> Result<Signal> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use rustix::process::{Signal, pidfd_send_signal};
 use umiak_base::{ProcessRef, state};
 use umiak_runtime::program::OwnProgram;
 
@@ -15,7 +16,7 @@ use super::probe;
 use super::start::{Running, publish_names};
 use crate::engine::container::{Config, Status};
 use crate::engine::health::{Checked, Health, HealthStatus, Healthcheck};
-use crate::engine::{events, wait};
+use crate::engine::{events, stop, wait};
 use crate::ipc;
 
 /// Between the start and the second check; each distance is twice the one before.
@@ -168,6 +169,9 @@ pub fn turn(running: &mut Running) {
             let _ = publish_names(&running.roots, &running.config, checks.healthy());
             let action = format!("health_status: {}", checks.health.status.as_str());
             events::container(&running.roots, &running.config, &action);
+            if checks.health.status == HealthStatus::Unhealthy && running.config.restart_unhealthy {
+                give_up(running);
+            }
         }
     } else if checks.running.is_none() && checks.next <= Instant::now() {
         match running.state.status {
@@ -176,6 +180,17 @@ pub fn turn(running: &mut Running) {
             _ => checks.plan(),
         }
     }
+}
+
+/// Asks an unhealthy container to end, so that it can be started again; killed when it has not in time.
+fn give_up(running: &mut Running) {
+    let config = &running.config;
+    let asked = config.stop_signal.as_deref().and_then(|text| stop::signal(text).ok()).unwrap_or(Signal::TERM);
+    if let Some(init) = wait::pidfd(running.init) {
+        let _ = pidfd_send_signal(&init, asked);
+    }
+    running.gave_up = true;
+    running.kill_at = Some(Instant::now() + Duration::from_secs(config.stop_timeout.unwrap_or(stop::GRACE)));
 }
 
 /// When checks are due, as times since the start. Before a container has been healthy some come early: at once, then

@@ -55,6 +55,10 @@ pub struct Running {
     pub held: Vec<OwnedFd>,
     /// The health checks of this run.
     pub checks: Option<Checks>,
+    /// This run is being ended because it is unhealthy.
+    pub gave_up: bool,
+    /// When what has been asked to end is killed.
+    pub kill_at: Option<Instant>,
     /// When this run began.
     pub since: Instant,
     /// Somebody wants it to stay down once it has ended.
@@ -171,6 +175,8 @@ fn begin(order: &Start, config: &Config) -> Result<Running> {
         clients: Vec::new(),
         held: Vec::new(),
         checks: Checks::new(roots, config, launched.init),
+        gave_up: false,
+        kill_at: None,
         since: Instant::now(),
         stay_down: false,
     };
@@ -187,6 +193,7 @@ pub fn again(running: &mut Running) -> Result<()> {
     publish_names(roots, config, None)?;
     let launched = launch(roots, config, &namespaces)?;
     running.checks = Checks::new(roots, config, launched.init);
+    (running.gave_up, running.kill_at) = (false, None);
     running.since = Instant::now();
     (running.init, running.outputs) = (launched.init, launched.outputs);
     (running.input, running.terminal) = (launched.input, launched.terminal);

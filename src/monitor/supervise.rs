@@ -40,7 +40,7 @@ pub fn run(running: &mut Running) -> Result<()> {
         let lasted = running.since.elapsed();
         let told = end_run(running, code);
         reread(running);
-        let ended = restart::Ended { code, lasted, by_hand: running.stay_down, unhealthy: false };
+        let ended = restart::Ended { code, lasted, by_hand: running.stay_down, unhealthy: running.gave_up };
         let Some(pause) = backoff.after(&running.config.restart, ended) else { return finish(running, told) };
         announce_restart(running, told)?;
         if !rest(running, &signals, pause, &mut buffer)? {
@@ -139,7 +139,7 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
     let dns_deadline = running.dns.as_ref().and_then(umiak_netns::dns::Server::next_deadline);
     let log_deadline = running.log.as_ref().and_then(umiak_runtime::logs::Writer::deadline);
     let check_deadline = running.checks.as_ref().map(super::health::Checks::deadline);
-    let timeout = [deadline, dns_deadline, log_deadline, check_deadline].into_iter().flatten().min();
+    let timeout = [deadline, dns_deadline, log_deadline, check_deadline, running.kill_at].into_iter().flatten().min();
     let timeout = timeout.map(|deadline| timespec(deadline.saturating_duration_since(now)));
     let ready: Vec<(Source, PollFlags)> = {
         let (sources, mut fds) = poll_set(running, signals);
@@ -160,6 +160,10 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
         }
     }
     super::health::turn(running);
+    if running.kill_at.is_some_and(|at| at <= Instant::now()) {
+        running.kill_at = None;
+        let _ = cgroup::kill(&running.config.runtime.cgroup_path);
+    }
     if let Some(dns) = &mut running.dns {
         // A question that could not be answered is asked again by its client.
         let _ = dns.turn();

@@ -46,6 +46,7 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
         stop_signal: service.stop_signal.clone(),
         stop_timeout: service.stop_grace_period.map(|period| period.as_secs_f64().ceil()).map(seconds),
         restart: restart(service)?,
+        restart_unhealthy: restart_unhealthy(service)?,
         healthcheck: service.healthcheck.as_ref().map(healthcheck).transpose()?,
         ..Request::default()
     };
@@ -91,6 +92,15 @@ pub fn restart(service: &Service) -> Result<RestartPolicy> {
         delay: policy.delay,
         window: policy.window.filter(|window| !window.is_zero()),
     })
+}
+
+/// `x-umiak-on-unhealthy: restart`, which Docker has nothing for.
+fn restart_unhealthy(service: &Service) -> Result<bool> {
+    match service.extensions.get("x-umiak-on-unhealthy").map(|value| value.as_str()) {
+        None => Ok(false),
+        Some(Some("restart")) => Ok(true),
+        Some(_) => bail!("service {}: x-umiak-on-unhealthy: the only value is restart", service.name),
+    }
 }
 
 fn healthcheck(check: &umiak_compose::Healthcheck) -> Result<Healthcheck> {

@@ -212,3 +212,56 @@ fn health_begins_anew_when_a_container_is_started_again() {
     assert_eq!(shown["State"]["Health"]["Status"], "starting");
     host.ok(&["container", "rm", "-f", "again"]);
 }
+
+#[test]
+fn an_unhealthy_service_is_started_again_where_that_is_asked_for() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    stop_grace_period: 200ms\n    x-umiak-on-unhealthy: restart\n    healthcheck: {test: '! test -e /dev/shm/broken', interval: 100ms, retries: 2}\n",
+    );
+    host.ok(&["up", "-d"]);
+    let first = host.until("demo-web-1", "it is healthy", |state| state["Health"]["Status"] == "healthy");
+    host.ok(&["exec", "-T", "web", "touch", "/dev/shm/broken"]);
+    let shown = host.until("demo-web-1", "it is healthy again", |state| {
+        state["Health"]["Status"] == "healthy" && state["Pid"] != first["State"]["Pid"]
+    });
+    assert_eq!(shown["RestartCount"], 1);
+    host.ok(&["stop"]);
+    assert_eq!(host.inspect("demo-web-1")["State"]["Status"], "exited");
+    host.ok(&["down", "-t", "0"]);
+}
+
+#[test]
+fn real_servers_are_seen_to_be_healthy_as_soon_as_they_are() {
+    let Some(host) = Host::new(&["postgres:16-alpine", "redis:7-alpine", "nginx:alpine"]) else { return };
+    host.write(
+        "compose.yaml",
+        r#"
+services:
+  web:
+    image: nginx:alpine
+    restart: unless-stopped
+    depends_on:
+      db: {condition: service_healthy}
+      cache: {condition: service_healthy}
+    healthcheck: {test: [CMD, wget, -qO-, "http://127.0.0.1/"], interval: 30s}
+  db:
+    image: postgres:16-alpine
+    restart: always
+    environment: {POSTGRES_PASSWORD: secret}
+    healthcheck: {test: ["CMD-SHELL", "pg_isready -U postgres"], interval: 10s, start_period: 60s}
+  cache:
+    image: redis:7-alpine
+    healthcheck: {test: [CMD, redis-cli, ping], interval: 30s}
+"#,
+    );
+    host.ok(&["up", "-d"]);
+    host.ok(&["start", "--wait", "--wait-timeout", "60"]);
+    for name in ["demo-web-1", "demo-db-1", "demo-cache-1"] {
+        assert_eq!(host.inspect(name)["State"]["Health"]["Status"], "healthy", "{name}");
+    }
+    let listed = host.lines(&["ps", "--format", "json"]);
+    assert!(listed.iter().all(|one| one["Health"] == "healthy"), "{listed:?}");
+    host.ok(&["down", "-v", "-t", "2"]);
+}
