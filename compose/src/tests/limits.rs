@@ -36,7 +36,7 @@ fn bombs_are_refused() {
     let deep = refused(format!("x-a:\n  {}x", "- ".repeat(100_000)));
     assert!(deep.contains("compose.yaml:2:"), "{deep}");
     assert!(refused("#".repeat(17 << 20)).contains("empty compose file"));
-    let ports = vec!["\"1-65535:1-65535\""; 4].join(", ");
+    let ports = ["\"1-65535:1-65535\""; 4].join(", ");
     assert!(refused(format!("services: {{a: {{image: x, ports: [{ports}]}}}}")).contains("more than 200000 ports"));
 }
 
