@@ -61,6 +61,26 @@ fn script_cleanup_by_label() {
 }
 
 #[test]
+fn script_deploy() {
+    script("deploy", &["nginx:alpine", "redis:7-alpine"]);
+}
+
+#[test]
+fn script_files() {
+    script("files", &["busybox"]);
+}
+
+#[test]
+fn script_housekeeping() {
+    script("housekeeping", &["busybox"]);
+}
+
+#[test]
+fn script_logs() {
+    script("logs", &["busybox"]);
+}
+
+#[test]
 fn script_exit_codes() {
     script("exit-codes", &["busybox"]);
 }
