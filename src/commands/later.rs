@@ -12,7 +12,6 @@ const FLAGS: &[&str] = &[
     "--always-recreate-deps",
     "--attach-dependencies",
     "--build",
-    "--compatibility",
     "--dry-run",
     "--filter",
     "--menu",

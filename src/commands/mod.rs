@@ -81,6 +81,9 @@ pub struct Global {
     /// Include all networks, volumes, configs and secrets, even those that no service uses
     #[arg(long)]
     pub all_resources: bool,
+    /// Names with _ instead of -, as the first Docker Compose made them
+    #[arg(long, env = "COMPOSE_COMPATIBILITY", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub compatibility: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_PROGRESS", hide_env = true)]
     pub progress: Mode,
@@ -207,6 +210,9 @@ impl Context {
 
     /// For commands that need nothing below the roots.
     fn unprepared(global: Global) -> Result<Self> {
+        if global.compatibility {
+            crate::project::names::use_underscores();
+        }
         let roots = Roots { data: absolute(&global.root)?, run: absolute(&global.run_root)? };
         let engine = Engine::new(roots, global.registries.clone());
         Ok(Self { global, engine })

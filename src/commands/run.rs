@@ -195,7 +195,8 @@ impl Run {
     fn request(&self, project: &Project, service: &Service, image_id: &str) -> Result<Request> {
         let mut request = service::request(project, service, 1, image_id)?;
         let slug = umiak_base::id::new_id().context("random bytes")?;
-        let invented = format!("{}-{}-run-{}", project.name, service.name, umiak_base::id::short(&slug));
+        let invented =
+            crate::project::names::joined(&[&project.name, &service.name, "run", umiak_base::id::short(&slug)]);
         request.name = Some(self.name.clone().unwrap_or(invented));
         request.labels.shift_remove(labels::NUMBER);
         request.labels.insert(labels::ONEOFF.to_owned(), "True".to_owned());

@@ -20,6 +20,8 @@ pub struct Options {
     pub timestamps: bool,
     /// Error output goes to our own error output.
     pub separate_streams: bool,
+    /// With the attributes that the log driver adds, of which there are none: a space stands for them.
+    pub details: bool,
     /// Say when a container has ended.
     pub announce_exits: bool,
 }
@@ -43,6 +45,8 @@ struct Source {
     /// The beginnings of lines whose ends have not come yet: output, error output.
     begun: [String; 2],
     ended: bool,
+    /// Whether a line has begun whose end has not come, where bytes are shown as they are.
+    within: [bool; 2],
 }
 
 /// Several containers' logs.
@@ -72,6 +76,11 @@ impl Source {
             let batch = if is_error && options.separate_streams { &mut *err } else { &mut *out };
             if options.separate_streams && !options.timestamps {
                 // A single container's bytes as they are, also a line without its end.
+                if options.details
+                    && !std::mem::replace(&mut self.within[usize::from(is_error)], !line.text.ends_with('\n'))
+                {
+                    batch.push(b' ');
+                }
                 batch.extend_from_slice(line.text.as_bytes());
                 continue;
             }
@@ -125,6 +134,7 @@ impl<'a> Follow<'a> {
             reader,
             begun: Default::default(),
             ended: false,
+            within: [false; 2],
         });
         Ok(())
     }

@@ -122,7 +122,7 @@ fn healthcheck(check: &umiak_compose::Healthcheck) -> Result<Healthcheck> {
 
 /// The image of a service: what is written, or the name that a build gives it.
 pub fn image(project: &Project, service: &Service) -> String {
-    service.image.clone().unwrap_or_else(|| format!("{}-{}", project.name, service.name))
+    service.image.clone().unwrap_or_else(|| names::joined(&[&project.name, &service.name]))
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rounded-up positive duration")]

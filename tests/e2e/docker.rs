@@ -152,3 +152,20 @@ fn wrong_command_lines_end_as_dockers() {
     assert!(done.out.contains("Usage: docker compose "), "{}", done.out);
     assert_eq!(docker(&host, &["context", "show"]).out, "default\n");
 }
+
+#[test]
+fn compatibility_names_with_underscores() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("compose.yaml", "name: under\nservices:\n  web:\n    image: busybox\n    command: sleep 1000\n    init: true\n");
+    let compose = aliases(&host).join("docker-compose");
+    let run = |args: &[&str]| {
+        let done = finish(with_docker(&host, compose.to_str().unwrap(), args), b"", &args.join(" "));
+        assert_eq!(done.code, 0, "{args:?}: {}", done.err);
+        done.out
+    };
+    run(&["--compatibility", "up", "-d"]);
+    assert_eq!(docker(&host, &["ps", "--format", "{{.Names}}"]).out, "under_web_1\n");
+    assert!(run(&["--compatibility", "logs"]).is_empty());
+    run(&["--compatibility", "down", "-t", "0"]);
+    assert!(run(&["--help"]).contains("Usage: docker-compose "));
+}

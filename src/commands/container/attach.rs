@@ -33,10 +33,10 @@ impl Attach {
         let detach_keys = detach::parse(&self.detach_keys)?;
         let container = Container::find(&context.engine.roots, &self.container)?;
         if !container.state.status.is_up() {
-            return Err(Plain("cannot attach to a stopped container, start it first".into()).into());
+            return Err(Plain("You cannot attach to a stopped container, start it first".into()).into());
         }
         if container.state.status.as_str() == "paused" {
-            bail!("cannot attach to a paused container, unpause it first");
+            bail!("You cannot attach to a paused container, unpause it first");
         }
         let stdin = !self.no_stdin && container.config.runtime.stdin_open;
         let streams = Streams { stdin, stdout: true, stderr: true, close_stdin: false };

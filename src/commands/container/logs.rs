@@ -14,6 +14,9 @@ use crate::project::follow::{Follow, Options};
 pub struct Logs {
     #[command(flatten)]
     which: crate::commands::logs::Selection,
+    /// Show extra details provided to logs
+    #[arg(long)]
+    details: bool,
     /// The container
     container: String,
 }
@@ -22,7 +25,7 @@ impl Logs {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let container = Container::find(&context.engine.roots, &self.container)?;
-        let options = Options { separate_streams: true, ..self.which.options()? };
+        let options = Options { separate_streams: true, details: self.details, ..self.which.options()? };
         let mut follow =
             Follow::new(&context.engine, options, crate::ui::logs::Prefixes::new([].into_iter(), false, false))?;
         follow.add(&container, String::new())?;
