@@ -2,7 +2,7 @@
 # Reads what containers have said, in every way scripts do.
 set -eu
 docker rm -f logs-1 logs-2 >/dev/null 2>&1 || true
-docker run -d --name logs-1 busybox sh -c 'for i in 1 2 3 4 5; do echo "line $i"; done; echo "a problem" >&2; printf "no end of line"' >/dev/null
+docker run -d --name logs-1 busybox sh -c 'for i in 1 2 3 4 5; do echo "line $i"; done; sleep 0.2; echo "a problem" >&2; sleep 0.2; printf "no end of line"' >/dev/null
 docker wait logs-1
 docker logs logs-1 2>/dev/null | tail -n 2; echo
 docker logs logs-1 2>&1 >/dev/null

@@ -61,21 +61,6 @@ fn script_cleanup_by_label() {
 }
 
 #[test]
-fn script_deploy() {
-    script("deploy", &["nginx:alpine", "redis:7-alpine"]);
-}
-
-#[test]
-fn script_files() {
-    script("files", &["busybox"]);
-}
-
-#[test]
-fn script_housekeeping() {
-    script("housekeeping", &["busybox"]);
-}
-
-#[test]
 fn script_logs() {
     script("logs", &["busybox"]);
 }
@@ -156,7 +141,10 @@ fn wrong_command_lines_end_as_dockers() {
 #[test]
 fn compatibility_names_with_underscores() {
     let Some(host) = Host::new(&["busybox"]) else { return };
-    host.write("compose.yaml", "name: under\nservices:\n  web:\n    image: busybox\n    command: sleep 1000\n    init: true\n");
+    host.write(
+        "compose.yaml",
+        "name: under\nservices:\n  web:\n    image: busybox\n    command: sleep 1000\n    init: true\n",
+    );
     let compose = aliases(&host).join("docker-compose");
     let run = |args: &[&str]| {
         let done = finish(with_docker(&host, compose.to_str().unwrap(), args), b"", &args.join(" "));
