@@ -60,6 +60,9 @@ fn address(ip: IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(ip, port).to_string()
 }
 
+/// Address of the host, protocol, first and last port.
+type Range = (Option<IpAddr>, String, u16, u16);
+
 /// `443/tcp, 0.0.0.0:8080->80/tcp`: first ports that are not published or have the same number on the host, ranges of
 /// them as one, then the others.
 pub fn ports(container: &Container) -> String {
@@ -80,7 +83,7 @@ pub fn ports(container: &Container) -> String {
         all.extend(exposed.filter_map(split).map(|(port, kind)| (port, None, 0, kind)));
     }
     all.sort();
-    let (mut ranges, mut mapped): (Vec<(Option<IpAddr>, String, u16, u16)>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut ranges, mut mapped): (Vec<Range>, Vec<String>) = (Vec::new(), Vec::new());
     for (port, ip, host, kind) in all {
         match ip {
             Some(ip) if host != port => mapped.push(format!("{}->{port}/{kind}", address(ip, host))),
@@ -90,7 +93,7 @@ pub fn ports(container: &Container) -> String {
             },
         }
     }
-    let range = |(ip, kind, first, last): (Option<IpAddr>, String, u16, u16)| match (ip, first == last) {
+    let range = |(ip, kind, first, last): Range| match (ip, first == last) {
         (None, true) => format!("{first}/{kind}"),
         (None, false) => format!("{first}-{last}/{kind}"),
         (Some(ip), true) => format!("{}->{first}/{kind}", address(ip, first)),
