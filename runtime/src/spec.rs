@@ -3,7 +3,7 @@
 //! are not in it: the executor applies them, in an order libcontainer does not
 //! offer (see `crate::executor`).
 
-mod paths;
+pub mod paths;
 mod rlimits;
 
 use std::collections::HashMap;

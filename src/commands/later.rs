@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] = &["bridge", "build", "create", "publish", "push", "scale", "stats", "volumes"];
+const COMMANDS: &[&str] = &["bridge", "build", "create", "publish", "push", "scale", "stats"];
 
 const FLAGS: &[&str] = &[
     "--abort-on-container-failure",
@@ -13,10 +13,8 @@ const FLAGS: &[&str] = &[
     "--attach-dependencies",
     "--build",
     "--dry-run",
-    "--filter",
     "--menu",
     "--no-build",
-    "--orphans",
     "--parallel",
     "--prune",
     "--quiet-build",

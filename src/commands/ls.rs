@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{Context, Format};
@@ -20,6 +20,9 @@ pub struct Ls {
     /// Only display project names
     #[arg(short, long)]
     quiet: bool,
+    /// Filter output: name=TEXT
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
     /// table or json
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -34,10 +37,16 @@ struct Project {
 impl Ls {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let names = names(&self.filter)?;
+        let wanted = |name: &str| names.is_empty() || names.iter().any(|text| name.contains(text));
         let mut projects: BTreeMap<String, Project> = BTreeMap::new();
         for container in context.engine.containers()? {
             let status = container.state.status;
-            let Some(name) = container.label(labels::PROJECT).filter(|_| self.all || status.is_up()) else { continue };
+            let Some(name) =
+                container.label(labels::PROJECT).filter(|name| (self.all || status.is_up()) && wanted(name))
+            else {
+                continue;
+            };
             let project = projects.entry(name.to_owned()).or_default();
             *project.counts.entry(status.as_str()).or_default() += 1;
             project.files = container.label(labels::CONFIG_FILES).unwrap_or_default().to_owned();
@@ -55,11 +64,24 @@ impl Ls {
             out!("{}", serde_json::to_string(&projects.iter().map(object).collect::<Vec<_>>())?);
             return Ok(ExitCode::SUCCESS);
         }
-        let mut table = Table::new(&["NAME", "STATUS", "CONFIG FILES"]);
+        let mut table = Table::wide(&["NAME", "STATUS", "CONFIG FILES"]);
         for (name, project) in &projects {
             table.row(vec![name.clone(), status(project), project.files.clone()]);
         }
         out!("{}", table.render());
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The texts of `name=` filters; a project is listed whose name has one of them in it.
+fn names(filters: &[String]) -> Result<Vec<&str>> {
+    let mut names = Vec::new();
+    for filter in filters {
+        match filter.split_once('=') {
+            Some(("name", text)) => names.push(text),
+            Some((key, _)) => bail!("invalid filter '{key}'"),
+            None => bail!("invalid filter '{filter}': it is of the form name=TEXT"),
+        }
+    }
+    Ok(names)
 }

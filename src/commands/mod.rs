@@ -35,6 +35,7 @@ mod unpause;
 mod up;
 pub mod version;
 pub mod volume;
+mod volumes;
 mod wait;
 mod watch;
 
@@ -147,6 +148,8 @@ enum Command {
     Pause(pause::Pause),
     /// Unpause services
     Unpause(unpause::Unpause),
+    /// List volumes
+    Volumes(volumes::Volumes),
     /// Print the public port for a port binding
     Port(port::Port),
     /// Display the running processes
@@ -283,6 +286,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Images(command) => command.run(context),
         Command::Pause(command) => command.run(context),
         Command::Unpause(command) => command.run(context),
+        Command::Volumes(command) => command.run(context),
         Command::Port(command) => command.run(context),
         Command::Top(command) => command.run(context),
         Command::Ls(command) => command.run(context),

@@ -36,7 +36,11 @@ impl Port {
             .iter()
             .find(|port| port.container_port == self.private_port && port.protocol == self.protocol);
         let port = found.with_context(|| {
-            format!("no port {}/{} for container {}", self.private_port, self.protocol, member.container.config.name)
+            let name = &member.container.config.name;
+            let all = member.container.state.ports.iter();
+            let all: Vec<String> = all.map(|port| format!("{}/{}", port.host_port, port.protocol)).collect();
+            let all = if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) };
+            format!("no port {}/{} for container {name}{all}", self.private_port, self.protocol)
         })?;
         out!("{}", std::net::SocketAddr::new(port.host_ip, port.host_port));
         Ok(ExitCode::SUCCESS)

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Result, bail};
+use clap::{ArgAction, Args};
 
 use super::{Context, Format};
 use crate::engine::inspect;
@@ -27,9 +27,15 @@ pub struct Ps {
     /// Filter services by status: created, running, paused, exited
     #[arg(long, value_name = "STATUS")]
     status: Vec<String>,
+    /// Filter services by a property: status=STATUS
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
     /// Don't truncate output
     #[arg(long)]
     no_trunc: bool,
+    /// Include orphaned services (not declared by project)
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true")]
+    orphans: bool,
     /// table or json
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -40,12 +46,23 @@ pub struct Ps {
 
 impl Ps {
     /// Runs the command.
-    pub fn run(self, context: &Context) -> Result<ExitCode> {
+    pub fn run(mut self, context: &Context) -> Result<ExitCode> {
+        for filter in std::mem::take(&mut self.filter) {
+            match filter.split_once('=') {
+                Some(("status", status)) => self.status.push(status.to_owned()),
+                Some((key, _)) => bail!("unknown filter {key}"),
+                None => bail!("arguments to --filter should be in form KEY=VAL"),
+            }
+        }
         let project = load::named(context, &self.names)?;
         let members = observe::members(&context.engine, &project.name)?;
         let mut members = observe::select(members, &self.names, &|name| project.knows(name))?;
         members.retain(|member| {
             let status = member.container.state.status;
+            // Without a model nobody knows what is an orphan.
+            if !self.orphans && project.model.is_some() && !project.knows(&member.service) {
+                return false;
+            }
             let one_off = member.container.label(labels::ONEOFF) == Some("True");
             match self.status.is_empty() {
                 true => self.all || (status.is_up() && !one_off),

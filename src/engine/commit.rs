@@ -10,9 +10,9 @@ use umiak_images::reference::Reference;
 use umiak_images::store::Image;
 use umiak_runtime::config::MountKind;
 
-use super::Engine;
 use super::container::{Container, Status};
 use super::diff::{Change, is_own, open_upper};
+use super::{Engine, events};
 
 /// How an image is made of a container.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +55,10 @@ impl Engine {
         let config = image_config(&base.config, run, container, options, layer.is_none());
         let mut layers: Vec<_> = base.manifest.layers.iter().cloned().zip(base.layers.iter().cloned()).collect();
         layers.extend(layer);
-        Ok(new.finish(config, &layers, reference.as_ref())?)
+        let image = new.finish(config, &layers, reference.as_ref())?;
+        let event = events::Event::of_container(&container.config, "commit");
+        event.with("imageID", image.id.to_string()).emit(&self.roots);
+        Ok(image)
     }
 
     /// The writable layer as a layer of an image; `None` where nothing is in it.

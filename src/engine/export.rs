@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 use umiak_images::pack::{Options, TarWriter, pack_content};
 use umiak_runtime::view;
 
-use super::Engine;
 use super::container::Container;
 use super::diff::open_upper;
 use super::roots::make_dir;
+use super::{Engine, events};
 
 impl Engine {
     /// Writes the root file system of a container, which may run meanwhile.
@@ -27,6 +27,8 @@ impl Engine {
             tar.finish()?.flush()
         });
         let name = &container.config.name;
-        written.with_context(|| format!("look into container {name}"))?.with_context(|| format!("export {name}"))
+        written.with_context(|| format!("look into container {name}"))?.with_context(|| format!("export {name}"))?;
+        events::container(&self.roots, &container.config, "export");
+        Ok(())
     }
 }

@@ -5,12 +5,19 @@
 #[derive(Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
+    /// The smallest width of a column.
+    least: usize,
 }
 
 impl Table {
     /// A table with its header.
     pub fn new(header: &[&str]) -> Self {
-        Self { rows: vec![header.iter().map(ToString::to_string).collect()] }
+        Self { rows: vec![header.iter().map(ToString::to_string).collect()], least: 7 }
+    }
+
+    /// A table whose columns are 20 characters wide at least, as `docker compose ls` and `images` print theirs.
+    pub fn wide(header: &[&str]) -> Self {
+        Self { least: 17, ..Self::new(header) }
     }
 
     /// Adds a row.
@@ -28,7 +35,7 @@ impl Table {
                 .map(|cell| cell.chars().count())
                 .max()
                 .unwrap_or(0)
-                .max(7)
+                .max(self.least)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let line = |row: &Vec<String>| {

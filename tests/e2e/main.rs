@@ -23,6 +23,7 @@ mod ports;
 mod proxy;
 mod restart;
 mod services;
+mod shapes;
 mod stack;
 mod tutorials;
 mod watch;

@@ -2,6 +2,7 @@
 
 pub mod history;
 pub mod ls;
+mod import;
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
@@ -40,6 +41,8 @@ pub enum Image {
     Load(Load),
     /// Show the history of an image
     History(history::History),
+    /// Create an image from the contents of a tar archive
+    Import(import::Import),
 }
 
 /// Download an image from a registry.
@@ -134,6 +137,7 @@ impl Image {
             Self::Save(command) => command.run(context),
             Self::Load(command) => command.run(context),
             Self::History(command) => command.run(context),
+            Self::Import(command) => command.run(context),
         }
     }
 }

@@ -1,0 +1,75 @@
+//! `image import`: a root file system becomes an image of one layer.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use umiak_images::config::{History, ImageConfig};
+use umiak_images::platform::Platform;
+use umiak_images::reference::Reference;
+
+use crate::commands::Context;
+use crate::engine::events;
+use crate::out;
+
+/// Create an image from the contents of a tar archive.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Apply Dockerfile instruction to the created image
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+    /// Set commit message for imported image
+    #[arg(short, long, default_value = "")]
+    message: String,
+    /// Platform of the image: os[/arch[/variant]]
+    #[arg(long)]
+    platform: Option<String>,
+    /// The archive, or - for the standard input
+    file: String,
+    /// The image's name: REPOSITORY[:TAG]
+    name: Option<String>,
+}
+
+impl Import {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let platform = match &self.platform {
+            Some(text) => text.parse::<Platform>().with_context(|| format!("invalid platform: {text}"))?,
+            None => Platform::host(),
+        };
+        let name = self
+            .name
+            .as_ref()
+            .map(|name| name.parse::<Reference>().with_context(|| format!("invalid reference format: {name}")));
+        let name = name.transpose()?;
+        let created = Some(jiff::Timestamp::now().to_string());
+        let message = match self.message.as_str() {
+            "" => format!("Imported from {}", self.file),
+            message => message.to_owned(),
+        };
+        let mut config = ImageConfig {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            created: created.clone(),
+            comment: Some(message.clone()),
+            history: vec![History { created, comment: Some(message), ..History::default() }],
+            ..ImageConfig::default()
+        };
+        for change in &self.change {
+            config.config.change(change)?;
+        }
+        let input: Box<dyn Read> = match self.file.as_str() {
+            "-" => Box::new(std::io::stdin().lock()),
+            url if url.contains("://") => bail!("{url} is not a file: download it first, or pipe it in with `-`"),
+            path => Box::new(std::fs::File::open(Path::new(path)).with_context(|| format!("open {path}"))?),
+        };
+        let image = umiak_images::archive::import(context.engine.store()?, input, config, name.as_ref())?;
+        let shown = name.map(|name| name.familiar()).unwrap_or_default();
+        events::image(&context.engine.roots, "import", &image.id.to_string(), &shown);
+        out!("{}", image.id);
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,234 @@
+//! `docker inspect` of a container, but for what it asks of the host.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use umiak_runtime::config::{Mount, MountKind};
+
+use super::host::host_config;
+use super::{exit_code, object, or_null, target, time};
+use crate::engine::container::{Attachment, Container, NetworkMode, Status};
+use crate::engine::network::DEFAULT;
+use crate::engine::{Engine, logs};
+
+/// `docker inspect` of a container.
+pub fn container(engine: &Engine, container: &Container) -> Value {
+    let config = &container.config;
+    let dir = engine.roots.container(&config.id);
+    let rootfs = &config.runtime.rootfs;
+    let layers: Vec<String> = rootfs.layers.iter().map(|path| path.display().to_string()).collect();
+    object([
+        ("Id", json!(config.id)),
+        ("Created", json!(config.created.to_string())),
+        ("Path", json!(config.runtime.args.first().cloned().unwrap_or_default())),
+        ("Args", json!(config.runtime.args.get(1..).unwrap_or_default())),
+        ("State", state(container)),
+        ("Image", json!(config.image_id)),
+        ("ResolvConfPath", json!(dir.join("resolv.conf"))),
+        ("HostnamePath", json!(dir.join("hostname"))),
+        ("HostsPath", json!(dir.join("hosts"))),
+        ("LogPath", json!(logs::path(&engine.roots, &config.id))),
+        ("Name", json!(format!("/{}", config.name))),
+        ("RestartCount", json!(container.state.restart_count)),
+        ("Driver", json!("overlay2")),
+        ("Platform", json!("linux")),
+        ("MountLabel", json!("")),
+        ("ProcessLabel", json!("")),
+        ("AppArmorProfile", json!(config.runtime.apparmor.clone().unwrap_or_default())),
+        ("ExecIDs", Value::Null),
+        ("HostConfig", host_config(container)),
+        (
+            "GraphDriver",
+            json!({ "Data": {
+                "ID": config.id, "LowerDir": layers.join(":"), "MergedDir": rootfs.merged, "UpperDir": rootfs.upper,
+                "WorkDir": rootfs.work,
+            }, "Name": "overlay2" }),
+        ),
+        ("Mounts", config.runtime.mounts.iter().map(mount).collect()),
+        ("Config", process_config(container)),
+        ("NetworkSettings", network_settings(engine, container)),
+    ])
+}
+
+fn state(container: &Container) -> Value {
+    let state = &container.state;
+    let mut value = json!({
+        "Status": state.status.as_str(),
+        "Running": state.status.is_up(),
+        "Paused": state.status == Status::Paused,
+        "Restarting": state.status == Status::Restarting,
+        "OOMKilled": state.oom_killed,
+        "Dead": false,
+        "Pid": state.init.map_or(0, |init| init.pid),
+        "ExitCode": exit_code(container),
+        "Error": state.error.clone().unwrap_or_default(),
+        "StartedAt": time(state.started_at),
+        "FinishedAt": time(state.finished_at),
+    });
+    if let (Some(health), Some(map)) = (&container.health, value.as_object_mut()) {
+        map.insert("Health".into(), health.inspect());
+    }
+    value
+}
+
+fn mount(mount: &Mount) -> Value {
+    let mode = if mount.read_only { "ro" } else { "" };
+    let rw = !mount.read_only;
+    match &mount.kind {
+        MountKind::Bind(bind) => json!({
+            "Type": "bind", "Source": bind.source, "Destination": mount.target, "Mode": mode, "RW": rw,
+            "Propagation": format!("{:?}", bind.propagation).to_lowercase(),
+        }),
+        MountKind::Volume(volume) => json!({
+            "Type": "volume", "Name": volume.name, "Source": volume.source, "Destination": mount.target,
+            "Driver": "local", "Mode": mode, "RW": rw, "Propagation": "",
+        }),
+        MountKind::Tmpfs(_) => json!({
+            "Type": "tmpfs", "Source": "", "Destination": mount.target, "Mode": mode, "RW": rw, "Propagation": "",
+        }),
+    }
+}
+
+fn process_config(container: &Container) -> Value {
+    let (config, runtime) = (&container.config, &container.config.runtime);
+    let set = |names: &mut dyn Iterator<Item = String>| -> Map<String, Value> {
+        names.map(|name| (name, json!({}))).collect()
+    };
+    let anonymous = |mount: &&Mount| matches!(&mount.kind, MountKind::Volume(volume) if config.anonymous_volumes.contains(&volume.name));
+    let volumes = set(&mut runtime.mounts.iter().filter(anonymous).map(|mount| mount.target.clone()));
+    let mut value = object([
+        ("Hostname", json!(runtime.hostname)),
+        ("Domainname", json!(runtime.domainname)),
+        ("User", json!(runtime.user)),
+        ("AttachStdin", json!(false)),
+        ("AttachStdout", json!(false)),
+        ("AttachStderr", json!(false)),
+        ("Tty", json!(runtime.tty)),
+        ("OpenStdin", json!(runtime.stdin_open)),
+        ("StdinOnce", json!(false)),
+        ("Env", json!(runtime.env)),
+        ("Cmd", or_null(&config.command)),
+        ("Image", json!(config.image)),
+        ("Volumes", if volumes.is_empty() { Value::Null } else { Value::Object(volumes) }),
+        ("WorkingDir", json!(runtime.cwd)),
+        ("Entrypoint", or_null(&config.entrypoint)),
+        ("OnBuild", Value::Null),
+        ("Labels", json!(config.labels)),
+    ]);
+    // Those that Docker leaves out where they are not set.
+    if let Some(map) = value.as_object_mut() {
+        if !config.exposed.is_empty() {
+            map.insert("ExposedPorts".into(), Value::Object(set(&mut config.exposed.iter().cloned())));
+        }
+        let own = [
+            ("Healthcheck", config.healthcheck.as_ref().map(|check| check.inspect())),
+            ("StopSignal", config.stop_signal.as_ref().map(|signal| json!(signal))),
+            ("StopTimeout", config.stop_timeout.map(|seconds| json!(seconds))),
+        ];
+        map.extend(own.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    }
+    value
+}
+
+fn network_settings(engine: &Engine, container: &Container) -> Value {
+    let config = &container.config;
+    let up = matches!(container.state.status, Status::Running | Status::Paused);
+    let mut ports: Map<String, Value> = config.exposed.iter().map(|port| (port.clone(), Value::Null)).collect();
+    for port in &container.state.ports {
+        let entry = ports.entry(target(port)).or_insert(Value::Null);
+        let host = json!({ "HostIp": port.host_ip.to_string(), "HostPort": port.host_port.to_string() });
+        match entry.as_array_mut() {
+            Some(list) => list.push(host),
+            None => *entry = json!([host]),
+        }
+    }
+    let mut networks = Map::new();
+    for attachment in config.network.attachments() {
+        networks.insert(attachment.network.clone(), endpoint(container, attachment, up));
+    }
+    for (mode, name) in
+        [(matches!(config.network, NetworkMode::Host), "host"), (matches!(config.network, NetworkMode::None), "none")]
+    {
+        if mode {
+            networks.insert(name.into(), endpoint(container, &Attachment::default(), false));
+        }
+    }
+    // As in Docker, these are the default network's alone.
+    let default = networks.get(DEFAULT).cloned().unwrap_or_default();
+    let of_default = |key: &str, empty: Value| default.get(key).cloned().unwrap_or(empty);
+    let own_namespace = up && !matches!(config.network, NetworkMode::Host | NetworkMode::Container(_));
+    let sandbox = |value: Value| if own_namespace { value } else { json!("") };
+    object([
+        ("Bridge", json!("")),
+        ("SandboxID", sandbox(json!(config.id))),
+        ("SandboxKey", sandbox(json!(engine.roots.netns(&config.id)))),
+        ("Ports", if up { Value::Object(ports) } else { json!({}) }),
+        ("HairpinMode", json!(false)),
+        ("LinkLocalIPv6Address", json!("")),
+        ("LinkLocalIPv6PrefixLen", json!(0)),
+        ("SecondaryIPAddresses", Value::Null),
+        ("SecondaryIPv6Addresses", Value::Null),
+        ("EndpointID", of_default("EndpointID", json!(""))),
+        ("Gateway", of_default("Gateway", json!(""))),
+        ("GlobalIPv6Address", of_default("GlobalIPv6Address", json!(""))),
+        ("GlobalIPv6PrefixLen", of_default("GlobalIPv6PrefixLen", json!(0))),
+        ("IPAddress", of_default("IPAddress", json!(""))),
+        ("IPPrefixLen", of_default("IPPrefixLen", json!(0))),
+        ("IPv6Gateway", of_default("IPv6Gateway", json!(""))),
+        ("MacAddress", of_default("MacAddress", json!(""))),
+        ("Networks", Value::Object(networks)),
+    ])
+}
+
+/// A container on one network; addresses are shown while it runs.
+fn endpoint(container: &Container, attachment: &Attachment, up: bool) -> Value {
+    let a = attachment;
+    let text = |value: Option<String>| value.filter(|_| up).unwrap_or_default();
+    let mut fixed = Map::new();
+    if a.static_address {
+        fixed.extend(a.ipv4.map(|(ip, _)| ("IPv4Address".to_owned(), json!(ip.to_string()))));
+        fixed.extend(a.ipv6.map(|(ip, _)| ("IPv6Address".to_owned(), json!(ip.to_string()))));
+    }
+    let mut names: Vec<String> = Vec::new();
+    if up && a.network != DEFAULT {
+        let (name, short) = (&container.config.name, container.short_id().to_owned());
+        for name in [name].into_iter().chain(&a.aliases).chain([&short]) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    }
+    object([
+        ("IPAMConfig", if fixed.is_empty() { Value::Null } else { Value::Object(fixed) }),
+        ("Links", Value::Null),
+        ("Aliases", or_null(&a.aliases)),
+        ("MacAddress", json!(text(mac(a)))),
+        ("DriverOpts", Value::Null),
+        ("GwPriority", json!(0)),
+        ("NetworkID", json!(a.network_id)),
+        ("EndpointID", json!(text(Some(endpoint_id(container, a))))),
+        ("Gateway", json!(text(a.gateway.filter(|_| !a.internal).map(|ip| ip.to_string())))),
+        ("IPAddress", json!(text(a.ipv4.map(|(ip, _)| ip.to_string())))),
+        ("IPPrefixLen", json!(a.ipv4.filter(|_| up).map_or(0, |(_, prefix)| prefix))),
+        ("IPv6Gateway", json!(text(a.gateway6.filter(|_| !a.internal).map(|ip| ip.to_string())))),
+        ("GlobalIPv6Address", json!(text(a.ipv6.map(|(ip, _)| ip.to_string())))),
+        ("GlobalIPv6PrefixLen", json!(a.ipv6.filter(|_| up).map_or(0, |(_, prefix)| prefix))),
+        ("DNSNames", or_null(&names)),
+    ])
+}
+
+/// Asked for, or made of its address.
+pub(super) fn mac(attachment: &Attachment) -> Option<String> {
+    let made = |(ip, _): (std::net::Ipv4Addr, u8)| {
+        let bytes = umiak_netns::bridge::mac_of(IpAddr::V4(ip));
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    };
+    attachment.mac.clone().or_else(|| attachment.ipv4.map(made))
+}
+
+/// Nothing here has such an id of its own: the same one for the same container on the same network.
+pub(super) fn endpoint_id(container: &Container, attachment: &Attachment) -> String {
+    let bytes = Sha256::digest(format!("{}\n{}", attachment.network_id, container.config.id));
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
