@@ -4,13 +4,39 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{ArgAction, Args};
+use serde_json::{Map, Value};
 
-use super::{Context, Format};
+use super::Context;
 use crate::engine::inspect;
 use crate::out;
 use crate::project::{labels, load, observe};
-use crate::ui::human;
-use crate::ui::table::Table;
+use crate::ui::listing::{Listing, Row};
+
+const LISTING: Listing = Listing {
+    type_name: "*formatter.ContainerContext",
+    headers: &[
+        ("ID", "CONTAINER ID"),
+        ("Name", "NAME"),
+        ("Names", "NAMES"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("RunningFor", "CREATED"),
+        ("Ports", "PORTS"),
+        ("Publishers", "PUBLISHERS"),
+        ("State", "STATE"),
+        ("Status", "STATUS"),
+        ("ExitCode", "EXIT CODE"),
+        ("Health", "HEALTH"),
+        ("Project", "PROJECT"),
+        ("Service", "SERVICE"),
+        ("Labels", "LABELS"),
+        ("Mounts", "MOUNTS"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Networks", "NETWORKS"),
+        ("Size", "SIZE"),
+    ],
+};
 
 /// List containers.
 #[derive(Debug, Args)]
@@ -36,9 +62,9 @@ pub struct Ps {
     /// Include orphaned services (not declared by project)
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true")]
     orphans: bool,
-    /// table or json
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// Format output: table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Services; all if none
     #[arg(value_name = "SERVICE")]
     names: Vec<String>,
@@ -76,28 +102,26 @@ impl Ps {
                 names.dedup();
                 names.iter().for_each(|name| out!("{name}"));
             }
-            () if self.format == Format::Json => {
-                members.iter().for_each(|member| out!("{}", inspect::summary(&member.container)));
-            }
-            () => self.table(&members),
+            () => self.list(&members)?,
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn table(&self, members: &[observe::Member]) {
-        let mut table = Table::new(&["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"]);
-        for member in members {
+    fn list(&self, members: &[observe::Member]) -> Result<()> {
+        let row = |member: &observe::Member| {
             let container = &member.container;
-            table.row(vec![
-                container.config.name.clone(),
-                container.config.image.clone(),
-                inspect::command(container, self.no_trunc),
-                member.service.clone(),
-                human::ago(container.config.created),
-                inspect::status(container),
-                inspect::ports(container),
-            ]);
-        }
-        out!("{}", table.render());
+            let mut fields = match inspect::summary(container) {
+                Value::Object(fields) => fields,
+                _ => Map::new(),
+            };
+            // The moment is for other lists; here it is `CreatedAt` and `RunningFor`.
+            fields.remove("Created");
+            fields.insert("Command".into(), Value::from(inspect::command(container, self.no_trunc)));
+            let fields: Vec<(&str, Value)> = fields.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+            Row::new(fields).with_labels(&container.config.labels)
+        };
+        let rows: Vec<Row> = members.iter().map(row).collect();
+        let columns = ["Name", "Image", "Command", "Service", "RunningFor", "Status", "Ports"];
+        LISTING.print(self.format.as_deref(), &columns, &rows)
     }
 }

@@ -6,11 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use umiak_runtime::config::MountKind;
 
-use super::{Context, Format};
+use super::Context;
+use super::volume::{LISTING, row};
 use crate::engine::volume;
-use crate::out;
 use crate::project::{labels, load, observe};
-use crate::ui::table::Table;
+use crate::ui::listing::{Listing, Row};
 
 /// List volumes.
 #[derive(Debug, Args)]
@@ -18,9 +18,9 @@ pub struct Volumes {
     /// Only display volume names
     #[arg(short, long)]
     quiet: bool,
-    /// table or json
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// Format output: table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Services that use them; all volumes of the project if none
     services: Vec<String>,
 }
@@ -37,28 +37,10 @@ impl Volumes {
             let used = || members.iter().any(|member| member.container.config.runtime.mounts.iter().any(mounted));
             volume.labels.get(labels::PROJECT) == Some(&project.name) && (self.services.is_empty() || used())
         });
-        let mut table = Table::new(&["DRIVER", "VOLUME NAME"]);
-        for volume in volumes {
-            if self.quiet {
-                out!("{}", volume.name);
-                continue;
-            }
-            if self.format == Format::Json {
-                let all: Vec<String> = volume.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                out!(
-                    "{}",
-                    serde_json::json!({
-                        "Availability": "N/A", "Driver": "local", "Group": "N/A", "Labels": all.join(","),
-                        "Links": "N/A", "Mountpoint": volume::data_dir(&engine.roots, &volume.name),
-                        "Name": volume.name, "Scope": "local", "Size": "N/A", "Status": "N/A",
-                    })
-                );
-                continue;
-            }
-            table.row(vec!["local".to_owned(), volume.name]);
-        }
-        if !self.quiet && self.format == Format::Table {
-            out!("{}", table.render());
+        let rows: Vec<Row> = volumes.iter().map(|found| row(context, found)).collect();
+        match self.quiet {
+            true => Listing::print_field("Name", &rows),
+            false => LISTING.print(self.format.as_deref(), &["Driver", "Name"], &rows)?,
         }
         Ok(ExitCode::SUCCESS)
     }

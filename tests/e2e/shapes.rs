@@ -23,6 +23,9 @@ fn the_lists_of_a_project_have_docker_compose_s_flags() {
     assert_eq!(rows(&["ps", "--status", "exited", "--status", "running"]), 3);
     assert!(host.fails(1, &["ps", "--filter", "foo=bar"]).contains("unknown filter foo"));
     assert_eq!(host.ok(&["ps", "-a", "--services"]), "idle\nweb");
+    assert_eq!(host.ok(&["ps", "--format", "{{.Name}} {{.Service}}"]), "demo-web-1 web\ndemo-web-2 web");
+    assert_eq!(host.ok(&["ps", "--format", "table {{.Name}}"]), "NAME\ndemo-web-1\ndemo-web-2");
+    assert_eq!(host.lines(&["ps", "--format", "json"])[0]["Service"], "web");
     host.write("compose.yaml", &STACK.replace("  idle:", "  other:"));
     assert_eq!(rows(&["ps", "-a"]), 3);
     assert_eq!(rows(&["ps", "-a", "--orphans=false"]), 2);

@@ -1,8 +1,8 @@
 //! `umiak image`: the image store.
 
 pub mod history;
-pub mod ls;
 mod import;
+pub mod ls;
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};

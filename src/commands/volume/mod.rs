@@ -42,7 +42,8 @@ pub struct Ls {
     quiet: bool,
 }
 
-const LISTING: Listing = Listing {
+/// Lists of volumes, also of those of a project.
+pub const LISTING: Listing = Listing {
     type_name: "*formatter.volumeContext",
     headers: &[
         ("Name", "VOLUME NAME"),
@@ -137,14 +138,7 @@ impl Ls {
             if !fits || !dangling.is_none_or(loose) {
                 continue;
             }
-            let unknown = ["Links", "Size", "Group", "Availability", "Status"].map(|field| (field, json!("N/A")));
-            let known = [
-                ("Name", json!(found.name)),
-                ("Driver", json!("local")),
-                ("Scope", json!("local")),
-                ("Mountpoint", json!(volume::data_dir(&context.engine.roots, &found.name))),
-            ];
-            rows.push(Row::new(known.into_iter().chain(unknown)).with_labels(&found.labels));
+            rows.push(row(context, &found));
         }
         if self.quiet && self.format.is_none() {
             Listing::print_field("Name", &rows);
@@ -153,6 +147,18 @@ impl Ls {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// One volume of a list.
+pub fn row(context: &Context, found: &volume::Volume) -> Row {
+    let unknown = ["Links", "Size", "Group", "Availability", "Status"].map(|field| (field, json!("N/A")));
+    let known = [
+        ("Name", json!(found.name)),
+        ("Driver", json!("local")),
+        ("Scope", json!("local")),
+        ("Mountpoint", json!(volume::data_dir(&context.engine.roots, &found.name))),
+    ];
+    Row::new(known.into_iter().chain(unknown)).with_labels(&found.labels)
 }
 
 impl Names {
