@@ -12,7 +12,7 @@ mod writer;
 use std::io;
 
 pub use image::{NewImage, NewLayer, PackError};
-pub use walk::{Options, Stat, pack, pack_content};
+pub use walk::{Options, Skip, Stat, pack, pack_content};
 pub use writer::TarWriter;
 
 /// The time that a file is written with: whole seconds, as Docker's layers have them.

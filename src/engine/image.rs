@@ -107,7 +107,7 @@ impl Engine {
         let store = self.store()?;
         store.tag(source, target)?;
         if let Ok(image) = store.resolve(target) {
-            super::events::image(&self.roots, "tag", &image.id.to_string(), target);
+            super::events::image(&self.roots, "tag", image.id.as_ref(), target);
         }
         Ok(())
     }

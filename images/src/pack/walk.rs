@@ -18,13 +18,16 @@ const CHUNK: usize = 128 << 10;
 /// Files with at least this many bytes in holes are written without them.
 const HOLES: u64 = 1 << 20;
 
+/// Whether a name is left out.
+pub type Skip<'a> = dyn Fn(&[u8], &Stat) -> bool + 'a;
+
 /// How a tree is written.
 #[derive(Default)]
 pub struct Options<'a> {
     /// The tree is a writable layer of overlayfs: its whiteouts and opaque directories become those of OCI layers.
     pub overlay: bool,
     /// Names (below the tree, without a leading slash) that are left out with all that is in them.
-    pub skip: Option<&'a dyn Fn(&[u8], &Stat) -> bool>,
+    pub skip: Option<&'a Skip<'a>>,
 }
 
 impl std::fmt::Debug for Options<'_> {

@@ -68,7 +68,7 @@ impl Import {
         };
         let image = umiak_images::archive::import(context.engine.store()?, input, config, name.as_ref())?;
         let shown = name.map(|name| name.familiar()).unwrap_or_default();
-        events::image(&context.engine.roots, "import", &image.id.to_string(), &shown);
+        events::image(&context.engine.roots, "import", image.id.as_ref(), &shown);
         out!("{}", image.id);
         Ok(ExitCode::SUCCESS)
     }

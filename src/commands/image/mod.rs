@@ -316,7 +316,7 @@ impl Load {
                 format!("{repository}:{tag}")
             };
             let name = image.names.first().map_or_else(|| image.id.to_string(), familiar);
-            events::image(&context.engine.roots, "load", &image.id.to_string(), &name);
+            events::image(&context.engine.roots, "load", image.id.as_ref(), &name);
             match self.quiet {
                 true => out!("{name}"),
                 false => out!("Loaded image: {name}"),

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -30,8 +30,6 @@ pub(super) fn source(given: &Path, follow: bool) -> Result<Source> {
     let meta = is_link.with_context(|| format!("lstat {}", path_of(&path).display()))?;
     // A copy that follows keeps the name that was given.
     let shown = base(&path);
-    let followed =
-        |path: &[u8]| std::fs::canonicalize(path_of(path)).map(PathBuf::into_os_string).map(|p| p.into_vec());
     if meta.is_dir() {
         let parent = directory(&path)?;
         return Ok(Source { parent, name: b".".to_vec(), is_directory: true, shown });
@@ -45,6 +43,12 @@ pub(super) fn source(given: &Path, follow: bool) -> Result<Source> {
     }
     let (parent, name) = split(&real);
     Ok(Source { parent: directory(&parent)?, name, is_directory: false, shown })
+}
+
+/// Where a symlink leads at last.
+#[allow(clippy::disallowed_methods, reason = "the caller's own path, which the caller asked to follow")]
+fn followed(path: &[u8]) -> io::Result<Vec<u8>> {
+    Ok(std::fs::canonicalize(path_of(path))?.into_os_string().into_vec())
 }
 
 /// A destination on the host.
