@@ -295,7 +295,7 @@ impl Container {
             observed.status = Status::Paused;
         }
         let lost = was_up && !observed.status.is_up();
-        let checked = config.healthcheck.as_ref().is_some_and(|check| check.command().is_some());
+        let checked = config.healthcheck.as_ref().is_some_and(|check| check.is_on());
         let health = if checked { Health::load(roots, id, &observed) } else { None };
         Ok(Some(Self { config, state: observed, health, lost }))
     }

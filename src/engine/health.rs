@@ -40,6 +40,18 @@ pub struct Healthcheck {
     pub start_interval: Duration,
     /// Failures in a row that make it unhealthy.
     pub retries: u32,
+    /// Instead of a program of the container.
+    pub reach: Option<Reach>,
+}
+
+/// A check that is made from outside, in the container's network namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// `[HOST]:PORT/PATH` answers with a status from 200 to 399.
+    Http(String),
+    /// `[HOST]:PORT` accepts connections.
+    Tcp(String),
 }
 
 impl Healthcheck {
@@ -97,6 +109,11 @@ impl Healthcheck {
             }
             _ => None,
         }
+    }
+
+    /// Whether anything is checked.
+    pub fn is_on(&self) -> bool {
+        self.reach.is_some() || self.command().is_some()
     }
 
     /// Between two checks.

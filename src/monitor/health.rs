@@ -58,8 +58,17 @@ impl Checks {
     /// The checks of a run that begins now; `None` where there are none.
     pub fn new(roots: &crate::engine::Roots, config: &Config, init: ProcessRef) -> Option<Self> {
         let check = config.healthcheck.as_ref()?;
-        let args = check.command()?;
-        let order = probe::Order { roots: roots.clone(), id: config.id.clone(), init, args, timeout: check.timeout() };
+        if !check.is_on() {
+            return None;
+        }
+        let order = probe::Order {
+            roots: roots.clone(),
+            id: config.id.clone(),
+            init,
+            args: check.command().unwrap_or_default(),
+            reach: check.reach.clone(),
+            timeout: check.timeout(),
+        };
         let now = Instant::now();
         Some(Self {
             order,

@@ -10,6 +10,7 @@ pub mod create;
 mod health;
 pub mod probe;
 pub mod protocol;
+mod reach;
 mod start;
 pub use start::withdraw_names;
 mod streams;

@@ -23,7 +23,7 @@ use umiak_runtime::exec::{Exec, exec_collected, wait};
 use super::create::{clean_signal_mask, take_streams};
 use crate::engine::Roots;
 use crate::engine::container::Config;
-use crate::engine::health::Checked;
+use crate::engine::health::{Checked, Reach};
 use crate::engine::wait::{pidfd, readable, timespec};
 use crate::ipc;
 
@@ -43,6 +43,8 @@ pub struct Order {
     pub init: ProcessRef,
     /// The command line.
     pub args: Vec<String>,
+    /// Instead of a command.
+    pub reach: Option<Reach>,
     /// How long it may take.
     pub timeout: Duration,
 }
@@ -64,6 +66,9 @@ fn run(socket: &OwnedFd) -> Result<(i32, String)> {
     let (order, _) = ipc::receive::<Order>(socket)?.context("the monitor has gone")?;
     let dir = order.roots.container(&order.id);
     let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
+    if let Some(reach) = &order.reach {
+        return Ok(super::reach::check(reach, &config.runtime.netns, order.timeout));
+    }
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
     let ((output, its_output), (status, its_status)) = (pipe()?, pipe()?);
     let null = || std::fs::File::open("/dev/null").map(OwnedFd::from).context("open /dev/null");

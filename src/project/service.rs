@@ -10,7 +10,7 @@ use umiak_runtime::config as rt;
 
 use super::{hash, labels, names};
 use crate::engine::container::{DnsConfig, LogConfig};
-use crate::engine::health::Healthcheck;
+use crate::engine::health::{Healthcheck, Reach};
 use crate::engine::request::{File, Join, NetworkRequest, Request};
 use crate::engine::restart::{Condition, RestartPolicy};
 use crate::engine::{limits, mounts, network, ports, security};
@@ -47,7 +47,7 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
         stop_timeout: service.stop_grace_period.map(|period| period.as_secs_f64().ceil()).map(seconds),
         restart: restart(service)?,
         restart_unhealthy: restart_unhealthy(service)?,
-        healthcheck: service.healthcheck.as_ref().map(healthcheck).transpose()?,
+        healthcheck: health(service)?,
         ..Request::default()
     };
     request.labels.extend(ownership(project, service, number, image_id)?);
@@ -92,6 +92,41 @@ pub fn restart(service: &Service) -> Result<RestartPolicy> {
         delay: policy.delay,
         window: policy.window.filter(|window| !window.is_zero()),
     })
+}
+
+/// `healthcheck`, with `x-umiak-healthcheck` (or labels of that name, such as `x-umiak-healthcheck.http`) in place of
+/// its test.
+fn health(service: &Service) -> Result<Option<Healthcheck>> {
+    let mut asked = service.healthcheck.as_ref().map(healthcheck).transpose()?;
+    let key = service.extensions.get("x-umiak-healthcheck");
+    let wrong = || {
+        format!(
+            "service {}: x-umiak-healthcheck: {{http: \":PORT/PATH\"}} or {{tcp: \":PORT\"}} is expected",
+            service.name
+        )
+    };
+    let reach = match key {
+        Some(value) => {
+            let one = value.as_object().filter(|map| map.len() == 1).and_then(|map| map.iter().next());
+            let (kind, text) = one.and_then(|(kind, text)| Some((kind, text.as_str()?))).with_context(wrong)?;
+            Some((kind.clone(), text.to_owned()))
+        }
+        None => ["http", "tcp"].into_iter().find_map(|kind| {
+            let text = service.labels.get(&format!("x-umiak-healthcheck.{kind}"))?;
+            Some((kind.to_owned(), text.clone()))
+        }),
+    };
+    if let Some((kind, text)) = reach
+        && !service.healthcheck.as_ref().is_some_and(umiak_compose::Healthcheck::is_off)
+    {
+        let reach = match kind.as_str() {
+            "http" => Reach::Http(text),
+            "tcp" => Reach::Tcp(text),
+            _ => return Err(anyhow::anyhow!(wrong())),
+        };
+        asked.get_or_insert_default().reach = Some(reach);
+    }
+    Ok(asked)
 }
 
 /// `x-umiak-on-unhealthy: restart`, which Docker has nothing for.

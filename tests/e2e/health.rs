@@ -265,3 +265,37 @@ services:
     assert!(listed.iter().all(|one| one["Health"] == "healthy"), "{listed:?}");
     host.ok(&["down", "-v", "-t", "2"]);
 }
+
+#[test]
+fn a_port_and_a_page_are_checked_without_any_program_of_the_image() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        r#"
+x-web: &web
+  image: busybox
+  command: sh -c 'mkdir /www; echo fine > /www/page; exec httpd -f -p 8080 -h /www'
+services:
+  page:
+    <<: *web
+    x-umiak-healthcheck: {http: ":8080/page"}
+    healthcheck: {interval: 200ms, retries: 1}
+  port:
+    <<: *web
+    labels: {x-umiak-healthcheck.tcp: ":8080"}
+  missing:
+    <<: *web
+    x-umiak-healthcheck: {http: ":8080/nothing"}
+    healthcheck: {interval: 200ms, retries: 1}
+"#,
+    );
+    host.ok(&["up", "-d"]);
+    for (name, status, said) in
+        [("page", "healthy", " 200 OK"), ("port", "healthy", ":8080 accepts"), ("missing", "unhealthy", "404")]
+    {
+        let shown = host.until(&format!("demo-{name}-1"), status, |state| state["Health"]["Status"] == status);
+        let log = shown["State"]["Health"]["Log"].as_array().unwrap();
+        assert!(log.iter().any(|one| one["Output"].as_str().unwrap().contains(said)), "{name}: {log:?}");
+    }
+    host.ok(&["down", "-t", "0"]);
+}
