@@ -114,6 +114,8 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     let text = one_line(error);
     if Personality::current() == Personality::Docker {
         crate::note!("{}", as_docker(error, &text));
+    } else if Personality::current() == Personality::Compose {
+        crate::note!("{text}");
     } else if colour {
         crate::note!("{}{text}", "Error: ".red().bold());
     } else {

@@ -96,6 +96,8 @@ enum Command {
     Events(system::events::Events),
     /// Show the history of an image
     History(image::history::History),
+    /// Import the contents from a tarball to create a filesystem image
+    Import(image::import::Import),
     /// Return low-level information on objects
     Inspect(inspect::Inspect),
     /// Kill one or more running containers
@@ -201,6 +203,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Create(command) => command.run(context),
         Command::Events(command) => command.run(context),
         Command::History(command) => command.run(context),
+        Command::Import(command) => command.run(context),
         Command::Inspect(command) => command.run(context),
         Command::Kill(command) => command.run(context),
         Command::Load(command) => command.run(context),

@@ -16,7 +16,6 @@ const COMMANDS: &[&str] = &[
     "buildx",
     "checkpoint",
     "config",
-    "import",
     "login",
     "logout",
     "manifest",

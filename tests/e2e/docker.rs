@@ -66,6 +66,16 @@ fn script_logs() {
 }
 
 #[test]
+fn script_deploy() {
+    script("deploy", &["nginx:alpine", "redis:7-alpine"]);
+}
+
+#[test]
+fn script_files() {
+    script("files", &["busybox"]);
+}
+
+#[test]
 fn script_exit_codes() {
     script("exit-codes", &["busybox"]);
 }

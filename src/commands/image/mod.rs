@@ -1,7 +1,7 @@
 //! `umiak image`: the image store.
 
 pub mod history;
-mod import;
+pub mod import;
 pub mod ls;
 
 use std::fs::File;
