@@ -4,6 +4,7 @@
 //! merged); the defaults are Docker's, or stricter where a field says so.
 //! The config is trusted; what the root file system holds is not.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,38 @@ pub enum MountKind {
     Volume(Volume),
     /// A fresh tmpfs.
     Tmpfs(Tmpfs),
+    /// A copy of a file of the host in memory, with an owner and mode of its own.
+    File(FileCopy),
+    /// The file system of an image, read-only.
+    Image(ImageMount),
+}
+
+/// A secret or config: copied to a tmpfs at each start, so that owner and mode are the container's matter alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileCopy {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permissions.
+    pub mode: u32,
+}
+
+/// An image, or a part of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageMount {
+    /// Its name as it was asked for.
+    pub image: String,
+    /// Its id, `sha256:…`.
+    pub image_id: String,
+    /// Unpacked layers, topmost first.
+    pub layers: Vec<PathBuf>,
+    /// Mount this directory or file of the image instead of its root; relative, resolved inside the image.
+    pub subpath: String,
 }
 
 /// A bind mount.
@@ -186,6 +219,9 @@ pub struct Volume {
     pub nocopy: bool,
     /// Mount this directory or file of the volume instead of its root; relative, resolved inside the volume.
     pub subpath: String,
+    /// Labels of a volume that is made for this mount.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A tmpfs.

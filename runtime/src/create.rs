@@ -232,8 +232,15 @@ fn decide(config: &Config) -> Result<Decided, CreateError> {
     let caps = capabilities::of(config, host)?;
     let cgroup = Cgroup::new(&config.cgroup_path)?;
     let settings = limits::plan(&config.limits, cgroup.version())?;
-    let mounts = mounts::plan(config, spec::default_mounts(config, &cgroup)?)?;
     let (filter, devices) = (seccomp::compile(config, caps)?, devices::plan(config)?);
+    let defaults = spec::default_mounts(config, &cgroup)?;
+    let mounts = if devices.mounts.is_empty() {
+        mounts::plan(config, defaults)?
+    } else {
+        let mut config = config.clone();
+        config.mounts.extend(devices.mounts.iter().cloned());
+        mounts::plan(&config, defaults)?
+    };
     Ok(Decided { caps, filter, devices, cgroup, settings, mounts })
 }
 

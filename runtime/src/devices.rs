@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Device};
+use crate::config::{Bind, Config, Device, Mount, MountKind};
 
 /// Why a device cannot be given.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +28,8 @@ pub enum DeviceError {
         /// Path on the host.
         path: PathBuf,
     },
-    /// The container path is not below `/dev`.
-    #[error("the device {path} cannot be placed there: a device's path in the container must be below /dev")]
+    /// The container path is none.
+    #[error("the device {path} cannot be placed there: a device's path in the container must be absolute and clean")]
     Target {
         /// Path in the container.
         path: PathBuf,
@@ -135,7 +135,9 @@ const DEFAULT_RULES: [Rule; 12] = [
 /// A node to make in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Path in the container, below `/dev`.
+    /// The node on the host.
+    pub source: PathBuf,
+    /// Path in the container.
     pub path: PathBuf,
     /// `Block` or `Character`.
     pub kind: Kind,
@@ -154,8 +156,10 @@ pub struct Node {
 /// Nodes and rules of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Devices {
-    /// Nodes beyond the default ones.
+    /// Nodes beyond the default ones, below `/dev`.
     pub nodes: Vec<Node>,
+    /// Nodes elsewhere: only below `/dev` does the OCI runtime make any, so the host's own are mounted there.
+    pub mounts: Vec<Mount>,
     /// Rules, later ones win.
     pub rules: Vec<Rule>,
 }
@@ -165,7 +169,7 @@ pub struct Devices {
 /// # Errors
 /// A device that does not exist or a rule that does not parse.
 pub fn plan(config: &Config) -> Result<Devices, DeviceError> {
-    let mut devices = Devices { nodes: Vec::new(), rules: DEFAULT_RULES.to_vec() };
+    let mut devices = Devices { nodes: Vec::new(), mounts: Vec::new(), rules: DEFAULT_RULES.to_vec() };
     if config.privileged {
         devices.rules = vec![rule(true, Kind::All, None, None, RWM)];
         collect_host(Path::new("/dev"), Path::new("/dev"), &mut devices.nodes)?;
@@ -188,6 +192,9 @@ pub fn plan(config: &Config) -> Result<Devices, DeviceError> {
             devices.rules.extend(rules);
         }
     }
+    let (inside, outside) = devices.nodes.into_iter().partition(|node| node.path.starts_with("/dev"));
+    devices.nodes = inside;
+    devices.mounts = Vec::from_iter(outside).iter().map(mounted).collect();
     for text in &config.device_cgroup_rules {
         devices.rules.push(parse_rule(text).ok_or_else(|| DeviceError::Rule { rule: text.clone() })?);
     }
@@ -195,23 +202,30 @@ pub fn plan(config: &Config) -> Result<Devices, DeviceError> {
 }
 
 fn add(device: &Device, nodes: &mut Vec<Node>) -> Result<(), DeviceError> {
-    let within = device.container.strip_prefix("/dev").is_ok_and(|rest| {
-        !rest.as_os_str().is_empty() && !rest.components().any(|part| part == std::path::Component::ParentDir)
-    });
+    let names = |part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_));
+    let depth = device.container.components().count();
+    if !device.container.is_absolute() || depth < 2 || !device.container.components().all(names) {
+        return Err(DeviceError::Target { path: device.container.clone() });
+    }
     let look = |source| DeviceError::Look { path: device.host.clone(), source };
     let metadata = std::fs::metadata(&device.host).map_err(look)?;
     if metadata.is_dir() {
         return collect_host(&device.host, &device.container, nodes);
     }
-    if !within {
+    if device.container == Path::new("/dev") {
         return Err(DeviceError::Target { path: device.container.clone() });
     }
-    let node = node_of(&metadata, device.container.clone());
+    let node = node_of(&metadata, device.host.clone(), device.container.clone());
     nodes.push(node.ok_or_else(|| DeviceError::NotADevice { path: device.host.clone() })?);
     Ok(())
 }
 
-fn node_of(metadata: &std::fs::Metadata, path: PathBuf) -> Option<Node> {
+fn mounted(node: &Node) -> Mount {
+    let kind = MountKind::Bind(Bind { source: node.source.clone(), ..Bind::default() });
+    Mount { target: node.path.display().to_string(), kind, read_only: false }
+}
+
+fn node_of(metadata: &std::fs::Metadata, source: PathBuf, path: PathBuf) -> Option<Node> {
     let kind = if metadata.file_type().is_block_device() {
         Kind::Block
     } else if metadata.file_type().is_char_device() {
@@ -221,6 +235,7 @@ fn node_of(metadata: &std::fs::Metadata, path: PathBuf) -> Option<Node> {
     };
     let device = metadata.rdev();
     Some(Node {
+        source,
         path,
         kind,
         major: rustix::fs::major(device),
@@ -247,7 +262,7 @@ fn collect_host(host: &Path, target: &Path, nodes: &mut Vec<Node>) -> Result<(),
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_dir() {
             collect_host(&entry.path(), &target.join(&name), nodes)?;
-        } else if let Some(node) = node_of(&metadata, target.join(&name)) {
+        } else if let Some(node) = node_of(&metadata, entry.path(), target.join(&name)) {
             nodes.push(node);
         }
     }
@@ -296,12 +311,23 @@ mod tests {
     }
 
     #[test]
+    fn a_node_elsewhere_is_mounted() {
+        let plan = plan(&with(vec![device("/dev/null", "/opt/nothing", "rw")], &[])).unwrap();
+        assert!(plan.nodes.is_empty());
+        assert_eq!(plan.mounts[0].target, "/opt/nothing");
+        assert!(matches!(&plan.mounts[0].kind, MountKind::Bind(bind) if bind.source == Path::new("/dev/null")));
+        let last = plan.rules.last().unwrap();
+        assert_eq!((last.major, last.minor, last.access.letters().as_str()), (Some(1), Some(3), "rw"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let error = |config: Config| plan(&config).unwrap_err().to_string();
         assert_eq!(error(with(vec![device("/dev/nosuch", "/dev/x", "rwm")], &[])), "look at the device /dev/nosuch");
         assert!(error(with(vec![device("/etc/passwd", "/dev/x", "rwm")], &[])).contains("is not a device node"));
-        assert!(error(with(vec![device("/dev/null", "/dev/../etc/x", "rwm")], &[])).contains("below /dev"));
-        assert!(error(with(vec![device("/dev/null", "/etc/x", "rwm")], &[])).contains("below /dev"));
+        for target in ["/dev/../etc/x", "dev/x", "/", "/dev"] {
+            assert!(error(with(vec![device("/dev/null", target, "rwm")], &[])).contains("cannot be placed"), "{target}");
+        }
         assert!(error(with(vec![device("/dev/null", "/dev/x", "rx")], &[])).contains("\"rx\""));
         for rule in ["", "c", "c 1:3", "d 1:3 rwm", "c 1 rwm", "c 1:3 rwm x", "c -1:3 r"] {
             assert!(error(with(Vec::new(), &[rule])).contains("device cgroup rule"), "{rule}");

@@ -14,7 +14,9 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
-use crate::config::{Bind, Config, Mount, MountKind, Namespace, Propagation, Recursive, Tmpfs, Volume};
+use crate::config::{
+    Bind, Config, FileCopy, ImageMount, Mount, MountKind, Namespace, Propagation, Recursive, Tmpfs, Volume,
+};
 
 pub use attach::{attach, enter_namespace, prepare_sources};
 
@@ -144,6 +146,26 @@ pub enum MountsError {
         #[source]
         source: std::io::Error,
     },
+    /// An image has no such subpath.
+    #[error("open subpath {subpath:?} of image {image}")]
+    ImageSubpath {
+        /// The image's name.
+        image: String,
+        /// The subpath.
+        subpath: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An image could not be mounted.
+    #[error("mount image {image}")]
+    Image {
+        /// The image's name.
+        image: String,
+        /// Why.
+        #[source]
+        source: crate::rootfs::RootfsError,
+    },
     /// A step of setting up the mount namespace failed.
     #[error("{step} {path}")]
     Namespace {
@@ -194,6 +216,10 @@ enum Action {
     ShmOf { ipc: PathBuf },
     /// Resolve inside the volume.
     Subpath { volume: String, subpath: String },
+    /// Copy the file to the staging tmpfs.
+    Copy(FileCopy),
+    /// Mount the image's layers.
+    Image(ImageMount),
     /// Take the mode of the image's directory, as runc does.
     ImageMode,
     /// Nothing to change, but the target must be of the source's type.
@@ -300,6 +326,15 @@ fn entry(mount: &Mount, target: String) -> Result<Entry, MountsError> {
         MountKind::Bind(bind) => bind_entry(bind, target, mount.read_only)?,
         MountKind::Volume(volume) => volume_entry(volume, target, mount.read_only),
         MountKind::Tmpfs(tmpfs) => tmpfs_entry(tmpfs, target, mount.read_only)?,
+        MountKind::File(file) => {
+            let actions = vec![Action::Copy(file.clone()), Action::CheckType];
+            let options = owned(&["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"]);
+            Entry { target, kind: "bind", source: file.source.clone(), options, actions }
+        }
+        MountKind::Image(image) => {
+            let actions = vec![Action::Image(image.clone()), Action::CheckType];
+            Entry { target, kind: "bind", source: PathBuf::new(), options: owned(&["rbind", "rprivate", "ro"]), actions }
+        }
     })
 }
 

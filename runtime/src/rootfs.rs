@@ -172,17 +172,32 @@ pub fn mount_overlay_with(rootfs: &Rootfs, api: OverlayApi) -> Result<(), Rootfs
 /// # Errors
 /// As [`mount_overlay`].
 pub fn mount_readonly(layers: &[PathBuf], target: &Path) -> Result<(), RootfsError> {
+    mount_layers(layers, target, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC)
+}
+
+/// Mounts `layers` (topmost first) read-only at `target`, for a container to use: its programs run, but nothing opens
+/// as a device or gains privilege.
+///
+/// # Errors
+/// As [`mount_overlay`].
+pub fn mount_image(layers: &[PathBuf], target: &Path) -> Result<(), RootfsError> {
+    mount_layers(layers, target, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV)
+}
+
+fn mount_layers(layers: &[PathBuf], target: &Path, flags: MountFlags) -> Result<(), RootfsError> {
     check_count(layers.len())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes = [
+        (MountFlags::RDONLY, MountAttrFlags::MOUNT_ATTR_RDONLY),
+        (MountFlags::NOSUID, MountAttrFlags::MOUNT_ATTR_NOSUID),
+        (MountFlags::NODEV, MountAttrFlags::MOUNT_ATTR_NODEV),
+        (MountFlags::NOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+    ];
+    let attributes = attributes.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, attribute)| *attribute).collect();
     let failed = |what: &Path, error: Errno| RootfsError::Mount {
         what: what.to_owned(),
         path: target.to_owned(),
         source: error.into(),
     };
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     match layers {
         [] => mount("tmpfs", target, "tmpfs", flags, c"mode=755,size=0").map_err(|e| failed(Path::new("tmpfs"), e)),
         // overlayfs wants two layers or a writable one.

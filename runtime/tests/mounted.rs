@@ -191,7 +191,7 @@ fn a_volume_is_filled_kept_and_mounted_by_subpath() {
     volumes.create(&Description { name: "v".into(), ..Description::default() }).unwrap();
     let volume = |subpath: &str| {
         let volume =
-            Volume { name: "v".into(), source: volumes.data("v").unwrap(), subpath: subpath.into(), nocopy: false };
+            Volume { name: "v".into(), source: volumes.data("v").unwrap(), subpath: subpath.into(), ..Volume::default() };
         vec![Mount { target: "/data".into(), kind: MountKind::Volume(volume), read_only: false }]
     };
     let first =

@@ -16,7 +16,7 @@ use crate::engine::{Container, attach};
 use crate::failure::{self, WithHint as _};
 use crate::project::apply::Apply;
 use crate::project::follow::{Ended, Follow, Options as FollowOptions};
-use crate::project::{hash, labels, load, names, observe, plan, service};
+use crate::project::{hash, image_mounts, labels, load, names, observe, plan, service};
 use crate::ui::logs::Prefixes;
 use crate::ui::progress::Progress;
 use umiak_compose::Service;
@@ -158,6 +158,7 @@ impl Up {
             };
             threads.into_iter().map(join).collect()
         });
+        image_mounts::get(&context.engine, chosen, self.pull, shown)?;
         let mut found = BTreeMap::new();
         for (key, result) in wanted.into_keys().zip(results) {
             found.insert(key, result?);

@@ -1,17 +1,20 @@
 //! Making a container: from a request and its image to `config.json`, with its
 //! name, volumes, addresses and files. Undone as a whole when any part fails.
 
-use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use umiak_base::state;
 use umiak_images::store::Image;
-use umiak_runtime::config::{Bind, EtcFiles, Mount, MountKind, NetNs, Rootfs};
+use umiak_runtime::config::{EtcFiles, FileCopy, Mount, MountKind, NetNs, Rootfs};
+use umiak_runtime::mounts::clean;
 
 use super::container::{Config, Container, NetworkMode};
 use super::health::Healthcheck;
-use super::request::{NetworkRequest, Process, Request, anonymous_targets, join_labels, volume_mount};
+use super::request::{
+    Content, File, NetworkRequest, Process, Request, VolumesFrom, anonymous_targets, join_labels, volume_mount,
+};
 use super::roots::make_dir;
 use super::{Engine, events, names, network, ports, volume};
 
@@ -47,6 +50,8 @@ impl Engine {
         for file in &request.files {
             config.runtime.mounts.push(self.write_file(id, file)?);
         }
+        self.volumes_from(&mut config.runtime.mounts, &request.volumes_from)?;
+        self.image_mounts(&mut config.runtime.mounts)?;
         self.volumes(&mut config, image, made)?;
         // Refuses targets that would hide what isolation rests on, and two mounts at one place, before anything runs.
         umiak_runtime::mounts::plan(&config.runtime, Vec::new())?;
@@ -149,8 +154,8 @@ impl Engine {
                 volume.name = umiak_base::id::new_id().context("random bytes")?;
                 config.anonymous_volumes.push(volume.name.clone());
             }
-            let (source, new) =
-                volume::ensure(&self.roots, &volume.name, config.anonymous_volumes.contains(&volume.name))?;
+            let anonymous = config.anonymous_volumes.contains(&volume.name);
+            let (source, new) = volume::ensure(&self.roots, &volume.name, &volume.labels, anonymous)?;
             volume.source = source;
             if new {
                 made.volumes.push(volume.name.clone());
@@ -176,20 +181,51 @@ impl Engine {
         })
     }
 
-    /// Writes a secret or config beside the container, and gives its mount.
-    fn write_file(&self, id: &str, file: &super::request::File) -> Result<Mount> {
-        let dir = self.roots.container(id).join("files");
-        make_dir(&dir)?;
-        let path = dir.join(umiak_base::id::random_hex(8).context("random bytes")?);
-        let wrong = || format!("write {}", path.display());
-        let mut handle =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).with_context(wrong)?;
-        std::io::Write::write_all(&mut handle, &file.content).with_context(wrong)?;
-        chown(&path, Some(file.uid), Some(file.gid)).with_context(wrong)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(file.mode);
-        handle.set_permissions(mode).with_context(wrong)?;
-        let kind = MountKind::Bind(Bind { source: path, ..Bind::default() });
+    /// A secret or config: its content is kept beside the container, and copied to memory at each start.
+    fn write_file(&self, id: &str, file: &File) -> Result<Mount> {
+        let source = match &file.content {
+            Content::Host(path) => path.clone(),
+            Content::Bytes(bytes) => {
+                let dir = self.roots.container(id).join("files");
+                make_dir(&dir)?;
+                let path = dir.join(umiak_base::id::random_hex(8).context("random bytes")?);
+                let wrong = || format!("write {}", path.display());
+                let mut options = std::fs::OpenOptions::new();
+                let mut handle = options.write(true).create_new(true).mode(0o600).open(&path).with_context(wrong)?;
+                std::io::Write::write_all(&mut handle, bytes).with_context(wrong)?;
+                path
+            }
+        };
+        let kind = MountKind::File(FileCopy { source, uid: file.uid, gid: file.gid, mode: file.mode });
         Ok(Mount { target: file.target.clone(), kind, read_only: true })
+    }
+
+    /// Mounts what other containers have mounted, but where something of its own goes.
+    fn volumes_from(&self, mounts: &mut Vec<Mount>, from: &[VolumesFrom]) -> Result<()> {
+        for from in from {
+            let other = Container::find(&self.roots, &from.container)?;
+            for mount in other.config.runtime.mounts {
+                let is_data = matches!(mount.kind, MountKind::Bind(_) | MountKind::Volume(_));
+                let taken = mounts.iter().any(|own| clean(&own.target) == clean(&mount.target));
+                if is_data && !taken {
+                    let read_only = from.read_only.unwrap_or(false) || mount.read_only;
+                    mounts.push(Mount { read_only, ..mount });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the images that are mounted.
+    fn image_mounts(&self, mounts: &mut [Mount]) -> Result<()> {
+        for mount in mounts {
+            let MountKind::Image(wanted) = &mut mount.kind else { continue };
+            let store = self.store()?;
+            let image = store.resolve(&wanted.image).with_context(|| format!("mount image {}", wanted.image))?;
+            wanted.image_id = image.id.to_string();
+            wanted.layers = store.layer_dirs(&image)?;
+        }
+        Ok(())
     }
 
     fn unmake(&self, id: &str, name: &str, made: &Made) {

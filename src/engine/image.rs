@@ -11,6 +11,7 @@ use umiak_images::reference::Reference;
 use umiak_images::registries::Registries;
 use umiak_images::registry::Client;
 use umiak_images::store::{Image, ImageId, Removed, StoreError};
+use umiak_runtime::config::MountKind;
 
 use super::Engine;
 use super::container::Container;
@@ -55,10 +56,15 @@ pub fn split_name(name: &str) -> (String, String) {
     }
 }
 
-/// The names of containers made from an image.
+/// The names of containers made from an image, or that mount it.
 pub fn in_use(containers: &[Container], id: &ImageId) -> Vec<String> {
     let id = id.to_string();
-    containers.iter().filter(|container| container.config.image_id == id).map(|c| c.config.name.clone()).collect()
+    let mounts = |container: &Container| {
+        let mounts = &container.config.runtime.mounts;
+        mounts.iter().any(|mount| matches!(&mount.kind, MountKind::Image(image) if image.image_id == id))
+    };
+    let uses = |container: &&Container| container.config.image_id == id || mounts(container);
+    containers.iter().filter(uses).map(|c| c.config.name.clone()).collect()
 }
 
 impl Engine {

@@ -157,6 +157,8 @@ pub fn mount_name(mount: &Mount) -> Option<String> {
     match &mount.kind {
         MountKind::Bind(bind) => Some(bind.source.display().to_string()),
         MountKind::Volume(volume) => Some(volume.name.clone()),
+        MountKind::File(file) => Some(file.source.display().to_string()),
+        MountKind::Image(image) => Some(image.image.clone()),
         MountKind::Tmpfs(_) => None,
     }
 }

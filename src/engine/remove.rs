@@ -55,7 +55,11 @@ impl Engine {
         self.roots.forget_run(&config.id);
         if volumes {
             for name in &config.anonymous_volumes {
-                note(volume::remove(&self.roots, name));
+                // Another container may have it through `volumes_from`; it stays then, as in Docker.
+                match volume::users(self, name) {
+                    Ok(users) if users.is_empty() => note(volume::remove(&self.roots, name)),
+                    users => note(users.map(drop)),
+                }
             }
         }
         for attachment in config.network.attachments() {

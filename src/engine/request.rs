@@ -69,10 +69,30 @@ pub struct Request {
     pub join: Vec<(&'static str, String)>,
     /// Anonymous volumes of the container that this one replaces: they are its own from now on.
     pub inherited_volumes: Vec<String>,
+    /// Containers whose volumes it mounts, too.
+    pub volumes_from: Vec<VolumesFrom>,
     /// Files made for it, read-only inside: secrets and configs.
     pub files: Vec<File>,
     /// Everything that goes to the runtime as it is: limits, mounts, capabilities …
     pub runtime: umiak_runtime::Config,
+}
+
+/// Another container, all of whose volumes and binds are mounted too.
+#[derive(Debug, Clone)]
+pub struct VolumesFrom {
+    /// Its name or id.
+    pub container: String,
+    /// Read-only or writable, whatever they are there.
+    pub read_only: Option<bool>,
+}
+
+/// What a file made for a container holds.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// What this file of the host holds at each start.
+    Host(std::path::PathBuf),
 }
 
 /// A file made for a container.
@@ -81,7 +101,7 @@ pub struct File {
     /// Path inside.
     pub target: String,
     /// What it holds.
-    pub content: Vec<u8>,
+    pub content: Content,
     /// Owner.
     pub uid: u32,
     /// Group.

@@ -66,8 +66,13 @@ pub fn create(
 }
 
 /// A container's volume, made where it is missing: its content's directory, and whether it was made.
-pub fn ensure(roots: &Roots, name: &str, anonymous: bool) -> Result<(PathBuf, bool)> {
-    let new = create(roots, name, "local", BTreeMap::new(), BTreeMap::new(), anonymous)?;
+pub fn ensure(
+    roots: &Roots,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+    anonymous: bool,
+) -> Result<(PathBuf, bool)> {
+    let new = create(roots, name, "local", BTreeMap::new(), labels.clone(), anonymous)?;
     Ok((data_dir(roots, name), new))
 }
 
@@ -144,8 +149,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let roots = Roots { data: temp.path().join("data"), run: temp.path().join("run") };
         roots.prepare().unwrap();
-        assert!(ensure(&roots, "data", false).unwrap().1);
-        assert!(!ensure(&roots, "data", false).unwrap().1);
+        assert!(ensure(&roots, "data", &BTreeMap::new(), false).unwrap().1);
+        assert!(!ensure(&roots, "data", &BTreeMap::new(), false).unwrap().1);
         std::fs::write(data_dir(&roots, "data").join("file"), "x").unwrap();
         remove_empty(&roots, "data").unwrap();
         assert_eq!(list(&roots).unwrap().len(), 1, "a volume with content is kept");

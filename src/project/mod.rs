@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod follow;
 pub mod hash;
+pub mod image_mounts;
 pub mod labels;
 pub mod load;
 pub mod names;

@@ -11,7 +11,7 @@ use umiak_runtime::config as rt;
 use super::{hash, labels, names};
 use crate::engine::container::{DnsConfig, LogConfig};
 use crate::engine::health::{Healthcheck, Reach};
-use crate::engine::request::{File, Join, NetworkRequest, Request};
+use crate::engine::request::{Content, File, Join, NetworkRequest, Request, VolumesFrom};
 use crate::engine::restart::{Condition, RestartPolicy};
 use crate::engine::{limits, mounts, network, ports, security};
 use umiak_compose::{
@@ -61,6 +61,7 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
     for text in &service.tmpfs {
         request.runtime.mounts.push(mounts::tmpfs(text)?);
     }
+    request.volumes_from = volumes_from(project, service)?;
     for (all, used, secret) in [(&project.secrets, &service.secrets, true), (&project.configs, &service.configs, false)]
     {
         for used in used {
@@ -260,12 +261,38 @@ fn extra_hosts(service: &Service) -> Vec<(String, String)> {
     service.extra_hosts.iter().flat_map(each).collect()
 }
 
+/// Names for services of the project, and for containers outside it.
 fn links(service: &Service) -> Vec<(String, String)> {
     let split = |link: &String| match link.split_once(':') {
         Some((target, alias)) => (alias.to_owned(), target.to_owned()),
         None => (link.clone(), link.clone()),
     };
-    service.links.iter().map(split).collect()
+    service.links.iter().chain(&service.external_links).map(split).collect()
+}
+
+/// `[container:]name[:ro|rw]`; of a service with several containers the first one.
+fn volumes_from(project: &Project, service: &Service) -> Result<Vec<VolumesFrom>> {
+    let one = |text: &String| {
+        let (rest, external) = match text.strip_prefix("container:") {
+            Some(rest) => (rest, true),
+            None => (text.as_str(), false),
+        };
+        let (name, mode) = rest.split_once(':').unwrap_or((rest, ""));
+        let read_only = match mode {
+            "" => None,
+            "rw" => Some(false),
+            "ro" => Some(true),
+            _ => bail!("service {}: volumes_from: invalid mode {mode:?} in {text:?}", service.name),
+        };
+        let container = if external {
+            name.to_owned()
+        } else {
+            let target = project.services.get(name).with_context(|| format!("service {name} does not exist"))?;
+            names::container(project, target, 1)
+        };
+        Ok(VolumesFrom { container, read_only })
+    };
+    service.volumes_from.iter().map(one).collect()
 }
 
 fn log(service: &Service) -> LogConfig {
@@ -391,16 +418,21 @@ fn mount(project: &Project, volume: &ServiceVolume) -> Result<rt::Mount> {
             };
             let options = volume.volume.clone().unwrap_or_default();
             let subpath = options.subpath.unwrap_or_default();
-            rt::MountKind::Volume(rt::Volume { name, nocopy: options.nocopy, subpath, ..rt::Volume::default() })
+            let labels = options.labels.into_iter().collect();
+            rt::MountKind::Volume(rt::Volume { name, nocopy: options.nocopy, subpath, labels, ..rt::Volume::default() })
         }
         VolumeKind::Tmpfs => {
             let options = volume.tmpfs.clone().unwrap_or_default();
             let size = options.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
             rt::MountKind::Tmpfs(rt::Tmpfs { size, mode: options.mode, ..rt::Tmpfs::default() })
         }
-        VolumeKind::Image | VolumeKind::Npipe | VolumeKind::Cluster => {
-            bail!("{}: a volume of this type is not supported yet by this version of umiak", volume.target)
+        VolumeKind::Image => {
+            let image = volume.source.clone().unwrap_or_default();
+            let subpath = volume.image.clone().unwrap_or_default().subpath.unwrap_or_default();
+            rt::MountKind::Image(rt::ImageMount { image, subpath, ..rt::ImageMount::default() })
         }
+        VolumeKind::Npipe => bail!("{}: a volume of type npipe exists on Windows only", volume.target),
+        VolumeKind::Cluster => bail!("{}: a volume of type cluster exists in a Swarm only", volume.target),
     };
     Ok(rt::Mount { target: volume.target.clone(), kind, read_only: volume.read_only })
 }
@@ -427,9 +459,12 @@ fn file(request: &mut Request, definition: &FileDef, used: &FileMount, secret: b
             return Ok(());
         }
         FileSource::File(path) => {
-            std::fs::read(path).with_context(|| format!("{what} {}: read {}", used.source, path.display()))?
+            if !path.is_file() {
+                bail!("{what} {}: {} is not a file that can be read", used.source, path.display());
+            }
+            Content::Host(path.to_owned())
         }
-        FileSource::Content(text) => text.as_bytes().to_vec(),
+        FileSource::Content(text) => Content::Bytes(text.as_bytes().to_vec()),
         FileSource::UnsetVariable(variable) => {
             bail!("{what} {}: environment variable \"{variable}\" required by it is not set", used.source)
         }

@@ -5,7 +5,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -15,8 +15,8 @@ use rustix::mount::{
 };
 
 use super::{Action, MountsError, Plan};
-use crate::config::{Mount, MountKind, Propagation};
-use crate::rootfs::open_in_root;
+use crate::config::{FileCopy, ImageMount, Mount, MountKind, Propagation};
+use crate::rootfs::{self, open_in_root};
 
 fn failed(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> MountsError {
     let path = path.into();
@@ -29,14 +29,18 @@ fn failed(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error
 /// A missing source, or one that cannot be made.
 pub fn prepare_sources(mounts: &[Mount]) -> Result<(), MountsError> {
     for mount in mounts {
-        let MountKind::Bind(bind) = &mount.kind else { continue };
-        let path = || bind.source.clone();
-        match fs::metadata(&bind.source) {
+        let (wanted, create_missing) = match &mount.kind {
+            MountKind::Bind(bind) => (&bind.source, bind.create_missing),
+            MountKind::File(file) => (&file.source, false),
+            _ => continue,
+        };
+        let path = || wanted.clone();
+        match fs::metadata(wanted) {
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound && bind.create_missing => DirBuilder::new()
+            Err(error) if error.kind() == io::ErrorKind::NotFound && create_missing => DirBuilder::new()
                 .recursive(true)
                 .mode(0o755)
-                .create(&bind.source)
+                .create(wanted)
                 .map_err(|source| MountsError::CreateSource { path: path(), source })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(MountsError::NoSource { path: path() });
@@ -65,7 +69,7 @@ pub fn enter_namespace(plan: &mut Plan, staging: &Path) -> Result<(), MountsErro
                 trees.push((step.index, clone_path(&source, *recursive)?, Some(*propagation)));
             }
             Action::ShmOf { ipc } => trees.push((step.index, shm_of(ipc)?, None)),
-            Action::Subpath { .. } | Action::ImageMode | Action::CheckType => {}
+            Action::Subpath { .. } | Action::Copy(_) | Action::Image(_) | Action::ImageMode | Action::CheckType => {}
         }
     }
     let all_private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
@@ -92,6 +96,8 @@ pub fn attach(plan: &mut Plan, root: BorrowedFd<'_>) -> Result<(), MountsError> 
     for step in plan.steps.clone() {
         match step.action {
             Action::Subpath { volume, subpath } => attach_subpath(plan, step.index, &volume, &subpath)?,
+            Action::Copy(file) => copy_file(plan, step.index, &file)?,
+            Action::Image(image) => attach_image(plan, step.index, &image)?,
             Action::ImageMode => image_mode(plan, step.index, root),
             Action::CheckType => check_type(plan, step.index, root)?,
             Action::Propagate { .. } | Action::ShmOf { .. } => {}
@@ -163,9 +169,7 @@ fn stage(plan: &mut Plan, index: usize, tree: &OwnedFd, propagation: Option<Prop
     if let Some(change) = change {
         mount_change(&place, change).map_err(|errno| failed("make a slave", &place)(errno.into()))?;
     }
-    if let Some(mount) = plan.mounts.get_mut(index) {
-        mount.set_source(Some(place));
-    }
+    set_source(plan, index, place);
     Ok(())
 }
 
@@ -174,14 +178,55 @@ fn attach_subpath(plan: &mut Plan, index: usize, volume: &str, subpath: &str) ->
     let failed =
         |source: io::Error| MountsError::Subpath { volume: volume.to_owned(), subpath: subpath.to_owned(), source };
     let root = plan.mounts.get(index).and_then(|mount| mount.source().clone()).unwrap_or_default();
-    let root = crate::rootfs::open_root(&root).map_err(failed)?;
-    let place = open_in_root(root.as_fd(), Path::new(subpath), OFlags::PATH, Mode::empty()).map_err(failed)?;
+    let tree = subtree(&root, subpath).map_err(failed)?;
+    stage(plan, index, &tree, None)
+}
+
+/// A copy of the mounts at a path below `root` that cannot lead out of it.
+fn subtree(root: &Path, subpath: &str) -> io::Result<OwnedFd> {
+    let root = rootfs::open_root(root)?;
+    let place = open_in_root(root.as_fd(), Path::new(subpath), OFlags::PATH, Mode::empty())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(&place, "", flags).map_err(|errno| failed(errno.into()))?;
+    Ok(open_tree(&place, "", flags)?)
+}
+
+/// The file in the staging tmpfs: never on a disk, and its owner and mode are not those of the host's file.
+fn copy_file(plan: &mut Plan, index: usize, file: &FileCopy) -> Result<(), MountsError> {
+    let Some(place) = plan.staging.as_ref().map(|staging| staging.join(index.to_string())) else { return Ok(()) };
+    fs::copy(&file.source, &place).map_err(failed("copy to memory", &file.source))?;
+    chown(&place, Some(file.uid), Some(file.gid)).map_err(failed("change the owner of", &place))?;
+    fs::set_permissions(&place, fs::Permissions::from_mode(file.mode)).map_err(failed("change the mode of", &place))?;
+    set_source(plan, index, place);
+    Ok(())
+}
+
+/// The image below the staging directory, and of it what is wanted as the source of the mount at `index`.
+fn attach_image(plan: &mut Plan, index: usize, image: &ImageMount) -> Result<(), MountsError> {
+    let Some(place) = plan.staging.as_ref().map(|staging| staging.join(format!("image-{index}"))) else {
+        return Ok(());
+    };
+    fs::create_dir(&place).map_err(failed("create", &place))?;
+    let name = || image.image.clone();
+    rootfs::mount_image(&image.layers, &place).map_err(|source| MountsError::Image { image: name(), source })?;
+    if image.subpath.is_empty() {
+        set_source(plan, index, place);
+        return Ok(());
+    }
+    let tree = subtree(&place, &image.subpath).map_err(|source| MountsError::ImageSubpath {
+        image: name(),
+        subpath: image.subpath.clone(),
+        source,
+    })?;
     stage(plan, index, &tree, None)
+}
+
+fn set_source(plan: &mut Plan, index: usize, place: PathBuf) {
+    if let Some(mount) = plan.mounts.get_mut(index) {
+        mount.set_source(Some(place));
+    }
 }
 
 fn image_mode(plan: &mut Plan, index: usize, root: BorrowedFd<'_>) {
