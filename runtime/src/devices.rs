@@ -326,7 +326,10 @@ mod tests {
         assert_eq!(error(with(vec![device("/dev/nosuch", "/dev/x", "rwm")], &[])), "look at the device /dev/nosuch");
         assert!(error(with(vec![device("/etc/passwd", "/dev/x", "rwm")], &[])).contains("is not a device node"));
         for target in ["/dev/../etc/x", "dev/x", "/", "/dev"] {
-            assert!(error(with(vec![device("/dev/null", target, "rwm")], &[])).contains("cannot be placed"), "{target}");
+            assert!(
+                error(with(vec![device("/dev/null", target, "rwm")], &[])).contains("cannot be placed"),
+                "{target}"
+            );
         }
         assert!(error(with(vec![device("/dev/null", "/dev/x", "rx")], &[])).contains("\"rx\""));
         for rule in ["", "c", "c 1:3", "d 1:3 rwm", "c 1 rwm", "c 1:3 rwm x", "c -1:3 r"] {

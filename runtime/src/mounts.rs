@@ -333,7 +333,13 @@ fn entry(mount: &Mount, target: String) -> Result<Entry, MountsError> {
         }
         MountKind::Image(image) => {
             let actions = vec![Action::Image(image.clone()), Action::CheckType];
-            Entry { target, kind: "bind", source: PathBuf::new(), options: owned(&["rbind", "rprivate", "ro"]), actions }
+            Entry {
+                target,
+                kind: "bind",
+                source: PathBuf::new(),
+                options: owned(&["rbind", "rprivate", "ro"]),
+                actions,
+            }
         }
     })
 }

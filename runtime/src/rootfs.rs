@@ -192,7 +192,8 @@ fn mount_layers(layers: &[PathBuf], target: &Path, flags: MountFlags) -> Result<
         (MountFlags::NODEV, MountAttrFlags::MOUNT_ATTR_NODEV),
         (MountFlags::NOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC),
     ];
-    let attributes = attributes.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, attribute)| *attribute).collect();
+    let attributes =
+        attributes.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, attribute)| *attribute).collect();
     let failed = |what: &Path, error: Errno| RootfsError::Mount {
         what: what.to_owned(),
         path: target.to_owned(),

@@ -190,8 +190,12 @@ fn a_volume_is_filled_kept_and_mounted_by_subpath() {
     let volumes = Volumes::new(dir.path());
     volumes.create(&Description { name: "v".into(), ..Description::default() }).unwrap();
     let volume = |subpath: &str| {
-        let volume =
-            Volume { name: "v".into(), source: volumes.data("v").unwrap(), subpath: subpath.into(), ..Volume::default() };
+        let volume = Volume {
+            name: "v".into(),
+            source: volumes.data("v").unwrap(),
+            subpath: subpath.into(),
+            ..Volume::default()
+        };
         vec![Mount { target: "/data".into(), kind: MountKind::Volume(volume), read_only: false }]
     };
     let first =

@@ -13,6 +13,7 @@ mod exec;
 mod files;
 mod harness;
 mod health;
+mod keys;
 mod leaks;
 mod lifecycle;
 mod logs;

@@ -1,0 +1,198 @@
+//! Keys of services whose effect is seen from inside their containers: mounts, devices, links.
+
+use crate::harness::Host;
+
+fn up(host: &Host, file: &str) {
+    host.write("compose.yaml", file);
+    host.ok(&["up", "-d", "-t", "0"]);
+}
+
+fn down(host: &Host) {
+    host.ok(&["down", "-v", "-t", "0"]);
+    assert!(host.ids().is_empty() && host.network_ids().is_empty());
+}
+
+#[test]
+fn secrets_and_configs_have_their_owner_and_mode_in_memory() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("token.txt", "from a file\n");
+    host.write(".env", "FROM_ENV=from the environment\n");
+    up(
+        &host,
+        r#"
+services:
+  web:
+    image: busybox
+    command: sleep 1000
+    read_only: true
+    user: "1234:5678"
+    secrets:
+      - {source: file, uid: "1234", gid: "5678", mode: 0400}
+      - {source: variable, target: /run/elsewhere/token, uid: "1234", mode: 0440}
+      - {source: file, target: plain}
+    configs:
+      - {source: inline, target: /etc/app/app.conf, gid: "5678", mode: 0640}
+      - {source: inline}
+secrets:
+  file: {file: ./token.txt}
+  variable: {environment: FROM_ENV}
+configs:
+  inline: {content: "key = ${FROM_ENV}"}
+"#,
+    );
+    let inside = |script: &str| host.ok(&["exec", "-T", "web", "sh", "-c", script]);
+    let seen = |path: &str| {
+        inside(&format!(
+            "stat -c '%u %g %a' {path}; cat {path}; grep -c ' {path} .* tmpfs ' /proc/self/mountinfo || true"
+        ))
+    };
+    assert_eq!(seen("/run/secrets/file"), "1234 5678 400\nfrom a file\n1");
+    assert_eq!(seen("/run/elsewhere/token"), "1234 0 440\nfrom the environment1");
+    assert_eq!(seen("/etc/app/app.conf"), "0 5678 640\nkey = from the environment1");
+    assert_eq!(seen("/inline"), "0 0 444\nkey = from the environment1");
+    assert_eq!(inside("cat /run/secrets/plain"), "from a file");
+    for path in ["/run/secrets/file", "/etc/app/app.conf", "/run/secrets/plain"] {
+        let said = host.fails(1, &["exec", "-T", "-u", "0", "web", "sh", "-c", &format!("echo x > {path}")]);
+        assert!(said.contains("Read-only file system"), "{said}");
+    }
+    // The file is read anew at a start.
+    host.write("token.txt", "changed\n");
+    host.ok(&["restart", "-t", "0"]);
+    assert_eq!(inside("cat /run/secrets/file; stat -c '%u %a' /run/secrets/file"), "changed\n1234 400");
+    down(&host);
+}
+
+#[test]
+fn volumes_in_the_long_form_do_all_that_they_say() {
+    let Some(host) = Host::new(&["busybox", "alpine"]) else { return };
+    host.write("there/file", "bound\n");
+    up(
+        &host,
+        r#"
+services:
+  web:
+    image: busybox
+    command: sleep 1000
+    volumes:
+      - {type: volume, source: data, target: /data}
+      - {type: volume, target: /labelled, volume: {labels: {role: scratch}}}
+      - {type: volume, source: empty, target: /etc, volume: {nocopy: true}}
+      - {type: image, source: alpine, target: /alpine}
+      - {type: image, source: alpine, target: /release, image: {subpath: etc/apk}}
+      - {type: bind, source: ./there, target: /there, read_only: true, bind: {propagation: rprivate, recursive: readonly, selinux: z}}
+      - {type: bind, source: ./made, target: /made, bind: {create_host_path: true}}
+      - {type: tmpfs, target: /tmpfs, tmpfs: {size: 1m, mode: 01770}}
+      - "./there:/short:ro,Z"
+volumes:
+  data:
+  empty:
+"#,
+    );
+    let inside = |script: &str| host.ok(&["exec", "-T", "web", "sh", "-c", script]);
+    assert_eq!(inside("ls /etc | grep -vE 'hosts|hostname|resolv.conf' | wc -l"), "0");
+    assert_eq!(inside("cat /there/file /short/file; ls -d /made; stat -c %a /tmpfs"), "bound\nbound\n/made\n1770");
+    assert!(host.project().join("made").is_dir());
+    assert!(inside("cat /alpine/etc/os-release; ls /release").contains("Alpine"));
+    assert!(inside("ls /release").contains("repositories"));
+    assert!(inside("/alpine/lib/ld-musl-*.so.1 --help 2>&1 | head -1; true").contains("musl"), "its programs run");
+    let said = host.fails(1, &["exec", "-T", "web", "touch", "/alpine/new"]);
+    assert!(said.contains("Read-only file system"), "{said}");
+    let said = host.fails(1, &["image", "rm", "alpine"]);
+    assert!(said.contains("demo-web-1"), "{said}");
+    let labelled = host.ok(&["volume", "ls", "-q"]);
+    let labelled = labelled.lines().find(|name| name.len() == 64).expect("an anonymous volume");
+    assert_eq!(host.json(&["volume", "inspect", labelled])[0]["Labels"]["role"], "scratch");
+    down(&host);
+    host.write(
+        "compose.yaml",
+        "services:\n  web:\n    image: busybox\n    volumes:\n      - {type: bind, source: ./none, target: /n, bind: {create_host_path: false}}\n",
+    );
+    let said = host.fails(1, &["up", "-d"]);
+    assert!(said.contains("bind source path does not exist"), "{said}");
+    host.write(
+        "compose.yaml",
+        "services:\n  web:\n    image: busybox\n    command: 'true'\n    volumes:\n      - {type: image, source: alpine, target: /n, image: {subpath: ../../nowhere}}\n",
+    );
+    let said = host.fails(1, &["up", "-d"]);
+    assert!(said.contains("nowhere") && said.contains("alpine"), "{said}");
+    assert!(host.ids().is_empty());
+}
+
+#[test]
+fn volumes_come_from_other_containers() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("bound/file", "bound\n");
+    host.ok(&[
+        "container",
+        "run",
+        "--name",
+        "outside",
+        "-v",
+        "/from-outside",
+        "busybox",
+        "sh",
+        "-c",
+        "echo out > /from-outside/f",
+    ]);
+    up(
+        &host,
+        r#"
+services:
+  data:
+    image: busybox
+    command: sh -c 'echo kept > /data/file; sleep 1000'
+    volumes: ["named:/data", "./bound:/bound:ro", "/anonymous"]
+  reader:
+    image: busybox
+    command: sleep 1000
+    volumes: ["own:/anonymous"]
+    volumes_from: ["data:ro", "container:outside"]
+volumes: {named: , own: }
+"#,
+    );
+    let inside = |script: &str| host.ok(&["exec", "-T", "reader", "sh", "-c", script]);
+    assert_eq!(
+        inside("until [ -s /data/file ]; do sleep 0.1; done; cat /data/file /bound/file /from-outside/f"),
+        "kept\nbound\nout"
+    );
+    inside("touch /from-outside/new /anonymous/new");
+    let said = host.fails(1, &["exec", "-T", "reader", "touch", "/data/new"]);
+    assert!(said.contains("Read-only file system"), "{said}");
+    assert_eq!(host.ok(&["exec", "-T", "data", "ls", "/anonymous"]), "", "an own mount goes before");
+    // What another container still has is not removed with the one it was made for.
+    host.ok(&["container", "rm", "-v", "outside"]);
+    assert_eq!(inside("cat /from-outside/f"), "out");
+    down(&host);
+    host.ok(&["volume", "prune", "-a", "-f"]);
+}
+
+#[test]
+fn devices_may_be_anywhere_and_containers_outside_have_names() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.ok(&["network", "create", "shared"]);
+    host.ok(&["container", "run", "-d", "--name", "outside", "--network", "shared", "busybox", "sleep", "1000"]);
+    up(
+        &host,
+        r#"
+services:
+  web:
+    image: busybox
+    command: sleep 1000
+    devices: ["/dev/full:/opt/dev/full:rw", "/dev/zero:/dev/deep/zero:r"]
+    external_links: ["outside:database", outside]
+    networks: [shared]
+networks:
+  shared: {external: true}
+"#,
+    );
+    let inside = |script: &str| host.ok(&["exec", "-T", "web", "sh", "-c", script]);
+    assert_eq!(inside("stat -c '%t %T' /opt/dev/full /dev/deep/zero"), "1 7\n1 5");
+    let said = host.fails(1, &["exec", "-T", "web", "sh", "-c", "echo x > /opt/dev/full"]);
+    assert!(said.contains("No space left on device"), "{said}");
+    let address = host.address("outside", "shared");
+    assert!(inside("nslookup database").contains(&address));
+    assert!(inside("nslookup outside").contains(&address));
+    host.ok(&["down", "-t", "0"]);
+    host.ok(&["container", "rm", "-f", "outside"]);
+    host.ok(&["network", "rm", "shared"]);
+}
