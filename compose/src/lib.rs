@@ -42,7 +42,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use diagnostic::LoadError;
+pub use diagnostic::{Diagnostic, LoadError};
 pub use disk::Disk;
 pub use environment::env_file;
 pub use load::{LoadOptions, Skip, load, load_tree};

@@ -25,9 +25,8 @@ pub enum Support {
 const SWARM: Support = Support::Warns("it only has a meaning in a Swarm");
 const WINDOWS: Support = Support::Warns("it only has a meaning on Windows");
 const GPU: Support = Support::Later("device requests such as GPUs");
-const HOOK: Support = Support::Later("commands run at a container's start or stop");
+const HOOK: Support = Support::Later("containers that run before a service starts");
 const MODEL: Support = Support::Later("AI models");
-const RT: Support = Support::Later("real-time scheduling limits");
 
 /// Every key by its path, `*` standing for names and list entries. What stands below a key that does not work does not
 /// either, whatever its own line says. Some values of a key that works do not: see [`EXCEPT`].
@@ -95,7 +94,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.cap_add", Support::Works),
     ("services.*.cap_drop", Support::Works),
     ("services.*.cgroup", Support::Works),
-    ("services.*.cgroup_parent", Support::Later("a parent cgroup of one's own")),
+    ("services.*.cgroup_parent", Support::Works),
     ("services.*.command", Support::Works),
     ("services.*.configs", Support::Works),
     ("services.*.configs.*.gid", Support::Works),
@@ -108,8 +107,8 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.cpu_percent", WINDOWS),
     ("services.*.cpu_period", Support::Works),
     ("services.*.cpu_quota", Support::Works),
-    ("services.*.cpu_rt_period", RT),
-    ("services.*.cpu_rt_runtime", RT),
+    ("services.*.cpu_rt_period", Support::Works),
+    ("services.*.cpu_rt_runtime", Support::Works),
     ("services.*.cpu_shares", Support::Works),
     ("services.*.cpus", Support::Works),
     ("services.*.cpuset", Support::Works),
@@ -240,15 +239,15 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.network_mode", Support::Works),
     ("services.*.networks", Support::Works),
     ("services.*.networks.*.aliases", Support::Works),
-    ("services.*.networks.*.driver_opts", Support::Later("driver options of one attachment")),
+    ("services.*.networks.*.driver_opts", Support::Works),
     ("services.*.networks.*.gw_priority", Support::Works),
     ("services.*.networks.*.interface_name", Support::Works),
     ("services.*.networks.*.ipv4_address", Support::Works),
     ("services.*.networks.*.ipv6_address", Support::Works),
-    ("services.*.networks.*.link_local_ips", Support::Later("link-local addresses")),
+    ("services.*.networks.*.link_local_ips", Support::Works),
     ("services.*.networks.*.mac_address", Support::Works),
     ("services.*.networks.*.priority", Support::Works),
-    ("services.*.oom_kill_disable", Support::Later("switching the OOM killer off")),
+    ("services.*.oom_kill_disable", Support::Works),
     ("services.*.oom_score_adj", Support::Works),
     ("services.*.pid", Support::Works),
     ("services.*.pids_limit", Support::Works),
@@ -261,7 +260,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.ports.*.protocol", Support::Works),
     ("services.*.ports.*.published", Support::Works),
     ("services.*.ports.*.target", Support::Works),
-    ("services.*.post_start", HOOK),
+    ("services.*.post_start", Support::Works),
     ("services.*.post_start.*.command", Support::Works),
     ("services.*.post_start.*.environment", Support::Works),
     ("services.*.post_start.*.privileged", Support::Works),
@@ -275,7 +274,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.pre_start.*.privileged", Support::Works),
     ("services.*.pre_start.*.user", Support::Works),
     ("services.*.pre_start.*.working_dir", Support::Works),
-    ("services.*.pre_stop", HOOK),
+    ("services.*.pre_stop", Support::Works),
     ("services.*.pre_stop.*.command", Support::Works),
     ("services.*.pre_stop.*.environment", Support::Works),
     ("services.*.pre_stop.*.privileged", Support::Works),
@@ -290,7 +289,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.pull_refresh_after", Support::Warns("Docker Compose has no meaning for it either")),
     ("services.*.read_only", Support::Works),
     ("services.*.restart", Support::Works),
-    ("services.*.runtime", Support::Warns("there is one runtime here")),
+    ("services.*.runtime", Support::Works),
     ("services.*.scale", Support::Works),
     ("services.*.secrets", Support::Works),
     ("services.*.secrets.*.gid", Support::Works),
@@ -352,7 +351,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("networks.*.ipam.config.*.ip_range", Support::Works),
     ("networks.*.ipam.config.*.subnet", Support::Works),
     ("networks.*.ipam.driver", Support::Works),
-    ("networks.*.ipam.options", Support::Works),
+    ("networks.*.ipam.options", Support::Warns("the IPAM drivers default and null have no options")),
     ("networks.*.labels", Support::Works),
     ("networks.*.name", Support::Works),
     ("volumes", Support::Works),
@@ -524,7 +523,7 @@ pub const EXCEPT: &[Except] = &[
     service("services.*.pull_policy", "daily, weekly and every_…", "pulling images by their age", |s| matches!(s.pull_policy, Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Every(..)))),
     service("services.*.userns_mode", "all but host", "user namespaces", |s| s.userns_mode.as_deref().is_some_and(|mode| mode != "host")),
     service("services.*.volumes.*.type", "npipe and cluster", "npipe and cluster volumes", |s| s.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster))),
-    Except { key: "networks.*.driver", values: "all but bridge, host and none", what: "other network drivers", found: Found::Network(|n| !n.external && !matches!(n.driver.as_deref().unwrap_or("bridge"), "bridge" | "host" | "none")) },
+    Except { key: "networks.*.driver", values: "all but bridge, macvlan, ipvlan, host and none", what: "other network drivers", found: Found::Network(|n| !n.external && !matches!(n.driver.as_deref().unwrap_or("bridge"), "bridge" | "host" | "ipvlan" | "macvlan" | "none")) },
     Except { key: "volumes.*.driver", values: "all but local", what: "other volume drivers", found: Found::Volume(|v| !v.external && v.driver.as_deref().unwrap_or("local") != "local") },
 ];
 

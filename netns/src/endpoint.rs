@@ -2,13 +2,14 @@
 //! the other in the container's namespace with its name, addresses and routes.
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
 
 use crate::bridge;
 use crate::cidr::Cidr;
-use crate::link::{LinkError, Links, Veth};
+use crate::direct::{Direct, Kind};
+use crate::link::{LinkError, Links, Sub, Veth};
 use crate::namespace::{self, NamespaceError};
 use crate::network::Network;
 use crate::sysctl::{self, SysctlError};
@@ -44,6 +45,12 @@ pub enum EndpointError {
         /// Its bridge.
         bridge: String,
     },
+    /// The parent link of the network is not there.
+    #[error("network {0} is not up: there is no interface {1}")]
+    NoParent(String, String),
+    /// Macvlan and ipvlan, or two that want the parent for themselves.
+    #[error("the parent interface {0} is in use by another network driver, or for one container alone")]
+    ParentBusy(String),
     /// The container has a link of that name already.
     #[error("the container has an interface {0} already")]
     InterfaceExists(String),
@@ -63,8 +70,12 @@ pub struct EndpointSpec {
     pub mac: Option<[u8; 6]>,
     /// Whether the container's default route goes through this network. Never in an internal one.
     pub default_route: bool,
-    /// The name of the end on the host's side: see [`host_ifname`].
+    /// The name of the end on the host's side: see [`host_ifname`]. Not used where the network has no bridge.
     pub host_ifname: String,
+    /// More addresses, outside the network's ranges: link-local ones.
+    pub extra: Vec<Cidr>,
+    /// Settings of the interface: a path below /proc/sys/net in which `IFNAME` stands for its name, and the value.
+    pub sysctls: Vec<(String, String)>,
 }
 
 impl EndpointSpec {
@@ -101,6 +112,9 @@ pub fn attach(links: &Links, network: &Network, netns: impl AsFd, spec: &Endpoin
         }
     }
     let netns = netns.as_fd();
+    if let Some(direct) = &network.direct {
+        return attach_direct(links, network, direct, netns, spec);
+    }
     let no_bridge = || EndpointError::NoBridge { network: network.name.clone(), bridge: network.bridge.clone() };
     let bridge = links.get(&network.bridge)?.ok_or_else(no_bridge)?;
     let veth = Veth {
@@ -120,6 +134,56 @@ pub fn attach(links: &Links, network: &Network, netns: impl AsFd, spec: &Endpoin
         let _ = links.delete(&spec.host_ifname);
     }
     result
+}
+
+/// A macvlan or ipvlan interface: it has no side on the host, and goes with the namespace.
+fn attach_direct(
+    links: &Links,
+    network: &Network,
+    direct: &Direct,
+    netns: BorrowedFd<'_>,
+    spec: &EndpointSpec,
+) -> Result<(), EndpointError> {
+    let parent = links.get(&direct.parent)?;
+    let parent = parent.ok_or_else(|| EndpointError::NoParent(network.name.clone(), direct.parent.clone()))?;
+    let mac = (direct.kind == Kind::Macvlan && direct.mode != "passthru").then(|| spec.mac_address());
+    let sub =
+        Sub { name: &spec.ifname, parent: parent.index, kind: direct.sub(), netns: Some(netns), mac, mtu: network.mtu };
+    match links.add_sub(&sub) {
+        Err(error) if error.errno() == Some(libc::EEXIST) => {
+            return Err(EndpointError::InterfaceExists(spec.ifname.clone()));
+        }
+        Err(error) if error.errno() == Some(libc::EBUSY) => {
+            return Err(EndpointError::ParentBusy(direct.parent.clone()));
+        }
+        result => result?,
+    }
+    let routes = network.gateways(spec);
+    let result = namespace::with(netns, || {
+        inside(network, spec, &routes)?;
+        if direct.is_routed() && spec.default_route {
+            let links = Links::open()?;
+            let index = links.index(&spec.ifname)?;
+            for ipv4 in [true, false] {
+                if spec.addresses.iter().any(|address| address.is_ipv4() == ipv4) {
+                    links.add_device_route(index, &spec.ifname, ipv4)?;
+                }
+            }
+        }
+        Ok(())
+    });
+    if result.is_err() {
+        let _ = detach_inside(netns, &spec.ifname);
+    }
+    result
+}
+
+/// Deletes an interface of a namespace that has no side on the host. Gone already: no error.
+///
+/// # Errors
+/// When the namespace cannot be entered or the kernel refuses.
+pub fn detach_inside(netns: impl AsFd, ifname: &str) -> Result<(), EndpointError> {
+    namespace::with(netns, || Ok(Links::open()?.delete(ifname).map(drop)?))
 }
 
 fn create(links: &Links, network: &Network, veth: &Veth<'_>) -> Result<(), EndpointError> {
@@ -164,6 +228,12 @@ fn inside(network: &Network, spec: &EndpointSpec, gateways: &[IpAddr]) -> Result
         let prefix = network.subnets.iter().find(|subnet| subnet.cidr.contains(*address)).map(|s| s.cidr.prefix());
         let cidr = prefix.and_then(|prefix| Cidr::new(*address, prefix)).unwrap_or(Cidr::single(*address));
         links.add_address(index, name, cidr)?;
+    }
+    for address in &spec.extra {
+        links.add_address(index, name, *address)?;
+    }
+    for (path, value) in &spec.sysctls {
+        sysctl::write(&path.replace("IFNAME", name), value)?;
     }
     links.up(links.index("lo")?, "lo", None)?;
     links.up(index, name, None)?;

@@ -16,6 +16,7 @@
 
 pub mod bridge;
 pub mod cidr;
+pub mod direct;
 pub mod dns;
 pub mod endpoint;
 pub mod firewall;

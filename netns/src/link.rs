@@ -9,10 +9,10 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth, InfoVlan,
+    IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio::runtime::Runtime;
 
@@ -92,6 +92,67 @@ pub(crate) struct Veth<'a> {
     pub(crate) netns: BorrowedFd<'a>,
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: u32,
+}
+
+/// A link that hangs on another, or on none.
+#[derive(Debug)]
+pub(crate) struct Sub<'a> {
+    pub(crate) name: &'a str,
+    /// The other's number.
+    pub(crate) parent: u32,
+    pub(crate) kind: SubKind,
+    /// Where it is to be; here otherwise.
+    pub(crate) netns: Option<BorrowedFd<'a>>,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) mtu: u32,
+}
+
+/// What kind of link that is.
+#[derive(Debug)]
+pub(crate) enum SubKind {
+    Dummy,
+    Vlan(u16),
+    /// With its mode.
+    Macvlan(String),
+    /// With its mode and flag.
+    Ipvlan(String, String),
+}
+
+impl SubKind {
+    fn info(&self) -> Vec<LinkInfo> {
+        match self {
+            Self::Dummy => vec![LinkInfo::Kind(InfoKind::Dummy)],
+            Self::Vlan(id) => {
+                vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(*id)]))]
+            }
+            Self::Macvlan(mode) => {
+                let mode = match mode.as_str() {
+                    "private" => MacVlanMode::Private,
+                    "vepa" => MacVlanMode::Vepa,
+                    "passthru" => MacVlanMode::Passthrough,
+                    _ => MacVlanMode::Bridge,
+                };
+                let data = InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)]);
+                vec![LinkInfo::Kind(InfoKind::MacVlan), LinkInfo::Data(data)]
+            }
+            Self::Ipvlan(mode, flag) => {
+                let mode = match mode.as_str() {
+                    "l3" => IpVlanMode::L3,
+                    "l3s" => IpVlanMode::L3S,
+                    _ => IpVlanMode::L2,
+                };
+                // IPVLAN_F_PRIVATE, IPVLAN_F_VEPA (linux/if_link.h)
+                let flags = match flag.as_str() {
+                    "private" => 1,
+                    "vepa" => 2,
+                    _ => 0,
+                };
+                let flags = InfoIpVlan::Flags(IpVlanFlags::from_bits_retain(flags));
+                let data = InfoData::IpVlan(vec![InfoIpVlan::Mode(mode), flags]);
+                vec![LinkInfo::Kind(InfoKind::IpVlan), LinkInfo::Data(data)]
+            }
+        }
+    }
 }
 
 /// A connection to rtnetlink in the network namespace of the thread that opened it.
@@ -234,6 +295,22 @@ impl Links {
         self.change("create veth", veth.host, self.handle.link().add(message).execute())
     }
 
+    /// Makes a link on another one, born in its namespace with its final name.
+    pub(crate) fn add_sub(&self, sub: &Sub<'_>) -> Result<(), LinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::IfName(sub.name.to_owned())];
+        if sub.parent != 0 {
+            message.attributes.push(LinkAttribute::Link(sub.parent));
+        }
+        message.attributes.extend(sub.netns.map(|netns| LinkAttribute::NetNsFd(netns.as_raw_fd())));
+        message.attributes.extend(sub.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+        if !matches!(sub.kind, SubKind::Vlan(_)) {
+            message.attributes.push(LinkAttribute::Mtu(sub.mtu));
+        }
+        message.attributes.push(LinkAttribute::LinkInfo(sub.kind.info()));
+        self.change("create link", sub.name, self.handle.link().add(message).execute())
+    }
+
     /// Sets how a bridge treats a port. `isolated`: not forwarded to other isolated ports (KERNEL(4.18)).
     /// `hairpin`: may go out where it came in.
     pub(crate) fn set_port(&self, name: &str, isolated: bool, hairpin: bool) -> Result<(), LinkError> {
@@ -272,6 +349,15 @@ impl Links {
         let route = match gateway {
             IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(v4).output_interface(index).build(),
             IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(v6).output_interface(index).build(),
+        };
+        self.change("add the default route through", name, self.handle.route().add(route).replace().execute())
+    }
+
+    /// A default route that needs no gateway: whoever is at the other end of the link routes.
+    pub(crate) fn add_device_route(&self, index: u32, name: &str, ipv4: bool) -> Result<(), LinkError> {
+        let route = match ipv4 {
+            true => RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index).scope(RouteScope::Link).build(),
+            false => RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index).build(),
         };
         self.change("add the default route through", name, self.handle.route().add(route).replace().execute())
     }

@@ -11,6 +11,7 @@ use umiak_base::lock::LockError;
 
 use crate::bridge::{self, BridgeError};
 use crate::cidr::Cidr;
+use crate::direct::{Direct, DirectError, Kind};
 use crate::endpoint::{EndpointSpec, valid_ifname};
 use crate::firewall::{self, FirewallError};
 use crate::ipam::{self, IpamError, Subnet, SubnetRequest, Taken};
@@ -29,8 +30,8 @@ pub enum NetworkError {
         #[source]
         source: IpamError,
     },
-    /// Only bridges can be made.
-    #[error("network {network}: driver {driver} is not supported, only bridge")]
+    /// A driver that is not here.
+    #[error("network {network}: driver {driver} is not supported, only bridge, macvlan and ipvlan")]
     Driver {
         /// The network.
         network: String,
@@ -74,6 +75,15 @@ pub enum NetworkError {
         #[source]
         source: BridgeError,
     },
+    /// The link that the containers' interfaces hang on.
+    #[error("network {network}")]
+    Parent {
+        /// The network.
+        network: String,
+        /// What failed.
+        #[source]
+        source: DirectError,
+    },
     /// The firewall.
     #[error("network {network}")]
     Firewall {
@@ -113,10 +123,13 @@ pub struct Network {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Always `bridge`.
+    /// `bridge`, `macvlan` or `ipvlan`.
     pub driver: String,
-    /// The bridge's name.
+    /// The bridge's name; empty where there is none.
     pub bridge: String,
+    /// With macvlan and ipvlan, how interfaces hang on a link of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<Direct>,
     /// Its ranges: an IPv4 one, and an IPv6 one with `enable_ipv6`.
     pub subnets: Vec<Subnet>,
     /// No way out, none in.
@@ -153,8 +166,12 @@ pub struct Network {
 pub struct NetworkRequest {
     /// Its name.
     pub name: String,
-    /// `bridge`, or nothing.
+    /// `bridge`, or nothing; `macvlan`; `ipvlan`.
     pub driver: Option<String>,
+    /// Containers get no addresses of ours: somebody else gives them.
+    pub no_addresses: bool,
+    /// Containers have no IPv4 addresses.
+    pub disable_ipv4: bool,
     /// Its ranges.
     pub subnets: Vec<SubnetRequest>,
     /// No way out, none in.
@@ -179,14 +196,20 @@ impl Network {
     /// When an option is unknown or wrong, or no range can be had.
     pub fn plan(request: &NetworkRequest, id: &str, created: &str, taken: &[Taken]) -> Result<Self, NetworkError> {
         let name = &request.name;
-        if let Some(driver) = request.driver.as_ref().filter(|driver| !driver.is_empty() && *driver != "bridge") {
-            return Err(NetworkError::Driver { network: name.clone(), driver: driver.clone() });
-        }
+        let driver = request.driver.as_deref().filter(|driver| !driver.is_empty()).unwrap_or("bridge");
+        let direct = match driver {
+            "bridge" => None,
+            "macvlan" => Some(Direct::new(Kind::Macvlan, id)),
+            "ipvlan" => Some(Direct::new(Kind::Ipvlan, id)),
+            other => return Err(NetworkError::Driver { network: name.clone(), driver: other.to_owned() }),
+        };
+        let bridge = if direct.is_none() { format!("ub-{}", umiak_base::id::short(id)) } else { String::new() };
         let mut network = Self {
             id: id.to_owned(),
             name: name.clone(),
-            driver: "bridge".to_owned(),
-            bridge: format!("ub-{}", umiak_base::id::short(id)),
+            driver: driver.to_owned(),
+            bridge,
+            direct,
             subnets: Vec::new(),
             internal: request.internal,
             enable_ipv6: request.enable_ipv6,
@@ -200,15 +223,48 @@ impl Network {
             created: created.to_owned(),
         };
         for (option, value) in &request.options {
-            network.apply_option(option, value)?;
+            match network.direct.take() {
+                Some(mut direct) => {
+                    if !direct.apply_option(option, value).map_err(|expected| network.wrong(option, value, expected))? {
+                        network.apply_shared_option(option, value)?;
+                    }
+                    network.direct = Some(direct);
+                }
+                None => network.apply_option(option, value)?,
+            }
+        }
+        if request.no_addresses {
+            if !request.subnets.is_empty() {
+                return Err(NetworkError::Subnets {
+                    network: name.clone(),
+                    problem: "the null IPAM driver has no subnets",
+                });
+            }
+            return Ok(network);
         }
         network.subnets = network.plan_subnets(request, taken)?;
         Ok(network)
     }
 
+    fn wrong(&self, option: &str, value: &str, expected: &'static str) -> NetworkError {
+        let (option, value) = (option.to_owned(), value.to_owned());
+        NetworkError::OptionValue { network: self.name.clone(), option, value, expected }
+    }
+
+    /// The options that every driver has.
+    fn apply_shared_option(&mut self, option: &str, value: &str) -> Result<(), NetworkError> {
+        match option {
+            "com.docker.network.driver.mtu" | "com.docker.network.container_iface_prefix" => {
+                self.apply_option(option, value)
+            }
+            _ => Err(NetworkError::Option { network: self.name.clone(), option: option.to_owned() }),
+        }
+    }
+
     fn apply_option(&mut self, option: &str, value: &str) -> Result<(), NetworkError> {
+        let network = self.name.clone();
         let wrong = |expected| NetworkError::OptionValue {
-            network: self.name.clone(),
+            network: network.clone(),
             option: option.to_owned(),
             value: value.to_owned(),
             expected,
@@ -257,12 +313,25 @@ impl Network {
         if !v6.is_empty() && !self.enable_ipv6 {
             return Err(problem("an IPv6 subnet needs enable_ipv6"));
         }
+        if !v4.is_empty() && request.disable_ipv4 {
+            return Err(problem("an IPv4 subnet needs enable_ipv4"));
+        }
+        if request.disable_ipv4 && !self.enable_ipv6 {
+            return Err(problem("IPv4 or IPv6 must be enabled"));
+        }
         let unique_local = unique_local_pool(&self.id);
         let families = [(v4.first(), ipam::default_pools()), (v6.first(), unique_local)];
         let mut subnets = Vec::new();
-        for (asked, pools) in families.into_iter().take(if self.enable_ipv6 { 2 } else { 1 }) {
+        let wanted = [!request.disable_ipv4, self.enable_ipv6];
+        for ((asked, pools), _) in families.into_iter().zip(wanted).filter(|(_, wanted)| *wanted) {
             let asked = asked.copied().cloned().unwrap_or_default();
             let cidr = match asked.cidr {
+                // The containers are to be in the network of the parent link: only other networks are in the way.
+                Some(cidr) if self.direct.is_some() => {
+                    let networks: Vec<Taken> =
+                        taken.iter().filter(|taken| taken.by.starts_with("network ")).cloned().collect();
+                    ipam::check_subnet(cidr, &networks).map(|()| cidr)
+                }
                 Some(cidr) => ipam::check_subnet(cidr, taken).map(|()| cidr),
                 None => ipam::choose_subnet(&pools, taken),
             };
@@ -292,7 +361,7 @@ impl Network {
     /// The gateways that an endpoint's default routes go through: none in an internal network.
     #[must_use]
     pub fn gateways(&self, spec: &EndpointSpec) -> Vec<IpAddr> {
-        if !spec.default_route || self.internal {
+        if !spec.default_route || self.internal || self.direct.as_ref().is_some_and(Direct::is_routed) {
             return Vec::new();
         }
         let has_family = |subnet: &&Subnet| spec.addresses.iter().any(|address| subnet.cidr.contains(*address));
@@ -308,6 +377,9 @@ impl Network {
     pub fn up(&self, links: &Links, run_root: &Path) -> Result<(), NetworkError> {
         let _lock = lock(run_root)?;
         let network = || self.name.clone();
+        if let Some(direct) = &self.direct {
+            return direct.up(links, self).map_err(|source| NetworkError::Parent { network: network(), source });
+        }
         // The firewall before the bridge and forwarding: no moment without isolation.
         firewall::ensure_network(self).map_err(|source| NetworkError::Firewall { network: network(), source })?;
         bridge::ensure(links, self).map_err(|source| NetworkError::Bridge { network: network(), source })?;
@@ -326,6 +398,9 @@ impl Network {
     pub fn down(&self, links: &Links, run_root: &Path) -> Result<(), NetworkError> {
         let _lock = lock(run_root)?;
         let network = || self.name.clone();
+        if let Some(direct) = &self.direct {
+            return direct.down(links, self).map_err(|source| NetworkError::Parent { network: network(), source });
+        }
         let bridge = bridge::remove(links, self).map_err(|source| NetworkError::Bridge { network: network(), source });
         let last =
             firewall::remove_network(self).map_err(|source| NetworkError::Firewall { network: network(), source });

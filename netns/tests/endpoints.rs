@@ -90,6 +90,8 @@ fn an_endpoint_has_what_it_was_given_and_nothing_else() {
         let network = host.network(request);
         let machine = Machine::new(host.run_root().join("netns/one"));
         let spec = EndpointSpec {
+            extra: Vec::new(),
+            sysctls: Vec::new(),
             ifname: "front0".into(),
             addresses: vec!["10.77.5.6".parse().unwrap()],
             mac: Some([2, 1, 2, 3, 4, 5]),
@@ -278,8 +280,8 @@ fn options_that_do_nothing_are_refused() {
     assert!(error(&[("com.docker.network.driver.mtu", "many")]).contains("cannot be `many`"));
     assert!(error(&[("com.docker.network.bridge.enable_icc", "perhaps")]).contains("true or false"));
     assert!(error(&[("com.docker.network.bridge.name", "a/b")]).contains("cannot be `a/b`"));
-    let macvlan = NetworkRequest { driver: Some("macvlan".into()), ..request("web") };
-    assert!(chain(&plan(&macvlan).unwrap_err()).contains("driver macvlan is not supported"));
+    let overlay = NetworkRequest { driver: Some("overlay".into()), ..request("web") };
+    assert!(chain(&plan(&overlay).unwrap_err()).contains("driver overlay is not supported"));
     let v6 = NetworkRequest { subnets: vec![subnet("fd00::/64")], ..request("web") };
     assert!(chain(&plan(&v6).unwrap_err()).contains("enable_ipv6"));
     let network = plan(&NetworkRequest { enable_ipv6: true, ..v6 }).unwrap();
@@ -302,6 +304,8 @@ fn a_full_bridge_says_so() {
         sh(&format!("ip -batch {}", file.display()));
         let machine = Machine::new(host.run_root().join("netns/one"));
         let spec = EndpointSpec {
+            extra: Vec::new(),
+            sysctls: Vec::new(),
             ifname: "eth0".into(),
             addresses: vec!["10.77.5.6".parse().unwrap()],
             mac: None,

@@ -204,6 +204,38 @@ impl Cgroup {
         }
     }
 
+    /// Gives the parents of a v1 cgroup the time for real-time tasks that it will ask for: a new cgroup has none, and
+    /// none of its children may have more than it (Documentation/scheduler/sched-rt-group.rst).
+    ///
+    /// # Errors
+    /// What the kernel refuses: the root's own time is the most that there is.
+    pub fn grant_real_time(&self, runtime: u64, period: u64) -> Result<(), CgroupError> {
+        const FILE: &str = "cpu.rt_runtime_us";
+        let asked = runtime.saturating_mul(1_000_000) / period.max(1);
+        let number = |directory: &Path| {
+            let text = std::fs::read_to_string(directory.join(FILE)).unwrap_or_default();
+            text.trim().parse::<u64>().unwrap_or(0)
+        };
+        let mut level = self.root.join("cpu");
+        for part in self.path.parent().into_iter().flatten() {
+            level.push(part);
+            let failed = |source| CgroupError::Create { path: level.clone(), source };
+            std::fs::create_dir_all(&level).map_err(failed)?;
+            let children = std::fs::read_dir(&level).map_err(failed)?.flatten();
+            let taken: u64 = children.map(|child| number(&child.path())).sum();
+            if number(&level) < taken + asked {
+                std::fs::write(level.join(FILE), (taken + asked).to_string()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this host's cgroups have a file of a controller.
+    #[must_use]
+    pub fn host_has(&self, controller: &str, file: &str) -> bool {
+        self.version == Version::V1 && self.root.join(controller).join(file).exists()
+    }
+
     /// Every directory of this cgroup that exists.
     #[must_use]
     pub fn directories(&self) -> Vec<PathBuf> {

@@ -260,6 +260,10 @@ pub struct Limits {
     pub cpu_quota: Option<i64>,
     /// Period in µs.
     pub cpu_period: Option<u64>,
+    /// Time in µs that real-time tasks get per `cpu_rt_period` (v1 with `CONFIG_RT_GROUP_SCHED` only).
+    pub cpu_rt_runtime: Option<i64>,
+    /// Period in µs of `cpu_rt_runtime`.
+    pub cpu_rt_period: Option<u64>,
     /// CPUs that may be used, `0-2,4`; empty for all.
     pub cpuset_cpus: String,
     /// Memory nodes that may be used; empty for all.
@@ -388,6 +392,8 @@ impl Default for Limits {
             cpu_shares: None,
             cpu_quota: None,
             cpu_period: None,
+            cpu_rt_runtime: None,
+            cpu_rt_period: None,
             cpuset_cpus: String::new(),
             cpuset_mems: String::new(),
             pids: 2048,

@@ -170,7 +170,7 @@ pub enum CreateError {
 impl CreateError {
     /// The exit code that `docker run` has for it.
     #[must_use]
-    pub const fn exit_code(&self) -> i32 {
+    pub fn exit_code(&self) -> i32 {
         match self {
             Self::Program(failure) => failure.exit_code(),
             _ => 125,
@@ -324,7 +324,12 @@ fn run(config: &Config, paths: &Paths, decided: &Decided, user: &User) -> Result
     let _parents = cgroup.hold_parents()?;
     match cgroup.version() {
         Version::V2 => drop(cgroup.create_v2(&decided.settings, &decided.devices.rules)?),
-        Version::V1 => cgroup.check_controllers_v1(&decided.settings)?,
+        Version::V1 => {
+            cgroup.check_controllers_v1(&decided.settings)?;
+            if let Some(runtime) = config.limits.cpu_rt_runtime.and_then(|runtime| u64::try_from(runtime).ok()) {
+                cgroup.grant_real_time(runtime, config.limits.cpu_rt_period.unwrap_or(1_000_000))?;
+            }
+        }
     }
     set_oom_score(config.limits.oom_score_adj)?;
     let parts = Parts { mounts: &decided.mounts, devices: &decided.devices, cgroup };

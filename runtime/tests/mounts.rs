@@ -126,7 +126,7 @@ fn missing_sources_are_made_or_named() {
 }
 
 fn volume(source: &Path, subpath: &str) -> Mount {
-    let volume = Volume { name: "v".into(), source: source.into(), subpath: subpath.into(), nocopy: false };
+    let volume = Volume { name: "v".into(), source: source.into(), subpath: subpath.into(), ..Volume::default() };
     Mount { target: "/a".into(), kind: MountKind::Volume(volume), read_only: false }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Context;
 use crate::engine::{network, volume};
-use crate::project::{labels, load, observe, sequence};
+use crate::project::{hooks, labels, load, observe, sequence};
 
 /// Stop and remove containers, networks.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ impl Down {
             let what = format!("Container {}", member.container.config.name);
             if member.container.state.status.is_up() {
                 progress.working(&what, "Stopping");
-                engine.stop(&member.container, self.timeout)?;
+                hooks::stop(engine, &member.container, self.timeout)?;
                 progress.done(&what, "Stopped");
             }
             progress.working(&what, "Removing");

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::events;
-use crate::project::{load, observe, sequence};
+use crate::project::{hooks, load, observe, sequence};
 
 /// Restart services.
 #[derive(Debug, Args)]
@@ -44,10 +44,10 @@ impl Restart {
         let what = |member: &observe::Member| format!("Container {}", member.container.config.name);
         let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             progress.working(&what(member), "Restarting");
-            context.engine.stop(&member.container, self.timeout)
+            hooks::stop(&context.engine, &member.container, self.timeout)
         });
         errors.extend(sequence::forward(&members, project.model.as_ref(), |member| {
-            context.engine.start(&member.container)?;
+            hooks::start(&context.engine, &member.container)?;
             events::container(&context.engine.roots, &member.container.config, "restart");
             progress.done(&what(member), "Started");
             Ok(())

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::Container;
-use crate::project::{load, observe, sequence};
+use crate::project::{hooks, load, observe, sequence};
 
 /// Remove stopped service containers.
 #[derive(Debug, Args)]
@@ -35,7 +35,9 @@ impl Rm {
         let progress = context.progress();
         let mut errors = Vec::new();
         if self.stop {
-            errors = sequence::reverse(&members, project.model.as_ref(), |m| context.engine.stop(&m.container, None));
+            errors = sequence::reverse(&members, project.model.as_ref(), |m| {
+                hooks::stop(&context.engine, &m.container, None)
+            });
             for member in &mut members {
                 if let Some(now) = Container::load(&context.engine.roots, &member.container.config.id)? {
                     member.container = now;

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::Container;
-use crate::project::{load, observe, sequence, wait};
+use crate::project::{hooks, load, observe, sequence, wait};
 
 /// Start services.
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ impl Start {
             wait::dependencies(&context.engine, &progress, &depends_on, &of)?;
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Starting");
-            context.engine.start(&member.container)?;
+            hooks::start(&context.engine, &member.container)?;
             progress.done(&what, "Started");
             Ok(())
         });

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Context, down};
-use crate::project::{load, observe, sequence};
+use crate::project::{hooks, load, observe, sequence};
 
 /// Stop services.
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ impl Stop {
         let errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Stopping");
-            context.engine.stop(&member.container, self.timeout)?;
+            hooks::stop(&context.engine, &member.container, self.timeout)?;
             progress.done(&what, "Stopped");
             Ok(())
         });

@@ -83,8 +83,37 @@ pub struct Config {
     /// Namespaces of other containers that it joins: kind and container id.
     #[serde(default)]
     pub join: Vec<(String, String)>,
+    /// Commands run in it after it starts and before it stops, by commands of its project.
+    #[serde(default)]
+    pub hooks: Hooks,
     /// Everything that the runtime needs.
     pub runtime: umiak_runtime::Config,
+}
+
+/// Commands that the container's project runs in it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// In this order, when it has started.
+    pub post_start: Vec<Hook>,
+    /// In this order, before it is stopped.
+    pub pre_stop: Vec<Hook>,
+}
+
+/// One such command.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hook {
+    /// The command line.
+    pub command: Vec<String>,
+    /// Instead of the container's user.
+    pub user: Option<String>,
+    /// With all capabilities.
+    pub privileged: bool,
+    /// Instead of the container's working directory.
+    pub working_dir: Option<String>,
+    /// Added to the container's environment.
+    pub environment: Vec<(String, Option<String>)>,
 }
 
 /// A container's own DNS settings.
@@ -171,6 +200,12 @@ pub struct Attachment {
     pub default_route: bool,
     /// The network has no way out.
     pub internal: bool,
+    /// More addresses of the interface.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<std::net::IpAddr>,
+    /// Settings of the interface: paths below /proc/sys/net with `IFNAME` in them, and values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// What the user wants: written by commands.

@@ -96,7 +96,11 @@ impl Engine {
         runtime.cwd = request.working_dir.clone().unwrap_or_else(|| defaults.working_dir.clone());
         runtime.user = request.user.clone().unwrap_or_else(|| defaults.user.clone());
         runtime.stop_signal = request.stop_signal.clone().or_else(|| defaults.stop_signal.clone()).unwrap_or_default();
-        runtime.cgroup_path = format!("/umiak/{id}");
+        runtime.cgroup_path = match request.cgroup_parent.as_deref().map(|parent| parent.trim_matches('/')) {
+            None | Some("") => format!("/umiak/{id}"),
+            Some(parent) => format!("/{parent}/{id}"),
+        };
+        umiak_runtime::cgroup::Cgroup::new(&runtime.cgroup_path)?;
         runtime.rootfs = Rootfs {
             layers: self.store()?.layer_dirs(image)?,
             upper: dir.join("upper"),
@@ -130,6 +134,7 @@ impl Engine {
             extra_hosts: request.extra_hosts.clone(),
             dns: request.dns.clone(),
             join: self.joined(request)?,
+            hooks: request.hooks.clone(),
             runtime,
         })
     }

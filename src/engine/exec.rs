@@ -73,6 +73,48 @@ enum Answer {
 impl Engine {
     /// Runs a command in a container. One that is not waited for counts as ended with 0.
     pub fn exec(&self, container: &Container, request: Request) -> Result<Left> {
+        let (tty, stdin, detach) = (request.tty, request.stdin, request.detach);
+        let keys =
+            if request.detach_keys.is_empty() { detach::DEFAULT.to_vec() } else { request.detach_keys.clone() };
+        let nothing = null()?;
+        let mut streams = [nothing.as_fd(), nothing.as_fd(), nothing.as_fd()];
+        if !tty && !detach {
+            streams[1] = rustix::stdio::stdout();
+            streams[2] = rustix::stdio::stderr();
+            if stdin {
+                streams[0] = rustix::stdio::stdin();
+            }
+        }
+        let mut begun = self.begin(container, request, &streams)?;
+        if detach {
+            return Ok(Left::Ended(0));
+        }
+        let left = converse(&begun.socket, begun.console.as_ref(), begun.pid, stdin, Keys::new(keys))?;
+        match left {
+            Left::Ended(_) => drop(begun.child.wait()),
+            Left::Detached => {
+                let event = Event::of_container(&container.config, "exec_detach").with("execID", begun.exec_id);
+                event.emit(&self.roots);
+                ipc::send(&begun.socket, &Detach {}, &[])?;
+            }
+        }
+        Ok(left)
+    }
+
+    /// As [`Engine::exec`] without input or terminal, for any thread: what the command says goes to `output`.
+    pub fn exec_into(&self, container: &Container, request: Request, output: OwnedFd) -> Result<i32> {
+        let nothing = null()?;
+        let mut begun = self.begin(container, request, &[nothing.as_fd(), output.as_fd(), output.as_fd()])?;
+        drop(output);
+        let answer = ipc::receive::<Answer>(&begun.socket)?;
+        let _ = begun.child.wait();
+        match answer {
+            Some((Answer::Ended { code }, _)) => Ok(code),
+            _ => bail!("the exec process was killed"),
+        }
+    }
+
+    fn begin(&self, container: &Container, request: Request, streams: &[BorrowedFd<'_>]) -> Result<Begun> {
         if container.state.status == Status::Paused {
             bail!("container {} is paused: unpause it before exec", container.config.name);
         }
@@ -106,19 +148,9 @@ impl Engine {
             .stdin(Stdio::from(theirs))
             .spawn()
             .context("start the exec process")?;
-        let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
-        let nothing = null().context("open /dev/null")?;
-        let mut streams = [nothing.as_fd(), nothing.as_fd(), nothing.as_fd()];
-        if !request.tty && !request.detach {
-            streams[1] = rustix::stdio::stdout();
-            streams[2] = rustix::stdio::stderr();
-            if request.stdin {
-                streams[0] = rustix::stdio::stdin();
-            }
-        }
         let order =
             Order { roots: self.roots.clone(), id: container.config.id.clone(), init, exec_id: exec_id.clone(), spec };
-        ipc::send(&ours, &order, &streams)?;
+        ipc::send(&ours, &order, streams)?;
         let (pid, console) = match ipc::receive::<Answer>(&ours)? {
             Some((Answer::Started { pid }, mut fds)) => (pid, fds.pop()),
             Some((Answer::Failed { text, code }, _)) => {
@@ -127,21 +159,22 @@ impl Engine {
             }
             _ => bail!("the exec process ended without a word"),
         };
-        if request.detach {
-            return Ok(Left::Ended(0));
-        }
-        let keys = if request.detach_keys.is_empty() { detach::DEFAULT.to_vec() } else { request.detach_keys };
-        let left = converse(&ours, console.as_ref(), pid, request.stdin, Keys::new(keys))?;
-        match left {
-            Left::Ended(_) => drop(child.wait()),
-            Left::Detached => {
-                let event = Event::of_container(&container.config, "exec_detach").with("execID", exec_id);
-                event.emit(&self.roots);
-                ipc::send(&ours, &Detach {}, &[])?;
-            }
-        }
-        Ok(left)
+        Ok(Begun { child, socket: ours, exec_id, pid, console })
     }
+}
+
+/// A command that runs.
+struct Begun {
+    child: std::process::Child,
+    socket: OwnedFd,
+    exec_id: String,
+    pid: u32,
+    console: Option<OwnedFd>,
+}
+
+fn null() -> Result<OwnedFd> {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    file.map(OwnedFd::from).context("open /dev/null")
 }
 
 /// Passes the terminal's bytes and our signals until the command has ended, or the user leaves it.

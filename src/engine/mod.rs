@@ -11,6 +11,7 @@ mod create;
 pub mod detach;
 pub mod diff;
 pub mod disk;
+pub mod endpoint_options;
 pub mod events;
 pub mod exec;
 mod export;

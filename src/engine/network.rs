@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use umiak_base::{FileLock, state};
+use umiak_netns::cidr::Cidr;
 use umiak_netns::endpoint::{EndpointSpec, host_ifname};
 use umiak_netns::ipam::{Leases, SubnetRequest};
 use umiak_netns::link::Links;
@@ -43,6 +44,10 @@ pub struct Wanted {
     pub ipv6: bool,
     /// Subnets asked for.
     pub subnets: Vec<SubnetRequest>,
+    /// Without IPv4.
+    pub no_ipv4: bool,
+    /// `default`, or `null`: no addresses.
+    pub ipam: Option<String>,
 }
 
 impl Wanted {
@@ -55,7 +60,7 @@ impl Wanted {
         ];
         let mut all: BTreeMap<String, String> = definition.labels.clone().into_iter().collect();
         all.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
-        let cidr = |cidr: &umiak_compose::Cidr| umiak_netns::cidr::Cidr::new(cidr.address, cidr.prefix);
+        let cidr = |cidr: &umiak_compose::Cidr| Cidr::new(cidr.address, cidr.prefix);
         let subnets = definition
             .ipam
             .config
@@ -75,6 +80,8 @@ impl Wanted {
             internal: definition.internal,
             ipv6: definition.enable_ipv6.unwrap_or(false),
             subnets,
+            no_ipv4: definition.enable_ipv4 == Some(false),
+            ipam: definition.ipam.driver.clone(),
         }
     }
 }
@@ -84,6 +91,8 @@ impl Wanted {
         NetworkRequest {
             name: self.name.clone(),
             driver: self.driver.clone(),
+            no_addresses: self.ipam.as_deref() == Some("null"),
+            disable_ipv4: self.no_ipv4,
             subnets: self.subnets.clone(),
             internal: self.internal,
             enable_ipv6: self.ipv6,
@@ -156,6 +165,10 @@ pub fn check_name(name: &str) -> Result<()> {
 /// Makes the network unless it is there; whether it was made. An external one must be there.
 pub fn ensure(roots: &Roots, wanted: &Wanted, external: bool) -> Result<bool> {
     if external {
+        // These are not files: a container that joins one is in the host's namespace, or has nothing but `lo`.
+        if matches!(wanted.name.as_str(), "host" | "none" | DEFAULT) {
+            return Ok(false);
+        }
         return match find(roots, &wanted.name)? {
             Some(_) => Ok(false),
             None => bail!("network {} declared as external, but could not be found", wanted.name),
@@ -177,6 +190,14 @@ pub fn ensure(roots: &Roots, wanted: &Wanted, external: bool) -> Result<bool> {
 /// Makes a network: chooses its subnet and writes it down. The bridge comes with the first container.
 pub fn create(roots: &Roots, wanted: &Wanted) -> Result<Network> {
     check_name(&wanted.name)?;
+    if let Some(driver @ ("host" | "none" | "null")) = wanted.driver.as_deref() {
+        bail!(
+            "only one instance of \"{driver}\" network is allowed: use it with `name: {driver}` and `external: true`"
+        );
+    }
+    if let Some(driver) = wanted.ipam.as_deref().filter(|driver| !matches!(*driver, "" | "default" | "null")) {
+        bail!("network {}: the IPAM driver \"{driver}\" is not supported: use default or null", wanted.name);
+    }
     // Subnets are chosen one network at a time, or two would choose the same.
     let _all = FileLock::exclusive(&roots.lock("subnets"))?;
     if find(roots, &wanted.name)?.is_some() {
@@ -275,17 +296,27 @@ pub fn one_attachment(roots: &Roots, id: &str, place: usize, join: &Join) -> Res
 
 fn attachment(roots: &Roots, id: &str, index: usize, join: &Join, network: &Network) -> Result<Attachment> {
     let exists = |id: &str| roots.container(id).exists();
+    let options = super::endpoint_options::parse(&join.driver_opts)?;
+    let ifname = join.ifname.clone().or(options.ifname);
     let mut attachment = Attachment {
         network: network.name.clone(),
         network_id: network.id.clone(),
         place: index,
-        ifname: join.ifname.clone().unwrap_or_else(|| format!("{}{index}", network.interface_prefix)),
+        ifname: ifname.unwrap_or_else(|| format!("{}{index}", network.interface_prefix)),
         aliases: join.aliases.clone(),
         static_address: join.ipv4.is_some() || join.ipv6.is_some(),
         mac: join.mac.clone(),
         internal: network.internal,
+        link_local: join.link_local.clone(),
+        sysctls: options.sysctls,
         ..Attachment::default()
     };
+    if network.subnets.is_empty() && attachment.mac.is_none() {
+        // Otherwise it is made from the address.
+        let random = umiak_base::id::random_hex(4).context("random bytes")?;
+        let pairs: Vec<&str> = (0..4).filter_map(|index| random.get(index * 2..index * 2 + 2)).collect();
+        attachment.mac = Some(format!("02:42:{}", pairs.join(":")));
+    }
     if let Some(mac) = &join.mac {
         parse_mac(mac)?;
     }
@@ -331,7 +362,7 @@ pub fn with_host_binding(roots: &Roots, config: &Config) -> Result<Vec<PortSpec>
 
 /// Makes firewall rules anew that somebody has flushed, with those of everything that runs.
 pub fn repair_if_flushed(roots: &Roots, network: &Network, links: &Links) -> Result<()> {
-    if links.get(&network.bridge)?.is_none() || firewall::has_network(network)? {
+    if network.direct.is_some() || links.get(&network.bridge)?.is_none() || firewall::has_network(network)? {
         return Ok(());
     }
     repair(roots, links)
@@ -341,7 +372,7 @@ pub fn repair_if_flushed(roots: &Roots, network: &Network, links: &Links) -> Res
 pub fn repair(roots: &Roots, links: &Links) -> Result<()> {
     let mut up = Vec::new();
     for network in list(roots)? {
-        if links.get(&network.bridge)?.is_some() {
+        if network.direct.is_none() && links.get(&network.bridge)?.is_some() {
             up.push(network);
         }
     }
@@ -396,8 +427,10 @@ pub fn attach_one(roots: &Roots, config: &Config, attachment: &Attachment) -> Re
 
 /// Takes one interface away.
 pub fn detach_one(roots: &Roots, config: &Config, attachment: &Attachment) -> Result<()> {
-    if namespace::open(&roots.netns(&config.id)).is_ok() {
+    if let Ok(netns) = namespace::open(&roots.netns(&config.id)) {
         endpoint::detach(&Links::open()?, &[&host_ifname(&config.id, attachment.place)])?;
+        // An interface without a side on the host is still there.
+        endpoint::detach_inside(&netns, &attachment.ifname)?;
     }
     Ok(())
 }
@@ -427,9 +460,16 @@ fn connect_one(roots: &Roots, links: &Links, config: &Config, netns: &File, atta
         mac: attachment.mac.as_deref().map(parse_mac).transpose()?,
         default_route: attachment.default_route && !network.internal,
         host_ifname: host_ifname(&config.id, attachment.place),
+        extra: attachment.link_local.iter().filter_map(|address| link_local(*address)).collect(),
+        sysctls: attachment.sysctls.clone(),
     };
     endpoint::attach(links, &network, netns, &spec)?;
     Ok(())
+}
+
+/// With the prefix of its kind, as Docker gives it.
+fn link_local(address: IpAddr) -> Option<Cidr> {
+    Cidr::new(address, if address.is_ipv4() { 16 } else { 64 })
 }
 
 /// Removes the container's interfaces and namespace.

@@ -8,9 +8,9 @@ use umiak_images::config::RunConfig as ImageDefaults;
 use umiak_netns::publish::PortSpec;
 use umiak_runtime::config::{Mount, MountKind, Volume};
 
-use super::container::{DnsConfig, LogConfig};
 use super::health::Healthcheck;
 use super::restart::RestartPolicy;
+use super::container::{DnsConfig, Hooks, LogConfig};
 
 /// Labels with this prefix say who owns a container. They are never taken from an image
 /// (CVE-2026-53488: an image's label became control input).
@@ -73,6 +73,10 @@ pub struct Request {
     pub volumes_from: Vec<VolumesFrom>,
     /// Files made for it, read-only inside: secrets and configs.
     pub files: Vec<File>,
+    /// The cgroup that its own is made in, from the root of every hierarchy; `/umiak` if none.
+    pub cgroup_parent: Option<String>,
+    /// Commands run in it after it starts and before it stops.
+    pub hooks: Hooks,
     /// Everything that goes to the runtime as it is: limits, mounts, capabilities …
     pub runtime: umiak_runtime::Config,
 }
@@ -146,6 +150,10 @@ pub struct Join {
     pub ifname: Option<String>,
     /// The highest has the default route.
     pub gateway_priority: i32,
+    /// More addresses of the interface.
+    pub link_local: Vec<std::net::IpAddr>,
+    /// `com.docker.network.endpoint.…`
+    pub driver_opts: Vec<(String, String)>,
 }
 
 /// The process of a container: what the request and the image say together.

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use umiak_images::store::Image;
 use umiak_runtime::config::MountKind;
 
 use super::plan::{Plan, ServicePlan, Step};
-use super::{names, observe, service, wait};
+use super::{hooks, names, observe, service, wait};
 use crate::engine::request::volume_mount;
 use crate::engine::{Container, Engine, logs, network, volume};
 use crate::ui::progress::Progress;
@@ -79,13 +79,6 @@ impl Apply<'_> {
             if !services().any(|service| service.networks.contains_key(key)) {
                 continue;
             }
-            if definition.enable_ipv4 == Some(false) {
-                bail!("network {key}: enable_ipv4: false is not supported yet by this version of umiak");
-            }
-            if let Some(driver) = definition.ipam.driver.as_deref().filter(|driver| !matches!(*driver, "" | "default"))
-            {
-                bail!("network {key}: the ipam driver \"{driver}\" is not supported yet by this version of umiak");
-            }
             let request = network::Wanted::of_project(self.project, key, definition);
             if network::ensure(&self.engine.roots, &request, definition.external)? {
                 self.progress.done(&format!("Network {}", definition.name), "Created");
@@ -115,7 +108,7 @@ impl Apply<'_> {
     fn remove(&self, container: &Container, why: &str) -> Result<()> {
         let what = format!("Container {}", container.config.name);
         self.progress.working(&what, &format!("Removing ({why})"));
-        self.engine.stop(container, self.timeout)?;
+        hooks::stop(self.engine, container, self.timeout)?;
         self.engine.remove(container, true, false)?;
         self.progress.done(&what, &format!("Removed ({why})"));
         Ok(())
@@ -174,7 +167,7 @@ impl Apply<'_> {
                     inherited.push(volume.name.clone());
                 }
             }
-            self.engine.stop(old, self.timeout)?;
+            hooks::stop(self.engine, old, self.timeout)?;
             self.engine.remove(old, true, false)?;
         }
         request.inherited_volumes = inherited;
@@ -198,7 +191,7 @@ impl Apply<'_> {
     fn start(&self, container: &Container) -> Result<()> {
         let what = format!("Container {}", container.config.name);
         self.progress.working(&what, "Starting");
-        match self.engine.start(container) {
+        match hooks::start(self.engine, container) {
             Ok(()) => {
                 self.progress.done(&what, "Started");
                 Ok(())

@@ -11,7 +11,7 @@ use umiak_compose::{LoadOptions, Project, Skip};
 /// Loads the project's model. `services` are those named on the command line: naming one activates its profiles.
 pub fn model(context: &Context, services: &[String], for_running: bool) -> Result<Project> {
     let project = load(context, services, for_running)?;
-    for warning in &project.warnings {
+    for warning in project.warnings.iter().chain(&super::host_keys::warnings(&project)) {
         crate::note!("{}", warning.render());
     }
     Ok(project)

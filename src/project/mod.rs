@@ -4,6 +4,8 @@
 pub mod apply;
 pub mod follow;
 pub mod hash;
+pub mod hooks;
+pub mod host_keys;
 pub mod image_mounts;
 pub mod labels;
 pub mod load;

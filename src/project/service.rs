@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use umiak_netns::publish::PortSpec;
 use umiak_runtime::config as rt;
 
-use super::{hash, labels, names};
-use crate::engine::container::{DnsConfig, LogConfig};
+use super::{hash, host_keys, labels, names};
+use crate::engine::container::{DnsConfig, Hook, Hooks, LogConfig};
 use crate::engine::health::{Healthcheck, Reach};
 use crate::engine::request::{Content, File, Join, NetworkRequest, Request, VolumesFrom};
 use crate::engine::restart::{Condition, RestartPolicy};
@@ -61,6 +61,11 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
     for text in &service.tmpfs {
         request.runtime.mounts.push(mounts::tmpfs(text)?);
     }
+    request.cgroup_parent.clone_from(&service.cgroup_parent);
+    request.hooks = Hooks {
+        post_start: service.post_start.iter().map(hook).collect(),
+        pre_stop: service.pre_stop.iter().map(hook).collect(),
+    };
     request.volumes_from = volumes_from(project, service)?;
     for (all, used, secret) in [(&project.secrets, &service.secrets, true), (&project.configs, &service.configs, false)]
     {
@@ -219,8 +224,30 @@ fn network(project: &Project, service: &Service) -> Result<NetworkRequest> {
             let target = project.services.get(name).with_context(|| format!("service {name} does not exist"))?;
             NetworkRequest::Container(names::container(project, target, 1))
         }
-        None => NetworkRequest::Networks(joins(project, service)?),
+        None => match predefined(project, service)? {
+            Some("host") => NetworkRequest::Host,
+            Some(_) => NetworkRequest::None,
+            None => NetworkRequest::Networks(joins(project, service)?),
+        },
     })
+}
+
+/// The engine's own networks `host` and `none`, which no other goes with.
+fn predefined(project: &Project, service: &Service) -> Result<Option<&'static str>> {
+    let mut found = None;
+    for definition in service.networks.keys().filter_map(|key| project.networks.get(key)) {
+        match definition.name.as_str() {
+            "host" => found = Some("host"),
+            "none" => found = Some("none"),
+            _ => {}
+        }
+    }
+    match found {
+        Some(name) if service.networks.len() > 1 => {
+            bail!("service {}: container cannot be connected to the network {name} and to others", service.name)
+        }
+        found => Ok(found),
+    }
 }
 
 /// The networks in the order of their interfaces: by priority, then as in the file.
@@ -230,9 +257,6 @@ fn joins(project: &Project, service: &Service) -> Result<Vec<Join>> {
         let network = project.networks.get(key).with_context(|| format!("network {key} is not defined"))?;
         let mut aliases = vec![service.name.clone()];
         aliases.extend(attached.aliases.iter().cloned());
-        if !attached.link_local_ips.is_empty() {
-            bail!("service {}: link_local_ips is not supported yet by this version of umiak", service.name);
-        }
         all.push((
             attached.priority.unwrap_or(0),
             Join {
@@ -243,6 +267,8 @@ fn joins(project: &Project, service: &Service) -> Result<Vec<Join>> {
                 mac: attached.mac_address.clone(),
                 ifname: attached.interface_name.clone(),
                 gateway_priority: attached.gw_priority.and_then(|p| i32::try_from(p).ok()).unwrap_or(0),
+                link_local: attached.link_local_ips.clone(),
+                driver_opts: attached.driver_opts.clone().into_iter().collect(),
             },
         ));
     }
@@ -268,6 +294,16 @@ fn links(service: &Service) -> Vec<(String, String)> {
         None => (link.clone(), link.clone()),
     };
     service.links.iter().chain(&service.external_links).map(split).collect()
+}
+
+fn hook(hook: &umiak_compose::Hook) -> Hook {
+    Hook {
+        command: hook.command.clone(),
+        user: hook.user.clone(),
+        privileged: hook.privileged,
+        working_dir: hook.working_dir.clone(),
+        environment: hook.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+    }
 }
 
 /// `[container:]name[:ro|rw]`; of a service with several containers the first one.
@@ -340,7 +376,10 @@ fn resources(runtime: &mut rt::Config, service: &Service) -> Result<()> {
     limits.memory = service.memory_limit().and_then(unsigned);
     limits.memory_reservation = service.memory_reservation().and_then(unsigned);
     limits.memory_swap = service.memswap_limit.filter(|bytes| *bytes != 0);
-    limits.swappiness = service.mem_swappiness.and_then(unsigned);
+    let host = host_keys::host_limits(service);
+    limits.swappiness = host.swappiness;
+    limits.oom_kill_disable = host.oom_kill_disable;
+    (limits.cpu_rt_period, limits.cpu_rt_runtime) = (host.cpu_rt_period, host.cpu_rt_runtime);
     limits.nano_cpus = service.cpu_limit().map(limits::nano_cpus).transpose()?;
     limits.cpu_shares = service.cpu_shares.and_then(unsigned).filter(|shares| *shares != 0);
     limits.cpu_quota = service.cpu_quota.filter(|quota| *quota != 0);
@@ -349,7 +388,6 @@ fn resources(runtime: &mut rt::Config, service: &Service) -> Result<()> {
     if let Some(pids) = service.process_limit() {
         limits.pids = pids;
     }
-    limits.oom_kill_disable = service.oom_kill_disable.unwrap_or(false);
     limits.oom_score_adj = service.oom_score_adj.and_then(|adj| i32::try_from(adj).ok()).unwrap_or(0);
     if let Some(io) = &service.blkio_config {
         let rates = |all: &[umiak_compose::ThrottleDevice]| -> Vec<rt::DeviceRate> {
@@ -370,6 +408,7 @@ fn resources(runtime: &mut rt::Config, service: &Service) -> Result<()> {
         limits.blkio_read_iops = rates(&io.device_read_iops);
         limits.blkio_write_iops = rates(&io.device_write_iops);
     }
+    host_keys::keep_possible(limits);
     if let Some(size) = service.shm_size.and_then(unsigned).filter(|size| *size != 0) {
         runtime.shm_size = size;
     }

@@ -14,6 +14,7 @@ mod files;
 mod harness;
 mod health;
 mod keys;
+mod keys_network;
 mod leaks;
 mod lifecycle;
 mod logs;

@@ -308,6 +308,8 @@ impl FakeHost {
             let mine: Vec<IpAddr> =
                 network.subnets.iter().map(|subnet| leases.lease(subnet, None, &id, &|_| true).unwrap()).collect();
             let spec = EndpointSpec {
+                extra: Vec::new(),
+                sysctls: Vec::new(),
                 ifname: format!("eth{index}"),
                 addresses: mine.clone(),
                 mac: None,

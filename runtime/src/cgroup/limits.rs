@@ -14,7 +14,7 @@ use oci_spec::runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{CgroupError, Version};
+use super::{Cgroup, CgroupError, Version};
 use crate::config::{DeviceRate, Limits};
 
 /// Controllers that limits need, on v2.
@@ -217,6 +217,32 @@ fn memory(limits: &Limits, version: Version, out: &mut Vec<Setting>) -> Result<(
     Ok(())
 }
 
+/// Takes away the limits that this host's cgroups do not have, for those who would rather run without them: their
+/// names in Compose files, and why.
+pub fn take_missing(limits: &mut Limits, cgroup: &Cgroup) -> Vec<(&'static str, &'static str)> {
+    let mut taken = Vec::new();
+    if cgroup.version() == Version::V2 {
+        if limits.swappiness.take().is_some() {
+            taken.push(("mem_swappiness", "cgroup v2 has no swappiness per container"));
+        }
+        if std::mem::take(&mut limits.oom_kill_disable) {
+            taken.push(("oom_kill_disable", "cgroup v2 cannot disable the OOM killer"));
+        }
+    }
+    if !cgroup.host_has("cpu", "cpu.rt_runtime_us") {
+        let why = match cgroup.version() {
+            Version::V2 => "cgroup v2 has no limits for real-time tasks",
+            Version::V1 => "the kernel is built without limits for real-time tasks (CONFIG_RT_GROUP_SCHED)",
+        };
+        let asked = [
+            ("cpu_rt_period", limits.cpu_rt_period.take().is_some()),
+            ("cpu_rt_runtime", limits.cpu_rt_runtime.take().is_some()),
+        ];
+        taken.extend(asked.into_iter().filter(|(_, asked)| *asked).map(|(key, _)| (key, why)));
+    }
+    taken
+}
+
 /// Quota and period in µs; a quota of `None` is unlimited.
 fn bandwidth(limits: &Limits) -> Result<Option<(Option<u64>, u64)>, CgroupError> {
     const CPUS: &str = "CPU limit";
@@ -283,6 +309,12 @@ fn cpu(limits: &Limits, version: Version, out: &mut Vec<Setting>) -> Result<(), 
                 out.push(Setting::new(CPUS, "cpu", "cpu.cfs_quota_us", quota));
             }
         }
+    }
+    if version == Version::V1 {
+        let period = |us: u64| Setting::new("real-time period", "cpu", "cpu.rt_period_us", us);
+        let runtime = |us: i64| Setting::new("real-time runtime", "cpu", "cpu.rt_runtime_us", us);
+        out.extend(limits.cpu_rt_period.map(period));
+        out.extend(limits.cpu_rt_runtime.map(runtime));
     }
     Ok(())
 }
@@ -433,6 +465,8 @@ pub fn resources_v1(limits: &Limits) -> Result<LinuxResources, OciSpecError> {
         cpu.set_quota(Some(quota.map_or(-1, whole)));
         cpu.set_period(Some(period));
     }
+    cpu.set_realtime_period(limits.cpu_rt_period);
+    cpu.set_realtime_runtime(limits.cpu_rt_runtime);
     cpu.set_cpus(Some(limits.cpuset_cpus.clone()).filter(|list| !list.is_empty()));
     cpu.set_mems(Some(limits.cpuset_mems.clone()).filter(|list| !list.is_empty()));
     resources.set_cpu(Some(cpu));

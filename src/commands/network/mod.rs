@@ -273,6 +273,7 @@ impl Create {
             internal: self.internal,
             ipv6: self.ipv6,
             subnets,
+            ..network::Wanted::default()
         };
         out!("{}", network::create(&context.engine.roots, &wanted)?.id);
         Ok(ExitCode::SUCCESS)
