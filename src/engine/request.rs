@@ -8,9 +8,9 @@ use umiak_images::config::RunConfig as ImageDefaults;
 use umiak_netns::publish::PortSpec;
 use umiak_runtime::config::{Mount, MountKind, Volume};
 
+use super::container::{DnsConfig, Hooks, LogConfig};
 use super::health::Healthcheck;
 use super::restart::RestartPolicy;
-use super::container::{DnsConfig, Hooks, LogConfig};
 
 /// Labels with this prefix say who owns a container. They are never taken from an image
 /// (CVE-2026-53488: an image's label became control input).
