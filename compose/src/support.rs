@@ -24,7 +24,6 @@ pub enum Support {
 
 const SWARM: Support = Support::Warns("it only has a meaning in a Swarm");
 const WINDOWS: Support = Support::Warns("it only has a meaning on Windows");
-const GPU: Support = Support::Later("device requests such as GPUs");
 const HOOK: Support = Support::Later("containers that run before a service starts");
 const MODEL: Support = Support::Later("AI models");
 
@@ -137,7 +136,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.deploy.resources.limits.pids", Support::Works),
     ("services.*.deploy.resources.reservations", Support::Works),
     ("services.*.deploy.resources.reservations.cpus", SWARM),
-    ("services.*.deploy.resources.reservations.devices", GPU),
+    ("services.*.deploy.resources.reservations.devices", Support::Works),
     ("services.*.deploy.resources.reservations.devices.*.capabilities", Support::Works),
     ("services.*.deploy.resources.reservations.devices.*.count", Support::Works),
     ("services.*.deploy.resources.reservations.devices.*.device_ids", Support::Works),
@@ -202,7 +201,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.extends.service", Support::Works),
     ("services.*.external_links", Support::Works),
     ("services.*.extra_hosts", Support::Works),
-    ("services.*.gpus", GPU),
+    ("services.*.gpus", Support::Works),
     ("services.*.gpus.*.capabilities", Support::Works),
     ("services.*.gpus.*.count", Support::Works),
     ("services.*.gpus.*.device_ids", Support::Works),

@@ -33,7 +33,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use record::{Record, forget_network, publish, withdraw};
-pub use resolvers::ResolvConf;
 pub use server::Server;
 pub use sockets::{Ports, Sockets};
 

@@ -124,36 +124,15 @@ impl Hosts<'_> {
     }
 }
 
-/// The parts of a resolv.conf(5) that count here.
+/// The settings of a container's resolver.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResolvConf {
-    /// Addresses, with an interface after `%` where the file has one.
-    pub nameservers: Vec<String>,
-    /// Search domains.
-    pub search: Vec<String>,
-    /// Options.
-    pub options: Vec<String>,
-}
+pub struct ResolvConf(pub umiak_base::resolv::ResolvConf);
 
 impl ResolvConf {
-    /// Reads the text of a resolv.conf; the last `search` or `domain` line counts, and what is not understood is skipped.
+    /// Reads the text of a resolv.conf.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let mut conf = Self::default();
-        for line in text.lines() {
-            let line = line.split(['#', ';']).next().unwrap_or_default();
-            let mut words = line.split_whitespace();
-            let keyword = words.next();
-            let words = words.map(ToOwned::to_owned);
-            match keyword {
-                Some("nameserver") => conf.nameservers.extend(words.take(1)),
-                Some("search") => conf.search = words.collect(),
-                Some("domain") => conf.search = words.take(1).collect(),
-                Some("options") => conf.options.extend(words),
-                _ => {}
-            }
-        }
-        conf
+        Self(umiak_base::resolv::ResolvConf::parse(text))
     }
 
     /// The host's settings. Where its resolv.conf only points to systemd-resolved on a loopback address, which no
@@ -168,7 +147,7 @@ impl ResolvConf {
             Err(error) => return Err(error),
         };
         let conf = Self::parse(&text);
-        if conf.nameservers == ["127.0.0.53"] {
+        if conf.0.nameservers == ["127.0.0.53"] {
             return Ok(std::fs::read_to_string(systemd).map_or(conf, |text| Self::parse(&text)));
         }
         Ok(conf)
@@ -184,16 +163,16 @@ impl ResolvConf {
             list.iter().map(|value| word(what, value).map(ToOwned::to_owned)).collect()
         };
         if !dns.is_empty() {
-            self.nameservers = words("nameserver", dns)?;
+            self.0.nameservers = words("nameserver", dns)?;
         }
         if !search.is_empty() {
-            self.search = words("search domain", search)?;
+            self.0.search = words("search domain", search)?;
         }
-        if self.search == ["."] {
-            self.search.clear();
+        if self.0.search == ["."] {
+            self.0.search.clear();
         }
         if !options.is_empty() {
-            self.options = words("resolver option", options)?;
+            self.0.options = words("resolver option", options)?;
         }
         Ok(self)
     }
@@ -201,9 +180,9 @@ impl ResolvConf {
     /// For a container with its own DNS server: everything is asked there, and it is asked for single-label names too.
     #[must_use]
     pub fn internal(mut self) -> Self {
-        self.nameservers = vec![INTERNAL_NAMESERVER.to_owned()];
-        if !self.options.iter().any(|option| option.starts_with("ndots:")) {
-            self.options.push("ndots:0".to_owned());
+        self.0.nameservers = vec![INTERNAL_NAMESERVER.to_owned()];
+        if !self.0.options.iter().any(|option| option.starts_with("ndots:")) {
+            self.0.options.push("ndots:0".to_owned());
         }
         self
     }
@@ -212,10 +191,10 @@ impl ResolvConf {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for server in &self.nameservers {
+        for server in &self.0.nameservers {
             let _ = writeln!(text, "nameserver {server}");
         }
-        for (keyword, words) in [("search", &self.search), ("options", &self.options)] {
+        for (keyword, words) in [("search", &self.0.search), ("options", &self.0.options)] {
             if !words.is_empty() {
                 let _ = writeln!(text, "{keyword} {}", words.join(" "));
             }
@@ -297,7 +276,7 @@ mod tests {
         let own = conf.clone().overridden(&list(&["9.9.9.9"]), &list(&["a.b"]), &list(&["ndots:3"])).unwrap();
         assert_eq!(own.text(), "nameserver 9.9.9.9\nsearch a.b\noptions ndots:3\n");
         assert_eq!(own.internal().text(), "nameserver 127.0.0.11\nsearch a.b\noptions ndots:3\n");
-        assert!(conf.clone().overridden(&[], &list(&["."]), &[]).unwrap().search.is_empty());
+        assert!(conf.clone().overridden(&[], &list(&["."]), &[]).unwrap().0.search.is_empty());
         assert!(matches!(conf.overridden(&[], &list(&["a\nnameserver 6.6.6.6"]), &[]), Err(HostsError::Word { .. })));
         assert_eq!(hostname("web"), "web\n");
     }
@@ -308,8 +287,8 @@ mod tests {
         let (etc, systemd) = (dir.path().join("resolv.conf"), dir.path().join("systemd"));
         assert_eq!(ResolvConf::of_host(&etc, &systemd).unwrap(), ResolvConf::default());
         std::fs::write(&etc, "nameserver 127.0.0.53\nsearch x\n").unwrap();
-        assert_eq!(ResolvConf::of_host(&etc, &systemd).unwrap().nameservers, ["127.0.0.53"]);
+        assert_eq!(ResolvConf::of_host(&etc, &systemd).unwrap().0.nameservers, ["127.0.0.53"]);
         std::fs::write(&systemd, "nameserver 10.0.0.9\n").unwrap();
-        assert_eq!(ResolvConf::of_host(&etc, &systemd).unwrap().nameservers, ["10.0.0.9"]);
+        assert_eq!(ResolvConf::of_host(&etc, &systemd).unwrap().0.nameservers, ["10.0.0.9"]);
     }
 }

@@ -2,6 +2,7 @@
 //! projects call. Joins the three libraries; none of them knows another.
 
 pub mod attach;
+pub mod cdi;
 pub mod cgroup;
 pub mod commit;
 mod connect;

@@ -15,7 +15,7 @@ use crate::engine::container::{DnsConfig, Hook, Hooks, LogConfig};
 use crate::engine::health::{Healthcheck, Reach};
 use crate::engine::request::{Content, File, Join, NetworkRequest, Request, VolumesFrom};
 use crate::engine::restart::{Condition, RestartPolicy};
-use crate::engine::{limits, mounts, network, ports, security};
+use crate::engine::{cdi, limits, mounts, network, ports, security};
 use umiak_compose::{
     FileDef, FileMount, FileSource, Namespace, NetworkMode, Project, Service, ServiceVolume, VolumeKind,
 };
@@ -68,6 +68,7 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
         post_start: service.post_start.iter().map(hook).collect(),
         pre_stop: service.pre_stop.iter().map(hook).collect(),
     };
+    cdi::inject(&device_names(service)?, &mut request).with_context(|| format!("service {}", service.name))?;
     request.volumes_from = volumes_from(project, service)?;
     for (all, used, secret) in [(&project.secrets, &service.secrets, true), (&project.configs, &service.configs, false)]
     {
@@ -298,6 +299,19 @@ fn links(service: &Service) -> Vec<(String, String)> {
     service.links.iter().chain(&service.external_links).map(split).collect()
 }
 
+/// The CDI names of all devices that a service asks for.
+fn device_names(service: &Service) -> Result<Vec<String>> {
+    let named = service.devices.iter().map(|device| &device.source).filter(|source| cdi::is_name(source));
+    let mut names: Vec<String> = named.cloned().collect();
+    let reserved = service.deploy.as_ref().and_then(|deploy| deploy.resources.reservations.as_ref());
+    for wanted in service.gpus.iter().chain(reserved.into_iter().flat_map(|reserved| &reserved.devices)) {
+        let (capabilities, ids) = (&wanted.capabilities, &wanted.device_ids);
+        let found = cdi::names_of_gpus(wanted.driver.as_deref(), capabilities, wanted.count, ids);
+        names.extend(found.with_context(|| format!("service {}", service.name))?);
+    }
+    Ok(names)
+}
+
 fn hook(hook: &umiak_compose::Hook) -> Hook {
     Hook {
         command: hook.command.clone(),
@@ -368,7 +382,7 @@ fn security(runtime: &mut rt::Config, project: &Project, service: &Service) -> R
         container: device.target.clone().into(),
         permissions: device.permissions.clone().unwrap_or_else(|| "rwm".to_owned()),
     };
-    runtime.devices = service.devices.iter().map(device).collect();
+    runtime.devices = service.devices.iter().filter(|device| !cdi::is_name(&device.source)).map(device).collect();
     Ok(())
 }
 

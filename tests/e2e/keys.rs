@@ -277,3 +277,53 @@ fn keys_that_a_host_may_not_have_are_named_once() {
         assert!(!path.exists(), "{} was left", path.display());
     }
 }
+
+#[test]
+fn devices_by_name_come_from_a_specification() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let specs = host.project().join("cdi");
+    host.write("lib.txt", "a library\n");
+    let lib = host.project().join("lib.txt");
+    host.write(
+        "cdi/nvidia.json",
+        &format!(
+            r#"{{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "containerEdits": {{"env": ["DRIVER=loaded"]}},
+                "devices": [{{"name": "all", "containerEdits": {{"deviceNodes": [{{"path": "/dev/nvidia0", "hostPath": "/dev/full"}}],
+                "mounts": [{{"hostPath": "{}", "containerPath": "/usr/lib/gpu.txt", "options": ["ro"]}}]}}}}]}}"#,
+            lib.display()
+        ),
+    );
+    let up = |service: &str| {
+        host.write("compose.yaml", &format!("services:\n  web: {{image: busybox, command: sleep 1000, {service}}}\n"));
+        let mut command = host.command(&["up", "-d", "-t", "0"]);
+        command.env("UMIAK_CDI_SPEC_DIRS", &specs);
+        crate::harness::finish(command, b"", "up")
+    };
+    for service in [
+        "devices: ['nvidia.com/gpu=all']",
+        "gpus: all",
+        "deploy: {resources: {reservations: {devices: [{driver: nvidia, count: all, capabilities: [gpu]}]}}}",
+    ] {
+        let done = up(service);
+        assert_eq!(done.code, 0, "{service}: {}", done.err);
+        let seen = host.ok(&[
+            "exec",
+            "-T",
+            "web",
+            "sh",
+            "-c",
+            "echo $DRIVER; stat -c '%t %T' /dev/nvidia0; cat /usr/lib/gpu.txt",
+        ]);
+        assert_eq!(seen, "loaded\n1 7\na library", "{service}");
+    }
+    down(&host);
+    let done = up("devices: ['vendor.com/class=none']");
+    assert!(done.code == 1 && done.err.contains("unresolvable CDI devices vendor.com/class=none"), "{}", done.err);
+    let done = up("gpus: [{driver: other, capabilities: [gpu]}]");
+    assert!(
+        done.code == 1 && done.err.contains("could not select device driver \"other\" with capabilities: [[gpu]]"),
+        "{}",
+        done.err
+    );
+    assert!(host.ids().is_empty());
+}

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use umiak_base::resolv::ResolvConf;
+
 use super::Upstreams;
 
 /// As `resolv.conf(5)` (MAXNS) and Docker: no more than three are asked.
@@ -15,53 +17,6 @@ const PATIENCE: u8 = 3;
 /// For how long.
 const PENALTY: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
-
-/// What a `resolv.conf` says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResolvConf {
-    /// Resolvers, in order.
-    pub nameservers: Vec<SocketAddr>,
-    /// Domains to try for short names; the last `search` or `domain` line counts.
-    pub search: Vec<String>,
-    /// Resolver options, in order.
-    pub options: Vec<String>,
-}
-
-impl ResolvConf {
-    /// Reads the text of a `resolv.conf`. Lines that are not understood are skipped, as the C library does.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let mut conf = Self::default();
-        for line in text.lines() {
-            let line = line.split(['#', ';']).next().unwrap_or_default();
-            let mut words = line.split_ascii_whitespace();
-            match words.next() {
-                Some("nameserver") => conf.nameservers.extend(words.next().and_then(nameserver)),
-                Some("search" | "domain") => conf.search = words.map(str::to_owned).collect(),
-                Some("options") => conf.options.extend(words.map(str::to_owned)),
-                _ => {}
-            }
-        }
-        conf
-    }
-
-    /// The `resolv.conf` of a container whose names are answered here: as Docker writes it, with the search
-    /// domains and options of this file. Without an `ndots` of its own, names with no dot are looked up
-    /// as they are first, for they are most likely peers.
-    #[must_use]
-    pub fn for_container(&self) -> String {
-        let mut text = format!("nameserver {}\n", super::ADDRESS);
-        if !self.search.is_empty() {
-            text.push_str(&format!("search {}\n", self.search.join(" ")));
-        }
-        let mut options = self.options.clone();
-        if !options.iter().any(|option| option.starts_with("ndots:")) {
-            options.push("ndots:0".to_owned());
-        }
-        text.push_str(&format!("options {}\n", options.join(" ")));
-        text
-    }
-}
 
 /// An address, for IPv6 with the zone that link-local ones need.
 fn nameserver(word: &str) -> Option<SocketAddr> {
@@ -135,7 +90,8 @@ impl Resolvers {
         }
         if let Ok(text) = std::fs::read_to_string(file) {
             self.stamp = stamp;
-            let mut list = ResolvConf::parse(&text).nameservers;
+            let conf = ResolvConf::parse(&text);
+            let mut list: Vec<SocketAddr> = conf.nameservers.iter().filter_map(|word| nameserver(word)).collect();
             if list.is_empty() {
                 // resolv.conf(5): with no nameserver line, the one on this machine.
                 list.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DNS_PORT));
@@ -160,21 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn resolv_conf_is_read_as_the_c_library_does() {
-        let conf = ResolvConf::parse(
-            "# made by hand\nnameserver 10.0.0.1 # first\n  nameserver\t::1\nnameserver fe80::1%7\nnameserver junk\n\
-             nameserver fe80::1%nosuchlink\ndomain old.example\nsearch a.example b.example ; c\noptions ndots:2 edns0\noptions rotate\nnameserver\n",
-        );
-        let shown: Vec<_> = conf.nameservers.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["10.0.0.1:53", "[::1]:53", "[fe80::1%7]:53"]);
-        assert_eq!(conf.search, ["a.example", "b.example"]);
-        assert_eq!(conf.options, ["ndots:2", "edns0", "rotate"]);
-        assert_eq!(ResolvConf::parse(""), ResolvConf::default());
-        assert_eq!(
-            conf.for_container(),
-            "nameserver 127.0.0.11\nsearch a.example b.example\noptions ndots:2 edns0 rotate\n"
-        );
-        assert_eq!(ResolvConf::default().for_container(), "nameserver 127.0.0.11\noptions ndots:0\n");
+    fn addresses_may_have_a_zone() {
+        let shown = |word| nameserver(word).map(|address| address.to_string());
+        assert_eq!(shown("10.0.0.1").as_deref(), Some("10.0.0.1:53"));
+        assert_eq!(shown("::1").as_deref(), Some("[::1]:53"));
+        assert_eq!(shown("fe80::1%7").as_deref(), Some("[fe80::1%7]:53"));
+        assert!(shown("junk").is_none() && shown("fe80::1%nosuchlink").is_none());
     }
 
     #[test]
