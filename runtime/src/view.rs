@@ -139,7 +139,8 @@ fn as_seen_from_outside(config: &Config) -> Config {
     config.ipc_ns = Namespace::Private;
     config.mounts.retain_mut(|mount| match &mut mount.kind {
         MountKind::Tmpfs(_) => false,
-        MountKind::Volume(_) => true,
+        MountKind::Volume(_) | MountKind::Image(_) => true,
+        MountKind::File(file) => file.source.exists(),
         MountKind::Bind(bind) => {
             bind.propagation = Propagation::Rprivate;
             bind.source.exists()

@@ -74,8 +74,7 @@ impl Engine {
     /// Runs a command in a container. One that is not waited for counts as ended with 0.
     pub fn exec(&self, container: &Container, request: Request) -> Result<Left> {
         let (tty, stdin, detach) = (request.tty, request.stdin, request.detach);
-        let keys =
-            if request.detach_keys.is_empty() { detach::DEFAULT.to_vec() } else { request.detach_keys.clone() };
+        let keys = if request.detach_keys.is_empty() { detach::DEFAULT.to_vec() } else { request.detach_keys.clone() };
         let nothing = null()?;
         let mut streams = [nothing.as_fd(), nothing.as_fd(), nothing.as_fd()];
         if !tty && !detach {
