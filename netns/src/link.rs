@@ -308,7 +308,13 @@ impl Links {
             message.attributes.push(LinkAttribute::Mtu(sub.mtu));
         }
         message.attributes.push(LinkAttribute::LinkInfo(sub.kind.info()));
-        self.change("create link", sub.name, self.handle.link().add(message).execute())
+        let action = match sub.kind {
+            SubKind::Dummy => "create the dummy link",
+            SubKind::Vlan(_) => "create the VLAN link",
+            SubKind::Macvlan(_) => "create the macvlan link",
+            SubKind::Ipvlan(..) => "create the ipvlan link",
+        };
+        self.change(action, sub.name, self.handle.link().add(message).execute())
     }
 
     /// Sets how a bridge treats a port. `isolated`: not forwarded to other isolated ports (KERNEL(4.18)).

@@ -304,9 +304,13 @@ fn device_names(service: &Service) -> Result<Vec<String>> {
     let named = service.devices.iter().map(|device| &device.source).filter(|source| cdi::is_name(source));
     let mut names: Vec<String> = named.cloned().collect();
     let reserved = service.deploy.as_ref().and_then(|deploy| deploy.resources.reservations.as_ref());
-    for wanted in service.gpus.iter().chain(reserved.into_iter().flat_map(|reserved| &reserved.devices)) {
-        let (capabilities, ids) = (&wanted.capabilities, &wanted.device_ids);
-        let found = cdi::names_of_gpus(wanted.driver.as_deref(), capabilities, wanted.count, ids);
+    let gpu = ["gpu".to_owned()];
+    // What `gpus` asks for is one, without saying so.
+    let gpus = service.gpus.iter().map(|wanted| (wanted, wanted.capabilities.is_empty()));
+    let others = reserved.into_iter().flat_map(|reserved| &reserved.devices).map(|wanted| (wanted, false));
+    for (wanted, implied) in gpus.chain(others) {
+        let capabilities = if implied { gpu.as_slice() } else { wanted.capabilities.as_slice() };
+        let found = cdi::names_of_gpus(wanted.driver.as_deref(), capabilities, wanted.count, &wanted.device_ids);
         names.extend(found.with_context(|| format!("service {}", service.name))?);
     }
     Ok(names)
