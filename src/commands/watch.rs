@@ -15,6 +15,7 @@ use super::{Context, up};
 use crate::engine::exec::Request;
 use crate::engine::inject::Inside;
 use crate::engine::{attach, events, wait};
+use crate::project::hooks;
 use crate::project::load;
 use crate::project::observe::{self, Member};
 use crate::project::watch::tree::Trees;
@@ -145,8 +146,8 @@ impl Watch {
         }
         if work.restart && !members.is_empty() {
             for member in &members {
-                engine.stop(&member.container, None)?;
-                engine.start(&member.container)?;
+                hooks::stop(engine, &member.container, None)?;
+                hooks::start(engine, &member.container)?;
                 events::container(&engine.roots, &member.container.config, "restart");
             }
             self.say(&format!("service(s) [\"{service}\"] restarted"));

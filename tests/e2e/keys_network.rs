@@ -103,7 +103,11 @@ fn ipvlan_vlans_and_parents_of_their_own_are_made_where_the_kernel_can() {
             down(&host);
         } else {
             // A kernel without such devices: the step is named, and nothing stays.
-            assert!(done.err.contains(step) && done.err.to_lowercase().contains("not supported"), "{network}: {}", done.err);
+            assert!(
+                done.err.contains(step) && done.err.to_lowercase().contains("not supported"),
+                "{network}: {}",
+                done.err
+            );
             assert!(host.ids().is_empty() && host.network_ids().is_empty(), "{network}");
         }
     }
