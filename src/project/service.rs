@@ -10,8 +10,6 @@ use umiak_runtime::config as rt;
 
 use super::{hash, host_keys, labels, names};
 use crate::engine::container::{DnsConfig, Hook, Hooks, LogConfig};
-use super::{hash, host_keys, labels, names};
-use crate::engine::container::{DnsConfig, Hook, Hooks, LogConfig};
 use crate::engine::health::{Healthcheck, Reach};
 use crate::engine::request::{Content, File, Join, NetworkRequest, Request, VolumesFrom};
 use crate::engine::restart::{Condition, RestartPolicy};

@@ -84,7 +84,11 @@ fn mount(mount: &Mount) -> Value {
             "Type": "volume", "Name": volume.name, "Source": volume.source, "Destination": mount.target,
             "Driver": "local", "Mode": mode, "RW": rw, "Propagation": "",
         }),
-        MountKind::Tmpfs(_) => json!({
+        MountKind::Image(image) => json!({
+            "Type": "image", "Source": image.image, "Destination": mount.target, "Mode": mode, "RW": false,
+            "Propagation": "",
+        }),
+        MountKind::Tmpfs(_) | MountKind::File(_) => json!({
             "Type": "tmpfs", "Source": "", "Destination": mount.target, "Mode": mode, "RW": rw, "Propagation": "",
         }),
     }
