@@ -4,6 +4,7 @@
 mod commands;
 mod docker;
 mod engine;
+mod failpoint;
 mod failure;
 mod ignore;
 mod ipc;

@@ -218,6 +218,16 @@ impl Store {
         }
     }
 
+    /// When a name was last pulled, loaded or given, if the store has it and knows.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn tagged(&self, name: &str) -> Result<Option<std::time::SystemTime>, StoreError> {
+        let names = self.names()?;
+        let seconds = self.lookup_name(&names, name).and_then(Named::tagged);
+        Ok(seconds.map(|seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)))
+    }
+
     /// All images, and the damaged ones apart.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod freeze;
 pub mod kill;
 pub mod limits;
 pub mod stats;
+mod update;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

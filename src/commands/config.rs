@@ -218,7 +218,7 @@ impl Config {
                 let state = if project.knows(name) { "disabled" } else { "not found" };
                 return Err(anyhow!("no such service: {name}: {state}"));
             };
-            Ok(format!("{name} {}", hash::service(&project, service)?))
+            Ok(format!("{name} {}", hash::service(&project, service)?.hash()))
         };
         names.into_iter().map(line).collect()
     }

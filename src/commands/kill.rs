@@ -15,6 +15,9 @@ pub struct Kill {
     /// SIGNAL to send to the container
     #[arg(short, long, default_value = "SIGKILL")]
     signal: String,
+    /// Remove containers for services not defined in the Compose file
+    #[arg(long)]
+    remove_orphans: bool,
     /// Services; all if none
     services: Vec<String>,
 }
@@ -25,17 +28,35 @@ impl Kill {
         let signal = stop::signal(&self.signal)?;
         let project = load::named(context, &self.services)?;
         let members = observe::members(&context.engine, &project.name)?;
+        let orphans = self.orphans(&members, &project);
         let mut members = observe::select(members, &self.services, &|name| project.knows(name))?;
         members.retain(|member| member.container.state.status.is_up());
         let progress = context.progress();
-        let errors = sequence::reverse(&members, project.model.as_ref(), |member| {
+        let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Killing");
-            context.engine.kill(&member.container, signal)?;
+            context.act(|| context.engine.kill(&member.container, signal))?;
             progress.done(&what, "Killed");
             Ok(())
         });
+        errors.extend(sequence::reverse(&orphans, None, |member| {
+            let what = format!("Container {}", member.container.config.name);
+            progress.working(&what, "Removing");
+            context.act(|| context.engine.remove(&member.container, true, false))?;
+            progress.done(&what, "Removed");
+            Ok(())
+        }));
         progress.finish();
         down::finish(errors)
+    }
+
+    /// Containers that go: of services that the model does not have, and of no other directory's project.
+    fn orphans(&self, members: &[observe::Member], project: &load::Named) -> Vec<observe::Member> {
+        let Some(model) = project.model.as_ref().filter(|_| self.remove_orphans) else { return Vec::new() };
+        let elsewhere = observe::elsewhere(members, &model.working_dir);
+        let orphan = |member: &&observe::Member| {
+            !model.knows(&member.service) && !elsewhere.contains_key(&member.container.config.id)
+        };
+        members.iter().filter(orphan).cloned().collect()
     }
 }

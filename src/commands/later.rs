@@ -5,25 +5,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] = &["bridge", "build", "create", "publish", "push", "scale", "stats"];
+const COMMANDS: &[&str] = &["bridge", "build", "publish", "push", "stats"];
 
 const FLAGS: &[&str] = &[
-    "--abort-on-container-failure",
-    "--always-recreate-deps",
-    "--attach-dependencies",
     "--build",
-    "--dry-run",
-    "--menu",
-    "--no-build",
-    "--parallel",
     "--prune",
     "--quiet-build",
-    "--renew-anon-volumes",
-    "--rmi",
-    "--wait",
-    "--wait-timeout",
     "--watch",
-    "--yes",
 ];
 
 /// What to say instead of "unrecognized", if it is one of these.

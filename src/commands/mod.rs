@@ -7,6 +7,7 @@ mod completion;
 mod config;
 pub mod container;
 mod cp;
+mod create;
 mod down;
 mod events;
 mod exec;
@@ -21,12 +22,14 @@ pub mod logs;
 mod ls;
 pub mod network;
 mod pause;
+mod plan;
 mod port;
 mod ps;
 mod pull;
 mod restart;
 mod rm;
 mod run;
+mod scale;
 mod start;
 mod stop;
 pub mod system;
@@ -91,6 +94,12 @@ pub struct Global {
     /// When colours and cursor movements are used
     #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_ANSI", hide_env = true)]
     pub ansi: Ansi,
+    /// Control max parallelism, -1 for unlimited
+    #[arg(long, value_name = "N", env = "COMPOSE_PARALLEL_LIMIT", hide_env = true, allow_negative_numbers = true)]
+    pub parallel: Option<i64>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Where images, volumes and containers are kept
     #[arg(long, value_name = "DIR", env = "UMIAK_ROOT", default_value = "/var/lib/umiak")]
     pub root: PathBuf,
@@ -106,8 +115,14 @@ pub struct Global {
 enum Command {
     /// Create and start containers
     Up(up::Up),
+    /// Create containers for a service
+    Create(create::Create),
     /// Stop and remove containers and networks
     Down(down::Down),
+    /// Show what `up` would do, and why
+    Plan(plan::PlanCommand),
+    /// Scale services
+    Scale(scale::Scale),
     /// List containers of the project
     Ps(ps::Ps),
     /// View output from containers
@@ -207,7 +222,9 @@ impl Context {
     pub fn new(global: Global) -> Result<Self> {
         require_root()?;
         let context = Self::unprepared(global)?;
-        context.engine.roots.prepare()?;
+        if !context.global.dry_run {
+            context.engine.roots.prepare()?;
+        }
         Ok(context)
     }
 
@@ -223,7 +240,26 @@ impl Context {
 
     /// Progress as the global flags ask for it.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.global.progress, self.global.ansi)
+        let progress = Progress::new(self.global.progress, self.global.ansi);
+        if self.global.dry_run { progress.of_dry_run() } else { progress }
+    }
+
+    /// Does something, unless it is only to be shown.
+    pub fn act(&self, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.global.dry_run { Ok(()) } else { act() }
+    }
+
+    /// Holds off other commands that change a project; a dry run changes nothing and holds off nobody.
+    pub fn lock_project(&self, name: &str) -> Result<Option<umiak_base::FileLock>> {
+        if self.global.dry_run { Ok(None) } else { self.engine.lock_project(name).map(Some) }
+    }
+
+    /// How many things are done at a time.
+    pub fn workers(&self) -> usize {
+        match self.global.parallel {
+            None | Some(0) => crate::project::apply::WORKERS,
+            Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+        }
     }
 }
 
@@ -251,6 +287,9 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Man(command) => return command.run(),
         _ => {}
     }
+    if cli.global.dry_run {
+        refuse_dry_run(&cli.command)?;
+    }
     if let Command::System(system::System::InstallAliases(command)) = &cli.command {
         return command.run();
     }
@@ -265,7 +304,10 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
 fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
     match command {
         Command::Up(command) => command.run(context),
+        Command::Create(command) => command.run(context),
         Command::Down(command) => command.run(context),
+        Command::Plan(command) => command.run(context),
+        Command::Scale(command) => command.run(context),
         Command::Ps(command) => command.run(context),
         Command::Logs(command) => command.run(context),
         Command::Events(command) => command.run(context),
@@ -359,6 +401,34 @@ fn until(filters: &filters::Filters) -> Result<Option<jiff::Timestamp>> {
     let Some(text) = filters.values("until").last() else { return Ok(None) };
     let nanoseconds = parse_time(text, Time::now())?.nanoseconds();
     Ok(Some(jiff::Timestamp::from_nanosecond(i128::from(nanoseconds))?))
+}
+
+/// A dry run is only of commands that know of it, or change nothing anyway.
+fn refuse_dry_run(command: &Command) -> Result<()> {
+    match command {
+        Command::Up(_)
+        | Command::Config(_)
+        | Command::Create(_)
+        | Command::Down(_)
+        | Command::Events(_)
+        | Command::Images(_)
+        | Command::Kill(_)
+        | Command::Logs(_)
+        | Command::Ls(_)
+        | Command::Plan(_)
+        | Command::Port(_)
+        | Command::Ps(_)
+        | Command::Pull(_)
+        | Command::Restart(_)
+        | Command::Rm(_)
+        | Command::Scale(_)
+        | Command::Start(_)
+        | Command::Stop(_)
+        | Command::Top(_)
+        | Command::Version(_)
+        | Command::Wait(_) => Ok(()),
+        _ => anyhow::bail!("this command cannot be shown without being run: --dry-run is for commands of projects"),
+    }
 }
 
 /// Asks before something is lost; without a terminal nobody can answer.

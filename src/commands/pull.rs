@@ -50,6 +50,12 @@ impl Pull {
             if buildable || !pulled.insert(name.clone()) {
                 continue;
             }
+            if context.global.dry_run {
+                let what = format!("Image {name}");
+                progress.working(&what, "Pulling");
+                progress.done(&what, "Pulled");
+                continue;
+            }
             let result = context.engine.image(&name, policy, chosen.platform.as_deref(), &progress);
             if let Err(error) = result.with_context(|| format!("service {}", chosen.name)) {
                 if self.ignore_pull_failures {

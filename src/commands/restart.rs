@@ -26,7 +26,7 @@ impl Restart {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &self.services)?;
-        let _lock = context.engine.lock_project(&project.name)?;
+        let _lock = context.lock_project(&project.name)?;
         let mut services = self.services.clone();
         if let (Some(model), false, false) = (&project.model, self.no_deps, services.is_empty()) {
             // Those that depend on a restarted service with `restart: true` go along.
@@ -44,11 +44,14 @@ impl Restart {
         let what = |member: &observe::Member| format!("Container {}", member.container.config.name);
         let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             progress.working(&what(member), "Restarting");
-            hooks::stop(&context.engine, &member.container, self.timeout)
+            context.act(|| hooks::stop(&context.engine, &member.container, self.timeout))
         });
         errors.extend(sequence::forward(&members, project.model.as_ref(), |member| {
-            hooks::start(&context.engine, &member.container)?;
-            events::container(&context.engine.roots, &member.container.config, "restart");
+            context.act(|| {
+                hooks::start(&context.engine, &member.container)?;
+                events::container(&context.engine.roots, &member.container.config, "restart");
+                Ok(())
+            })?;
             progress.done(&what(member), "Started");
             Ok(())
         }));

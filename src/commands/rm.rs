@@ -21,6 +21,9 @@ pub struct Rm {
     /// Remove any anonymous volumes attached to containers
     #[arg(short, long)]
     volumes: bool,
+    /// Deprecated - no effect
+    #[arg(short, long, hide = true)]
+    all: bool,
     /// Services; all if none
     services: Vec<String>,
 }
@@ -29,14 +32,20 @@ impl Rm {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &self.services)?;
-        let _lock = context.engine.lock_project(&project.name)?;
+        let _lock = context.lock_project(&project.name)?;
         let members = observe::members(&context.engine, &project.name)?;
         let mut members = observe::select(members, &self.services, &|name| project.knows(name))?;
         let progress = context.progress();
         let mut errors = Vec::new();
         if self.stop {
-            errors = sequence::reverse(&members, project.model.as_ref(), |m| {
-                hooks::stop(&context.engine, &m.container, None)
+            errors = sequence::reverse(&members, project.model.as_ref(), |member| {
+                let what = format!("Container {}", member.container.config.name);
+                if member.container.state.status.is_up() {
+                    progress.working(&what, "Stopping");
+                    context.act(|| hooks::stop(&context.engine, &member.container, None))?;
+                    progress.done(&what, "Stopped");
+                }
+                Ok(())
             });
             for member in &mut members {
                 if let Some(now) = Container::load(&context.engine.roots, &member.container.config.id)? {
@@ -44,19 +53,22 @@ impl Rm {
                 }
             }
         }
-        members.retain(|member| !member.container.state.status.is_up());
+        // Shown only, what would have been stopped counts as stopped.
+        let stopped = self.stop && context.global.dry_run;
+        members.retain(|member| stopped || !member.container.state.status.is_up());
         if members.is_empty() {
             crate::note!("No stopped containers");
             return down::finish(errors);
         }
         let names: Vec<&str> = members.iter().map(|member| member.container.config.name.as_str()).collect();
-        if !self.force && !super::confirm(&format!("Going to remove {}.", names.join(", ")))? {
+        if !self.force && !context.global.dry_run && !super::confirm(&format!("Going to remove {}.", names.join(", ")))?
+        {
             return Ok(ExitCode::SUCCESS);
         }
         errors.extend(sequence::reverse(&members, project.model.as_ref(), |member| {
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Removing");
-            context.engine.remove(&member.container, false, self.volumes)?;
+            context.act(|| context.engine.remove(&member.container, false, self.volumes))?;
             progress.done(&what, "Removed");
             Ok(())
         }));

@@ -27,7 +27,7 @@ impl Start {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &self.services)?;
-        let _lock = context.engine.lock_project(&project.name)?;
+        let _lock = context.lock_project(&project.name)?;
         let all = observe::replicas(observe::members(&context.engine, &project.name)?);
         let members = observe::select(all.clone(), &self.services, &|name| project.knows(name))?;
         for service in &self.services {
@@ -47,15 +47,15 @@ impl Start {
             let of = |name: &str| {
                 all.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
             };
-            wait::dependencies(&context.engine, &progress, &depends_on, &of)?;
+            context.act(|| wait::dependencies(&context.engine, &progress, &depends_on, &of))?;
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Starting");
-            hooks::start(&context.engine, &member.container)?;
+            context.act(|| hooks::start(&context.engine, &member.container))?;
             progress.done(&what, "Started");
             Ok(())
         });
         let mut errors = errors;
-        if self.wait && errors.is_empty() {
+        if self.wait && errors.is_empty() && !context.global.dry_run {
             let containers: Vec<Container> = members.iter().map(|member| member.container.clone()).collect();
             let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
             errors.extend(wait::all_up(&context.engine, &progress, &containers, timeout).err());

@@ -29,7 +29,7 @@ impl Stop {
         let errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Stopping");
-            hooks::stop(&context.engine, &member.container, self.timeout)?;
+            context.act(|| hooks::stop(&context.engine, &member.container, self.timeout))?;
             progress.done(&what, "Stopped");
             Ok(())
         });

@@ -1,25 +1,23 @@
 //! `up`: plan, apply, and follow.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use nix::sys::signal::Signal;
 
 use super::Context;
-use umiak_images::store::Image;
-
-use crate::engine::image::Policy;
 use crate::engine::{Container, attach};
-use crate::failure::{self, WithHint as _};
-use crate::project::apply::Apply;
+use crate::failure;
+use crate::project::converge::{self, Request};
 use crate::project::follow::{Ended, Follow, Options as FollowOptions};
-use crate::project::{hash, image_mounts, labels, load, names, observe, plan, service};
+use crate::project::images::Pull;
+use crate::project::{labels, load, names, plan, wait};
 use crate::ui::logs::Prefixes;
-use crate::ui::progress::Progress;
-use umiak_compose::Service;
+use umiak_compose::Project;
 
 /// Create and start containers.
 #[derive(Debug, Args)]
@@ -28,9 +26,12 @@ pub struct Up {
     /// Detached mode: run containers in the background
     #[arg(short, long)]
     detach: bool,
-    /// Pull image before running: always, missing, never
+    /// Don't build an image, even if it's policy
+    #[arg(long)]
+    no_build: bool,
+    /// Pull image before running: always, missing, never, policy
     #[arg(long, value_enum)]
-    pull: Option<Policy>,
+    pull: Option<Pull>,
     /// Pull without printing progress information
     #[arg(long)]
     quiet_pull: bool,
@@ -43,6 +44,12 @@ pub struct Up {
     /// If containers already exist, don't recreate them
     #[arg(long)]
     no_recreate: bool,
+    /// Recreate dependent containers
+    #[arg(long, conflicts_with = "no_recreate")]
+    always_recreate_deps: bool,
+    /// Recreate anonymous volumes instead of retrieving data from the previous containers
+    #[arg(short = 'V', long)]
+    renew_anon_volumes: bool,
     /// Don't start linked services
     #[arg(long)]
     no_deps: bool,
@@ -58,12 +65,18 @@ pub struct Up {
     /// Stops all containers if any container was stopped
     #[arg(long, conflicts_with = "detach")]
     abort_on_container_exit: bool,
+    /// Stops all containers if any container exited with failure
+    #[arg(long, conflicts_with_all = ["detach", "abort_on_container_exit"])]
+    abort_on_container_failure: bool,
     /// Return the exit code of the selected service container; implies --abort-on-container-exit
     #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
     exit_code_from: Option<String>,
     /// Restrict attaching to the specified services
     #[arg(long, value_name = "SERVICE")]
     attach: Vec<String>,
+    /// Automatically attach to log output of dependent services
+    #[arg(long, conflicts_with = "attach")]
+    attach_dependencies: bool,
     /// Do not attach (stream logs) to the specified services
     #[arg(long, value_name = "SERVICE")]
     no_attach: Vec<String>,
@@ -76,6 +89,21 @@ pub struct Up {
     /// Show timestamps
     #[arg(long)]
     timestamps: bool,
+    /// Wait for services to be running|healthy; implies detached mode
+    #[arg(long)]
+    wait: bool,
+    /// Maximum duration in seconds to wait for the project to be running|healthy
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u64>,
+    /// Enable interactive shortcuts when running attached
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    menu: Option<bool>,
+    /// Assume "yes" as answer to all prompts
+    #[arg(short, long)]
+    yes: bool,
+    /// Keep what was made when something fails
+    #[arg(long)]
+    keep: bool,
     /// Services; all if none
     services: Vec<String>,
 }
@@ -83,122 +111,65 @@ pub struct Up {
 impl Up {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let engine = &context.engine;
+        if self.menu == Some(true) {
+            bail!("--menu: the interactive menu is not supported yet by this version of umiak");
+        }
         let began = jiff::Timestamp::now();
         let project = load::model(context, &self.services, true)?;
-        let _lock = engine.lock_project(&project.name)?;
-        let chosen = project.select(&self.services, !self.no_deps)?;
-        if chosen.is_empty() {
-            bail!("no service selected");
-        }
-        let scale = self.scale()?;
-        if let Some((first, second, port)) = service::clashing_ports(&chosen, &scale) {
-            self.refuse_clash(&first, &second, port)?;
-        }
+        let lock = context.lock_project(&project.name)?;
         let progress = context.progress();
-        let images = self.images(context, &project, &chosen, &progress)?;
-        let mut wanted = Vec::new();
-        for service in project.levels(&chosen)?.into_iter().flatten() {
-            let image_id = images.get(&service.name).map(|image| image.id.to_string()).unwrap_or_default();
-            wanted.push(plan::Wanted { service, hash: hash::service(&project, service)?, image_id });
-        }
-        let options = plan::Options {
-            force_recreate: self.force_recreate,
-            no_recreate: self.no_recreate,
-            remove_orphans: self.remove_orphans,
-            no_start: self.no_start,
-            scale,
-            named: self.services.clone(),
-        };
-        let plan = plan::plan(&project, &wanted, observe::members(engine, &project.name)?, &options);
-        warn_of_orphans(&plan);
-        let apply = Apply { engine, project: &project, images: &images, progress: &progress, timeout: self.timeout };
-        let containers = apply.run(plan)?;
+        let containers = self.request(&project)?.converge(context, &project, &progress)?;
         progress.finish();
-        if self.detach || self.no_start {
+        if context.global.dry_run {
             return Ok(ExitCode::SUCCESS);
         }
-        drop(_lock);
+        drop(lock);
+        if self.wait && !self.no_start {
+            let all: Vec<Container> = containers.iter().map(|(_, _, container)| container.clone()).collect();
+            let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+            wait::all_up(&context.engine, &progress, &all, timeout)?;
+            progress.finish();
+        }
+        if self.detach || self.wait || self.no_start {
+            return Ok(ExitCode::SUCCESS);
+        }
         self.follow(context, &project, containers, began)
     }
 
-    /// The images of the services; each name is looked up or pulled once, several at a time.
-    fn images(
-        &self,
-        context: &Context,
-        project: &umiak_compose::Project,
-        chosen: &[&Service],
-        progress: &Progress,
-    ) -> Result<BTreeMap<String, Image>> {
-        let quiet = Progress::quiet();
-        let shown = if self.quiet_pull { &quiet } else { progress };
-        let mut wanted: BTreeMap<(String, Option<String>), &Service> = BTreeMap::new();
-        for service in chosen {
-            wanted.entry((service::image(project, service), service.platform.clone())).or_insert(service);
-        }
-        let get = |name: &str, service: &Service| -> Result<Image> {
-            let policy = self.pull.unwrap_or_else(|| Policy::of_service(service));
-            let image = context.engine.image(name, policy, service.platform.as_deref(), shown);
-            match (&service.build, image) {
-                (Some(_), Err(error)) => Err(error).hint(|| {
-                    format!(
-                        "service {} has a build section, and this version of umiak cannot build images yet: \
-                         build {name} elsewhere and load it with `umiak image load`",
-                        service.name
-                    )
-                }),
-                (_, image) => image.with_context(|| format!("service {}", service.name)),
-            }
-        };
-        let results: Vec<Result<Image>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                wanted.iter().map(|((name, _), service)| scope.spawn(|| get(name, service))).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Image>>| {
-                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the pull ended unexpectedly")))
-            };
-            threads.into_iter().map(join).collect()
-        });
-        image_mounts::get(&context.engine, chosen, self.pull, shown)?;
-        let mut found = BTreeMap::new();
-        for (key, result) in wanted.into_keys().zip(results) {
-            found.insert(key, result?);
-        }
-        let image = |service: &&Service| {
-            let key = (service::image(project, service), service.platform.clone());
-            found.get(&key).map(|image| (service.name.clone(), image.clone()))
-        };
-        Ok(chosen.iter().filter_map(image).collect())
+    fn request(&self, project: &Project) -> Result<Request> {
+        let (remove_orphans, ignore_orphans) = converge::orphans(project, self.remove_orphans)?;
+        Ok(Request {
+            services: self.services.clone(),
+            no_deps: self.no_deps,
+            options: plan::Options {
+                force_recreate: self.force_recreate,
+                no_recreate: self.no_recreate,
+                always_recreate_deps: self.always_recreate_deps,
+                renew_anonymous: self.renew_anon_volumes,
+                remove_orphans,
+                ignore_orphans,
+                no_start: self.no_start,
+                scale: converge::scale(&self.scale, "--scale option")?,
+                named: self.services.clone(),
+                ..plan::Options::default()
+            },
+            pull: self.pull,
+            quiet_pull: self.quiet_pull,
+            yes: self.yes,
+            timeout: self.timeout,
+            keep: self.keep,
+        })
     }
 
-    fn refuse_clash(&self, first: &str, second: &str, port: u16) -> Result<()> {
-        if first == second {
-            bail!(
-                "service \"{first}\" cannot run more than one container on host port {port}: \
-                 give a range of ports, or none, to scale it"
-            );
-        }
-        bail!("services \"{first}\" and \"{second}\" both publish host port {port}");
-    }
-
-    fn scale(&self) -> Result<BTreeMap<String, u32>> {
-        let split = |text: &String| {
-            let (service, count) = text.split_once('=')?;
-            Some((service.to_owned(), count.parse().ok()?))
-        };
-        self.scale
-            .iter()
-            .map(|text| split(text).with_context(|| format!("invalid --scale option: {text}; should be SERVICE=NUM")))
-            .collect()
-    }
-
-    fn shows(&self, project: &umiak_compose::Project, service: &str) -> bool {
+    fn shows(&self, project: &Project, service: &str) -> bool {
         if self.no_attach.iter().any(|name| name == service) {
             return false;
         }
         if !self.attach.is_empty() {
             return self.attach.iter().any(|name| name == service);
         }
-        let selected = self.services.is_empty() || self.services.iter().any(|name| name == service);
+        let selected =
+            self.attach_dependencies || self.services.is_empty() || self.services.iter().any(|name| name == service);
         selected && project.services.get(service).and_then(|service| service.attach).unwrap_or(true)
     }
 
@@ -206,7 +177,7 @@ impl Up {
     fn follow(
         &self,
         context: &Context,
-        project: &umiak_compose::Project,
+        project: &Project,
         containers: Vec<(String, u32, Container)>,
         began: jiff::Timestamp,
     ) -> Result<ExitCode> {
@@ -236,8 +207,11 @@ impl Up {
             for Ended { id, code, .. } in follow.turn()? {
                 let service =
                     containers.iter().find(|(_, _, c)| c.config.id == id).map(|(service, ..)| service.clone());
-                first_exit.get_or_insert((service.unwrap_or_default(), code));
-                if (self.abort_on_container_exit || self.exit_code_from.is_some()) && !stopping.begun {
+                let failed = self.abort_on_container_failure && code != 0;
+                if !self.abort_on_container_failure || failed {
+                    first_exit.get_or_insert((service.unwrap_or_default(), code));
+                }
+                if (self.abort_on_container_exit || failed || self.exit_code_from.is_some()) && !stopping.begun {
                     crate::note!("Aborting on container exit...");
                     stopping.next(context, &containers, self.timeout);
                 }
@@ -272,23 +246,10 @@ impl Up {
         }
         Ok(match first_exit {
             _ if interrupted => failure::code(130),
-            Some((_, code)) if self.abort_on_container_exit => failure::code(code),
+            Some((_, code)) if self.abort_on_container_exit || self.abort_on_container_failure => failure::code(code),
             _ => ExitCode::SUCCESS,
         })
     }
-}
-
-fn warn_of_orphans(plan: &plan::Plan) {
-    let ignored = std::env::var("COMPOSE_IGNORE_ORPHANS").is_ok_and(|value| value == "1" || value == "true");
-    if plan.orphans.is_empty() || ignored {
-        return;
-    }
-    let names: Vec<&str> = plan.orphans.iter().map(|member| member.container.config.name.as_str()).collect();
-    crate::note!(
-        "warning: found orphan containers ({}) for this project: services that the Compose file does not have. \
-         `--remove-orphans` removes them",
-        names.join(", ")
-    );
 }
 
 /// Stopping a followed project from another process, so that logs are shown meanwhile.

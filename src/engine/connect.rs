@@ -68,6 +68,32 @@ impl Engine {
         network::leave(&self.roots, &attachment)
     }
 
+    /// Takes a stopped container off all its networks; its namespace goes, and comes back with its next start.
+    pub fn leave_networks(&self, container: &Container) -> Result<()> {
+        let _lock = self.lock(&container.config.id)?;
+        let mut config = self.changeable(container)?;
+        let NetworkMode::Networks(attachments) = &mut config.network else { return Ok(()) };
+        let left = std::mem::take(attachments);
+        network::detach_networks(&self.roots, &config, &left)?;
+        self.write_changed(&config)?;
+        for attachment in &left {
+            network::release_one(&self.roots, attachment, &config.id)?;
+            network::leave(&self.roots, attachment)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches a stopped container to networks, instead of those that it had.
+    pub fn join_networks(&self, container: &Container, joins: &[Join]) -> Result<()> {
+        let _lock = self.lock(&container.config.id)?;
+        let mut config = self.changeable(container)?;
+        if let NetworkMode::Networks(attachments) = &mut config.network {
+            *attachments = network::attachments(&self.roots, &config.id, joins)?;
+            self.write_changed(&config)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn changeable(&self, container: &Container) -> Result<Config> {
         let path = self.roots.container(&container.config.id).join("config.json");
         state::read::<Config>(&path)?.with_context(|| format!("No such container: {}", container.config.name))

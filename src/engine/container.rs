@@ -86,6 +86,9 @@ pub struct Config {
     /// Commands run in it after it starts and before it stops, by commands of its project.
     #[serde(default)]
     pub hooks: Hooks,
+    /// Digests of what it was made from, by key: tells later what has changed. Empty outside of projects.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub fingerprint: std::collections::BTreeMap<String, String>,
     /// Everything that the runtime needs.
     pub runtime: umiak_runtime::Config,
 }

@@ -135,6 +135,7 @@ impl Engine {
             dns: request.dns.clone(),
             join: self.joined(request)?,
             hooks: request.hooks.clone(),
+            fingerprint: request.fingerprint.clone(),
             runtime,
         })
     }

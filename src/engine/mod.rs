@@ -36,6 +36,7 @@ pub mod roots;
 pub mod security;
 pub mod start;
 pub mod stop;
+pub mod update;
 pub mod volume;
 pub mod wait;
 

@@ -101,14 +101,27 @@ pub fn sweep(roots: &Roots) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("list {}", dir.display())),
     };
+    let mut seen: std::collections::HashMap<String, String> = std::collections::HashMap::new();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(id) = owner(roots, &name)? else { continue };
+        // A container with two names: a command was killed while it renamed it.
+        if let Some(other) = seen.insert(id.clone(), name.clone())
+            && let Some(container) = super::Container::load(roots, &id)?
+        {
+            for name in [other, name.clone()].into_iter().filter(|name| *name != container.config.name) {
+                release_being_unused(roots, &name, &id)?;
+            }
+        }
         if !being_made(roots, &name) && !roots.container(&id).join("config.json").exists() {
             release(roots, &name, &id)?;
         }
     }
     Ok(())
+}
+
+fn release_being_unused(roots: &Roots, name: &str, id: &str) -> Result<()> {
+    if being_made(roots, name) { Ok(()) } else { release(roots, name, id) }
 }
 
 /// A name nobody has, as Docker makes them up: an adjective and a word.

@@ -52,8 +52,10 @@ pub struct Wanted {
 
 impl Wanted {
     /// A project's network.
-    pub fn of_project(project: &Project, key: &str, definition: &NetworkDef) -> Self {
+    pub fn of_project(project: &Project, key: &str, definition: &NetworkDef) -> Result<Self> {
+        let hash = crate::project::hash::network(definition)?;
         let own = [
+            (labels::CONFIG_HASH, hash.as_str()),
             (labels::PROJECT, project.name.as_str()),
             (labels::NETWORK, key),
             (labels::VERSION, env!("CARGO_PKG_VERSION")),
@@ -72,7 +74,7 @@ impl Wanted {
                 aux: pool.aux_addresses.iter().map(|(name, address)| (name.clone(), *address)).collect(),
             })
             .collect();
-        Self {
+        Ok(Self {
             name: definition.name.clone(),
             driver: definition.driver.clone(),
             options: definition.driver_opts.clone().into_iter().collect(),
@@ -82,7 +84,7 @@ impl Wanted {
             subnets,
             no_ipv4: definition.enable_ipv4 == Some(false),
             ipam: definition.ipam.driver.clone(),
-        }
+        })
     }
 }
 
@@ -141,7 +143,11 @@ pub fn lookup(roots: &Roots, key: &str) -> Result<Network> {
 pub fn list(roots: &Roots) -> Result<Vec<Network>> {
     let dir = roots.networks();
     let mut all = Vec::new();
-    for entry in std::fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+    let entries = match std::fs::read_dir(&dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(all),
+        entries => entries.with_context(|| format!("list {}", dir.display()))?,
+    };
+    for entry in entries {
         let name = entry.with_context(|| format!("list {}", dir.display()))?.file_name();
         let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
         match find(roots, name) {
@@ -474,7 +480,11 @@ fn link_local(address: IpAddr) -> Option<Cidr> {
 
 /// Removes the container's interfaces and namespace.
 pub fn detach(roots: &Roots, config: &Config) -> Result<()> {
-    let attachments = config.network.attachments();
+    detach_networks(roots, config, config.network.attachments())
+}
+
+/// As [`detach`], for attachments that the container has or had.
+pub fn detach_networks(roots: &Roots, config: &Config, attachments: &[Attachment]) -> Result<()> {
     if !attachments.is_empty() {
         // Not left to the namespace's end: that comes later, when nobody waits for it.
         let names: Vec<String> = attachments.iter().map(|a| host_ifname(&config.id, a.place)).collect();

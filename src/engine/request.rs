@@ -71,6 +71,8 @@ pub struct Request {
     pub inherited_volumes: Vec<String>,
     /// Containers whose volumes it mounts, too.
     pub volumes_from: Vec<VolumesFrom>,
+    /// Digests of what it is made from, by key.
+    pub fingerprint: BTreeMap<String, String>,
     /// Files made for it, read-only inside: secrets and configs.
     pub files: Vec<File>,
     /// The cgroup that its own is made in, from the root of every hierarchy; `/umiak` if none.

@@ -117,7 +117,8 @@ impl Engine {
         if let Some(lock) = FileLock::try_exclusive(&path)? {
             return Ok(lock);
         }
-        let holder = FileLock::holder(&path).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        let holder =
+            FileLock::holder(&path).map(|pid| format!(" (pid {pid}: {})", command_line(pid))).unwrap_or_default();
         crate::note!("Another command{holder} is changing project {name}: waiting for it to end");
         Ok(FileLock::exclusive(&path)?)
     }
@@ -148,4 +149,15 @@ pub fn shared_namespaces(roots: &Roots, config: &Config) -> Result<Vec<(String, 
         all.push((kind.clone(), PathBuf::from(format!("/proc/{}/ns/{kind}", init.pid))));
     }
     Ok(all)
+}
+
+/// What a process was called with, for people.
+fn command_line(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<String> = bytes
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    if words.is_empty() { "a command that has ended".to_owned() } else { words.join(" ") }
 }

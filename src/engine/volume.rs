@@ -34,6 +34,11 @@ pub fn find(roots: &Roots, name: &str) -> Result<Volume> {
     volumes(roots).get(name)?.with_context(|| format!("get {name}: no such volume"))
 }
 
+/// A volume by its name, if there is one.
+pub fn get(roots: &Roots, name: &str) -> Result<Option<Volume>> {
+    Ok(volumes(roots).get(name)?)
+}
+
 /// All volumes, by name. A damaged one is reported and left out.
 pub fn list(roots: &Roots) -> Result<Vec<Volume>> {
     let mut all = Vec::new();
@@ -85,8 +90,13 @@ pub fn ensure_of_project(roots: &Roots, project: &Project, key: &str, definition
             None => bail!("external volume \"{name}\" not found"),
         };
     }
-    let own =
-        [(labels::PROJECT, project.name.as_str()), (labels::VOLUME, key), (labels::VERSION, env!("CARGO_PKG_VERSION"))];
+    let hash = crate::project::hash::volume(definition)?;
+    let own = [
+        (labels::PROJECT, project.name.as_str()),
+        (labels::VOLUME, key),
+        (labels::VERSION, env!("CARGO_PKG_VERSION")),
+        (labels::CONFIG_HASH, hash.as_str()),
+    ];
     let mut all: BTreeMap<String, String> = definition.labels.clone().into_iter().collect();
     all.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     if let Some(there) = volumes(roots).get(name)? {

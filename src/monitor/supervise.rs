@@ -280,11 +280,12 @@ fn serve(running: &mut Running, index: usize, events: PollFlags) {
     }
 }
 
-/// Networks were joined or left: the names there and the resolver follow.
+/// Networks were joined or left, or the container was renamed or updated: the names there and the resolver follow.
 fn reload(running: &mut Running) {
     let path = running.roots.container(&running.config.id).join("config.json");
     let Ok(Some(config)) = state::read::<Config>(&path) else { return };
     (running.config.name, running.config.network) = (config.name, config.network);
+    running.config.restart = config.restart;
     // What fails here is seen by whoever asks for a name; the container goes on.
     let healthy = running.checks.as_ref().and_then(super::health::Checks::healthy);
     let _ = publish_names(&running.roots, &running.config, healthy);

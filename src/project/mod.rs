@@ -2,11 +2,13 @@
 //! that leads from one to the other, and carrying it out.
 
 pub mod apply;
+pub mod converge;
 pub mod follow;
 pub mod hash;
 pub mod hooks;
 pub mod host_keys;
 pub mod image_mounts;
+pub mod images;
 pub mod labels;
 pub mod load;
 pub mod names;
@@ -14,5 +16,6 @@ pub mod observe;
 pub mod plan;
 pub mod sequence;
 pub mod service;
+pub mod show;
 pub mod wait;
 pub mod watch;

@@ -1,9 +1,56 @@
-//! What of a project is there: its containers, found by their labels.
+//! What of a project is there: its containers, found by their labels, its
+//! networks and volumes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Result, bail};
+use umiak_compose::Project;
+use umiak_netns::Network;
 
 use super::labels;
-use crate::engine::{Container, Engine};
+use crate::engine::volume::{self, Volume};
+use crate::engine::{Container, Engine, network};
+
+/// What of a project is there.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Its containers, by service and number.
+    pub members: Vec<Member>,
+    /// Its networks that are there, by name.
+    pub networks: BTreeMap<String, Network>,
+    /// Its volumes that are there, by name.
+    pub volumes: BTreeMap<String, Volume>,
+    /// Containers, by id, that another directory's project of the same name has made, and that directory.
+    pub elsewhere: BTreeMap<String, String>,
+}
+
+/// Looks at everything that a project's plan depends on.
+pub fn project(engine: &Engine, project: &Project) -> Result<Observed> {
+    let mut observed = Observed { members: members(engine, &project.name)?, ..Observed::default() };
+    for definition in project.networks.values() {
+        if let Some(network) = network::find(&engine.roots, &definition.name)? {
+            observed.networks.insert(definition.name.clone(), network);
+        }
+    }
+    for definition in project.volumes.values() {
+        if let Some(volume) = volume::get(&engine.roots, &definition.name)? {
+            observed.volumes.insert(definition.name.clone(), volume);
+        }
+    }
+    observed.elsewhere = elsewhere(&observed.members, &project.working_dir);
+    Ok(observed)
+}
+
+/// Containers made from another directory, by id. One that has gone was moved, and is nobody else's.
+pub fn elsewhere(members: &[Member], working_dir: &Path) -> BTreeMap<String, String> {
+    let here = working_dir.display().to_string();
+    let other = |member: &Member| {
+        let dir = member.container.label(labels::WORKING_DIR)?;
+        (dir != here && Path::new(dir).is_dir()).then(|| (member.container.config.id.clone(), dir.to_owned()))
+    };
+    members.iter().filter_map(other).collect()
+}
 
 /// One container of a project.
 #[derive(Debug, Clone)]

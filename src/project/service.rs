@@ -50,7 +50,9 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
         healthcheck: health(service)?,
         ..Request::default()
     };
-    request.labels.extend(ownership(project, service, number, image_id)?);
+    let fingerprint = hash::service(project, service)?;
+    request.labels.extend(ownership(project, service, number, image_id, fingerprint.hash()));
+    request.fingerprint = fingerprint.keys;
     process(&mut request.runtime, service);
     security(&mut request.runtime, project, service)?;
     resources(&mut request.runtime, service)?;
@@ -172,7 +174,14 @@ fn seconds(seconds: f64) -> u64 {
     seconds as u64
 }
 
-fn ownership(project: &Project, service: &Service, number: u32, image_id: &str) -> Result<Vec<(String, String)>> {
+/// The limits of a service's containers.
+pub fn limits(service: &Service) -> Result<rt::Limits> {
+    let mut runtime = rt::Config::default();
+    resources(&mut runtime, service)?;
+    Ok(runtime.limits)
+}
+
+fn ownership(project: &Project, service: &Service, number: u32, image_id: &str, hash: String) -> Vec<(String, String)> {
     let files: Vec<String> = project.files.iter().map(|file| file.display().to_string()).collect();
     let depends: Vec<String> = service
         .depends_on
@@ -188,7 +197,7 @@ fn ownership(project: &Project, service: &Service, number: u32, image_id: &str) 
         (labels::SERVICE, service.name.clone()),
         (labels::NUMBER, number.to_string()),
         (labels::ONEOFF, "False".to_owned()),
-        (labels::CONFIG_HASH, hash::service(project, service)?),
+        (labels::CONFIG_HASH, hash),
         (labels::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
         (labels::WORKING_DIR, project.working_dir.display().to_string()),
         (labels::CONFIG_FILES, files.join(",")),
@@ -199,7 +208,7 @@ fn ownership(project: &Project, service: &Service, number: u32, image_id: &str) 
         let files: Vec<String> = project.env_files.iter().map(|file| file.display().to_string()).collect();
         all.push((labels::ENVIRONMENT_FILE, files.join(",")));
     }
-    Ok(all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn published(service: &Service) -> Vec<PortSpec> {
@@ -252,7 +261,7 @@ fn predefined(project: &Project, service: &Service) -> Result<Option<&'static st
 }
 
 /// The networks in the order of their interfaces: by priority, then as in the file.
-fn joins(project: &Project, service: &Service) -> Result<Vec<Join>> {
+pub fn joins(project: &Project, service: &Service) -> Result<Vec<Join>> {
     let mut all = Vec::new();
     for (key, attached) in &service.networks {
         let network = project.networks.get(key).with_context(|| format!("network {key} is not defined"))?;

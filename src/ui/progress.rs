@@ -29,6 +29,8 @@ pub enum Mode {
 pub struct Progress {
     mode: Mode,
     colour: bool,
+    /// Stands before every line.
+    prefix: &'static str,
     bars: MultiProgress,
     lines: Mutex<HashMap<String, Line>>,
 }
@@ -51,9 +53,17 @@ impl Progress {
         Self {
             mode,
             colour,
+            prefix: "",
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             lines: Mutex::default(),
         }
+    }
+
+    /// The same, where nothing is done but shown.
+    pub fn of_dry_run(self) -> Self {
+        // Everything is over at once: there is nothing to redraw.
+        let mode = if self.mode == Mode::Tty { Mode::Plain } else { self.mode };
+        Self { mode, prefix: " DRY-RUN MODE - ", ..self }
     }
 
     /// Shows nothing.
@@ -130,7 +140,7 @@ impl Progress {
                 crate::note!("{}", serde_json::json!({ "id": what, "status": state, "text": status }));
             }
             Mode::Tty => self.show_on_terminal(what, status, end),
-            _ => crate::note!(" {what}  {status}"),
+            _ => crate::note!("{} {what}  {status}", self.prefix),
         }
     }
 

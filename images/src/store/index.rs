@@ -24,6 +24,9 @@ const REPO_DIGESTS: &str = "io.umiak.image.repo-digests";
 /// Digest of the index that the manifest was chosen from.
 const CHOSEN_FROM: &str = "io.umiak.image.index";
 
+/// When the name was last pulled, loaded or given, in seconds since 1970.
+const TAGGED: &str = "io.umiak.image.tagged";
+
 /// The file as it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,7 +69,9 @@ impl Default for Names {
 
 impl Names {
     /// Points `name` at `new`; what it was before keeps its content, without a name.
-    pub(crate) fn set(&mut self, new: Named) {
+    pub(crate) fn set(&mut self, mut new: Named) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        new.descriptor.annotations.get_or_insert_default().insert(TAGGED.to_owned(), now.to_string());
         if let Some(name) = &new.name {
             self.unset(name);
         }
@@ -116,6 +121,11 @@ impl Names {
 }
 
 impl Named {
+    /// When its name was last given to it, in seconds since 1970.
+    pub(crate) fn tagged(&self) -> Option<u64> {
+        self.descriptor.annotations.as_ref()?.get(TAGGED)?.parse().ok()
+    }
+
     fn read(descriptor: Descriptor) -> Self {
         let note = |key: &str| descriptor.annotations.as_ref().and_then(|notes| notes.get(key));
         let name = note(CONTAINERD_NAME).or_else(|| note(REF_NAME)).cloned();

@@ -37,6 +37,8 @@ enum Compare {
     Line,
     /// The file has this line.
     Contains,
+    /// Not at all: it is a way back to the kernel's default, which the kernel writes in its own way.
+    Never,
 }
 
 /// One value for one file.
@@ -82,6 +84,28 @@ impl Setting {
         Self { required: false, ..self }
     }
 
+    pub(super) fn with_value(self, value: String) -> Self {
+        Self { value, ..self }
+    }
+
+    /// The same without a comparison.
+    pub(super) fn as_reset(self) -> Self {
+        self.compared(Compare::Never).unasked()
+    }
+
+    pub(super) fn is_reset(&self) -> bool {
+        self.compare == Compare::Never
+    }
+
+    /// What of the cgroup it is about: a file, and in files of several lines or keys one of them.
+    pub(super) fn about(&self) -> (&str, &str) {
+        let key = match self.compare {
+            Compare::Line => self.value.rsplit_once(['=', ' ']).map_or("", |(key, _)| key),
+            _ => "",
+        };
+        (&self.file, key)
+    }
+
     /// The part of the file's content that this setting is about.
     pub(super) fn find(&self, content: &str) -> String {
         let key = self.value.split(' ').next().unwrap_or("");
@@ -103,6 +127,7 @@ impl Setting {
             },
             Compare::List => numbers(&self.value) == numbers(found),
             Compare::Line => self.value.split(' ').all(|word| found.split(' ').any(|got| got == word)),
+            Compare::Never => true,
             Compare::Contains => found.lines().any(|line| line == self.value),
         }
     }

@@ -1,0 +1,26 @@
+//! Places at which tests end the program as `kill -9` would, to see that what it
+//! leaves behind can be gone on from. Nothing of it is in a release build.
+
+/// Ends the program here if `UMIAK_DIE_AT` says so: the number of the place among all that were passed. With
+/// `UMIAK_PLACES`, a file, each place is noted there by name.
+#[cfg(debug_assertions)]
+pub fn reach(place: &str) {
+    use std::io::Write as _;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+    let number = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
+    if let Some(path) = std::env::var_os("UMIAK_PLACES")
+        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path)
+    {
+        let _ = writeln!(file, "{place}");
+    }
+    let wanted = std::env::var("UMIAK_DIE_AT").ok().and_then(|text| text.parse::<u32>().ok());
+    if wanted == Some(number) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// Does nothing in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn reach(_place: &str) {}
