@@ -238,7 +238,7 @@ impl Run {
     fn prepare(&self, context: &Context, project: &Project, service: &Service, progress: &Progress) -> Result<()> {
         let roots = &context.engine.roots;
         for (key, definition) in project.networks.iter().filter(|(key, _)| service.networks.contains_key(*key)) {
-            let wanted = network::Wanted::of_project(project, key, definition);
+            let wanted = network::Wanted::of_project(project, key, definition)?;
             if network::ensure(roots, &wanted, definition.external)? {
                 progress.done(&format!("Network {}", definition.name), "Created");
             }

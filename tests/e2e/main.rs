@@ -21,6 +21,7 @@ mod logs;
 mod mounts;
 mod network;
 mod one_off;
+mod plan;
 mod ports;
 mod proxy;
 mod restart;
