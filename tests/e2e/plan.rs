@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{Done, Host, eventually, finish, finish_child, signal};
+use crate::harness::{Done, Host, eventually, finish, finish_child};
 
 const TWO: &str = r#"
 services:
