@@ -371,7 +371,7 @@ services:
     host.write("compose.yaml", &broken);
     let before = ids(&host);
     let said = host.fails(1, &["up", "-d"]);
-    assert!(said.contains("it was rolled back") && said.contains("exited with code 3"), "{said}");
+    assert!(said.contains("it was rolled back") && said.contains("exited (3)"), "{said}");
     assert_eq!(ids(&host), before);
     host.ok(&["down", "-t", "0"]);
 }

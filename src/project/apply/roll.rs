@@ -133,7 +133,7 @@ impl Apply<'_> {
             None | Some(0) => Ok(()),
             Some(code) => {
                 self.show_last_lines(&pair.new);
-                bail!("container {} exited with code {code}", pair.target.name);
+                bail!("container {} exited ({code})", pair.target.name);
             }
         }
     }

@@ -275,4 +275,4 @@ configs: { site: { content: 'server {}' } }
     assert!(other[1] != golden[1] && other[0] == golden[0]);
 }
 
-const GOLDEN: [&str; 3] = ["", "", ""];
+const GOLDEN: [&str; 3] = ["2b5ca16af21aff67", "5b079829dc260a1d", "38adbedd5cd63668"];
