@@ -328,7 +328,7 @@ fn two_ups_of_one_project_wait_for_each_other_and_readers_for_nobody() {
 
 #[test]
 fn a_rolling_update_keeps_all_replicas_answering() {
-    let Some(host) = Host::new(&["busybox"]) else { return };
+    let Some(host) = Host::new(&["busybox", "python:3.11-slim"]) else { return };
     let text = r#"
 services:
   web:
@@ -340,12 +340,22 @@ services:
       replicas: 3
       update_config: { order: start-first, parallelism: 1, monitor: 1s }
   asker:
-    image: busybox
+    image: python:3.11-slim
     init: true
     stop_grace_period: 0s
-    command: >
-      sh -c "while :; do n=0; for ip in $$(nslookup -type=a web 2>/dev/null | awk '/^Address/ && !/127.0.0.11/ { print $$2 }');
-      do wget -q -T 2 -O /dev/null http://$$ip/ && n=$$((n+1)); done; echo answered $$n; done"
+    command:
+      - python
+      - -uc
+      - |
+        import socket, urllib.request
+        while True:
+            answered = 0
+            for address in {found[4][0] for found in socket.getaddrinfo("web", 80, socket.AF_INET, socket.SOCK_STREAM)}:
+                try:
+                    answered += urllib.request.urlopen("http://" + address, timeout=2).status == 200
+                except OSError:
+                    pass
+            print("answered", answered)
 "#;
     host.write("compose.yaml", text);
     host.ok(&["up", "-d", "--wait"]);

@@ -327,12 +327,12 @@ fn reasons(
     }
     for key in service.networks.keys() {
         let Some(definition) = project.networks.get(key) else { continue };
-        // One that is made anew takes its containers along.
-        if decided.networks.get(key) == Some(&true) {
-            continue;
-        }
         let id = observed.networks.get(&definition.name).map(|network| &network.id);
         let joined = config.network.attachments().iter().find(|attachment| attachment.network == definition.name);
+        // One that is made anew takes its containers along.
+        if joined.is_some() && decided.networks.get(key) == Some(&true) {
+            continue;
+        }
         if joined.is_none_or(|attachment| id != Some(&attachment.network_id)) {
             all.push(Reason::Network(definition.name.clone()));
         }
