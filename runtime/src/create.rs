@@ -170,10 +170,19 @@ pub enum CreateError {
 impl CreateError {
     /// The exit code that `docker run` has for it.
     #[must_use]
-    pub fn exit_code(&self) -> i32 {
+    pub const fn exit_code(&self) -> i32 {
         match self {
             Self::Program(failure) => failure.exit_code(),
             _ => 125,
+        }
+    }
+
+    /// The exit code that `docker exec` has for it.
+    #[must_use]
+    pub const fn exec_exit_code(&self) -> i32 {
+        match self {
+            Self::Program(Failure::Cwd { .. }) => 127,
+            _ => self.exit_code(),
         }
     }
 }

@@ -73,15 +73,11 @@ impl Failure {
 
     /// Docker's exit code for it.
     #[must_use]
-    pub fn exit_code(&self) -> i32 {
+    pub const fn exit_code(&self) -> i32 {
         match self {
             Self::NotFound { .. } => 127,
             Self::NotExecutable { .. } => 126,
             Self::Exec { .. } => 255,
-            // Docker goes by the words of the message.
-            Self::Cwd { reason, .. } if reason.to_lowercase().contains("no such file or directory") => 127,
-            Self::Cwd { reason, .. } if reason.to_lowercase().contains("permission denied") => 126,
-            Self::Cwd { reason, .. } if reason.to_lowercase().contains("not a directory") => 126,
             Self::Cwd { .. } | Self::Step { .. } | Self::Logged { .. } => 125,
         }
     }

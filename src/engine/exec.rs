@@ -296,7 +296,7 @@ fn child(socket: &OwnedFd) -> Result<i32> {
     }
     let paths = Paths { bundle: dir.join("bundle"), state: order.roots.runtime_state() };
     let executed = exec(&config.runtime, &paths, order.init, &order.spec, Parent::Caller).map_err(|error| {
-        let code = error.exit_code();
+        let code = error.exec_exit_code();
         let chain = anyhow::Error::new(error);
         Coded { text: crate::failure::one_line(&chain), code }
     })?;

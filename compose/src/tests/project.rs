@@ -68,12 +68,13 @@ fn environment_files_of_other_services_are_not_opened() {
 
 #[test]
 fn what_cannot_run_is_an_error_only_when_running() {
-    let text = "services:\n  a: {image: x, gpus: all}\n  b: {image: x, gpus: all, profiles: [never]}\n";
+    let text =
+        "services:\n  a: {image: x, use_api_socket: true}\n  b: {image: x, use_api_socket: true, profiles: [never]}\n";
     let shown = project(&[("compose.yaml", text)], |_| {}).unwrap();
     assert_eq!(shown.unsupported.len(), 1);
     let error = project(&[("compose.yaml", text)], |options| options.for_running = true).unwrap_err();
     assert_eq!(error.0, shown.unsupported);
-    assert!(error.to_string().starts_with("compose.yaml:2:17: services.a.gpus: "), "{error}");
+    assert!(error.to_string().starts_with("compose.yaml:2:17: services.a.use_api_socket: "), "{error}");
 }
 
 #[test]
