@@ -128,6 +128,8 @@ enum Command {
     Tag(image::Tag),
     /// Display the running processes of a container
     Top(container::top::Top),
+    /// Update configuration of one or more containers
+    Update(container::update::Update),
     /// Unpause all processes within one or more containers
     Unpause(container::lifecycle::Unpause),
     /// Block until one or more containers stop, then print their exit codes
@@ -200,6 +202,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Diff(command) => command.run(context),
         Command::Export(command) => command.run(context),
         Command::Rename(command) => command.run(context),
+        Command::Update(command) => command.run(context),
         Command::Create(command) => command.run(context),
         Command::Events(command) => command.run(context),
         Command::History(command) => command.run(context),

@@ -28,7 +28,6 @@ const COMMANDS: &[&str] = &[
     "stack",
     "swarm",
     "trust",
-    "update",
 ];
 
 /// Docker's flags that this version does not have.

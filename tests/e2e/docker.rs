@@ -61,6 +61,11 @@ fn script_cleanup_by_label() {
 }
 
 #[test]
+fn script_housekeeping() {
+    script("housekeeping", &["busybox"]);
+}
+
+#[test]
 fn script_logs() {
     script("logs", &["busybox"]);
 }

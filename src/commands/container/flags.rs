@@ -459,7 +459,8 @@ pub fn variable(text: &str) -> Option<(String, Option<String>)> {
     }
 }
 
-fn bytes(flag: &str, text: &str) -> Result<u64> {
+/// A size of memory.
+pub(super) fn bytes(flag: &str, text: &str) -> Result<u64> {
     parse_size(text).with_context(|| format!("{flag}: \"{text}\" is not a size like 64m or 1.5g"))
 }
 

@@ -18,6 +18,7 @@ pub mod run;
 pub mod start;
 pub mod stats;
 pub mod top;
+pub mod update;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,8 @@ pub enum Container {
     Unpause(lifecycle::Unpause),
     /// Remove containers
     Rm(lifecycle::Rm),
+    /// Update the configuration of containers
+    Update(update::Update),
     /// Block until containers stop, then print their exit codes
     Wait(lifecycle::Wait),
     /// Display resource usage
@@ -108,6 +111,7 @@ impl Container {
             Self::Pause(command) => command.run(context),
             Self::Unpause(command) => command.run(context),
             Self::Rm(command) => command.run(context),
+            Self::Update(command) => command.run(context),
             Self::Wait(command) => command.run(context),
             Self::Stats(command) => command.run(context),
         }
