@@ -89,7 +89,7 @@ impl Setting {
     }
 
     /// The same without a comparison.
-    pub(super) fn as_reset(self) -> Self {
+    pub(super) fn into_reset(self) -> Self {
         self.compared(Compare::Never).unasked()
     }
 

@@ -90,7 +90,7 @@ impl Cgroup {
             // The memory limits and the CPU quota of v1.
             _ => "-1".to_owned(),
         };
-        old.clone().with_value(value).as_reset()
+        old.clone().with_value(value).into_reset()
     }
 
     /// v2 takes the parent's list where there is none; v1 must be told.

@@ -9,7 +9,7 @@ use super::decide::{Decided, Fate, Item, renamed, volume_keys};
 use super::step::{Action, OnFailure, Plan, Reason, Rolling, Step, Target};
 use super::{Options, Wanted};
 use crate::project::names;
-use crate::project::observe::{Member, Observed};
+use crate::project::observe::Member;
 
 type Steps = BTreeSet<usize>;
 
@@ -33,13 +33,7 @@ struct Build<'a> {
     detached: Steps,
 }
 
-pub fn build(
-    project: &Project,
-    wanted: &[Wanted<'_>],
-    observed: &Observed,
-    options: &Options,
-    mut decided: Decided,
-) -> Plan {
+pub fn build(project: &Project, wanted: &[Wanted<'_>], options: &Options, mut decided: Decided) -> Plan {
     let plan = Plan {
         warnings: std::mem::take(&mut decided.warnings),
         volumes_differ: std::mem::take(&mut decided.volumes_differ),
@@ -59,7 +53,6 @@ pub fn build(
         stops_for: BTreeMap::new(),
         detached: Steps::new(),
     };
-    let _ = observed;
     build.removals(&mut decided);
     build.pulls(wanted);
     build.stops(&decided);

@@ -78,7 +78,7 @@ pub fn decide(
                 Item { member, fate, bounce: None, reattach: None }
             })
             .collect();
-        scale(project, wanted, &mut items, options, &mut decided);
+        scale(wanted, &mut items, options, &mut decided);
         if items.iter().any(|item| matches!(item.fate, Fate::Recreate(_) | Fate::Rebuild(_))) {
             replaced.insert(service.name.clone());
         }
@@ -88,7 +88,7 @@ pub fn decide(
         let keep = |member| Item { member, fate: Fate::Keep, bounce: None, reattach: None };
         decided.items.insert(service, members.into_iter().map(keep).collect());
     }
-    bounce(project, &replaced, observed, &mut decided);
+    bounce(project, &replaced, &mut decided);
     decided
 }
 
@@ -229,7 +229,7 @@ fn without_leftovers(members: Vec<Member>, wanted: &Wanted<'_>, decided: &mut De
 }
 
 /// Takes away what is too much, and says what is missing.
-fn scale(project: &Project, wanted: &Wanted<'_>, items: &mut Vec<Item>, options: &Options, decided: &mut Decided) {
+fn scale(wanted: &Wanted<'_>, items: &mut Vec<Item>, options: &Options, decided: &mut Decided) {
     let service = wanted.service;
     let count = options.scale.get(&service.name).copied().unwrap_or_else(|| service.replicas());
     let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -242,7 +242,6 @@ fn scale(project: &Project, wanted: &Wanted<'_>, items: &mut Vec<Item>, options:
     let missing = u32::try_from(count - items.len()).unwrap_or(u32::MAX);
     let first = highest.saturating_add(1);
     let numbers: Vec<u32> = (first..first.saturating_add(missing)).collect();
-    let _ = project;
     if !numbers.is_empty() {
         decided.create.insert(service.name.clone(), numbers);
     }
@@ -343,7 +342,7 @@ fn reasons(
 }
 
 /// Containers that stay, but not running, while something that they hold on to changes.
-fn bounce(project: &Project, replaced: &BTreeSet<String>, observed: &Observed, decided: &mut Decided) {
+fn bounce(project: &Project, replaced: &BTreeSet<String>, decided: &mut Decided) {
     let renewed: BTreeSet<&str> = decided
         .networks
         .iter()
@@ -369,7 +368,6 @@ fn bounce(project: &Project, replaced: &BTreeSet<String>, observed: &Observed, d
             }
         }
     }
-    let _ = observed;
     // Who shares the network of a container that is taken off it starts again in the new one.
     for item in decided.items.values_mut().flatten().filter(|item| item.bounce.is_none()) {
         if let crate::engine::container::NetworkMode::Container(owner) = &item.member.container.config.network {

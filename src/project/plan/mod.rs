@@ -96,5 +96,5 @@ pub fn plan(
     options: &Options,
 ) -> Plan {
     let decided = decide::decide(project, definitions, wanted, observed, options);
-    build::build(project, wanted, observed, options, decided)
+    build::build(project, wanted, options, decided)
 }
