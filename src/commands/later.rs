@@ -7,7 +7,7 @@ use crate::failure::Coded;
 
 const COMMANDS: &[&str] = &["bridge", "build", "publish", "push", "stats"];
 
-const FLAGS: &[&str] = &["--build", "--prune", "--quiet-build", "--watch"];
+const FLAGS: &[&str] = &["--build", "--prune", "--quiet-build"];
 
 /// What to say instead of "unrecognized", if it is one of these.
 pub fn explain(error: &clap::Error) -> Option<anyhow::Error> {

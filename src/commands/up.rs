@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use super::Context;
 use crate::engine::{Container, attach};
@@ -98,6 +99,9 @@ pub struct Up {
     /// Enable interactive shortcuts when running attached
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     menu: Option<bool>,
+    /// Watch source code and rebuild/refresh containers when files are updated
+    #[arg(short, long, conflicts_with = "detach")]
+    watch: bool,
     /// Assume "yes" as answer to all prompts
     #[arg(short, long)]
     yes: bool,
@@ -202,6 +206,7 @@ impl Up {
             follow.add(container, name(container))?;
         }
         let mut stopping = Stopping::default();
+        let mut watching = self.watch.then(|| self.start_watch(context, project)).transpose()?;
         let mut first_exit: Option<(String, i32)> = None;
         loop {
             for Ended { id, code, .. } in follow.turn()? {
@@ -225,8 +230,39 @@ impl Up {
                 stopping.next(context, &containers, self.timeout);
             }
         }
+        if let Some(watch) = &mut watching {
+            let _ = nix::sys::signal::kill(Pid::from_raw(i32::try_from(watch.id())?), Signal::SIGINT);
+            let _ = watch.wait();
+        }
         stopping.wait();
         self.exit_code(context, &containers, stopping.interrupted, first_exit)
+    }
+
+    /// `watch --no-up` beside the logs, with the same files, and in a process group that no Ctrl-C reaches.
+    fn start_watch(&self, context: &Context, project: &Project) -> Result<std::process::Child> {
+        let (global, roots) = (&context.global, &context.engine.roots);
+        let mut command = std::process::Command::new("/proc/self/exe");
+        std::os::unix::process::CommandExt::arg0(&mut command, "umiak");
+        command.arg("--root").arg(&roots.data).arg("--run-root").arg(&roots.run);
+        command.arg("--registries").arg(&global.registries).args(["-p", &project.name]);
+        for file in &global.files {
+            if file.as_os_str() == "-" {
+                bail!("--watch cannot be used with a Compose file from standard input");
+            }
+            command.arg("-f").arg(file);
+        }
+        if let Some(directory) = &global.project_directory {
+            command.arg("--project-directory").arg(directory);
+        }
+        for profile in &global.profiles {
+            command.arg("--profile").arg(profile);
+        }
+        for file in &global.env_files {
+            command.arg("--env-file").arg(file);
+        }
+        command.args(["watch", "--no-up", "--"]).args(&self.services).stdin(std::process::Stdio::null());
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.spawn().context("start watching")
     }
 
     fn exit_code(

@@ -268,7 +268,7 @@ fn keys_that_a_host_may_not_have_are_named_once() {
     assert!(cgroup.contains("/umiak-e2e-parent/"), "{cgroup}");
     host.write("compose.yaml", "services:\n  web: {image: busybox, command: sleep 1000, runtime: runc}\n");
     let done = host.run(&["up", "-d", "-t", "0"]);
-    assert!(done.code == 0 && !done.err.contains("runtime"), "{}", done.err);
+    assert!(done.code == 0 && !done.err.contains("runtime is ignored"), "{}", done.err);
     let said = host.fails(127, &["exec", "-T", "-w", "/missing", "web", "true"]);
     assert!(said.contains("/missing"), "{said}");
     down(&host);

@@ -114,3 +114,24 @@ fn links_of_a_container_do_not_lead_a_sync_out_of_it() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "nothing came to the host");
     host.ok(&["down"]);
 }
+
+#[test]
+fn up_watches_beside_the_logs_and_both_end_together() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("compose.yaml", STACK);
+    for name in ["src/one", "conf/c", "run/x", "trigger/t"] {
+        host.write(name, "first");
+    }
+    let mut watch = Watch::new(&host, &["up", "--watch"]);
+    host.write("src/one", "second");
+    eventually("the change arrives", || {
+        let done = host.run(&["exec", "-T", "web", "cat", "/app/one"]);
+        if done.out == "second" { Ok(()) } else { Err(done.out + &done.err) }
+    });
+    signal(watch.child.id(), "INT");
+    assert_eq!(watch.child.wait().unwrap().code(), Some(130));
+    let states = host.lines(&["ps", "-a", "--format", "json"]);
+    assert!(states.iter().all(|one| one["State"] == "exited"), "{states:?}");
+    std::mem::forget(watch);
+    host.ok(&["down"]);
+}
