@@ -33,6 +33,7 @@ pub struct Done {
 pub struct Host {
     dir: TempDir,
     mounted: bool,
+    program: PathBuf,
 }
 
 /// The binary under test.
@@ -81,6 +82,14 @@ impl Host {
         Some(host)
     }
 
+    /// As [`Host::new`], with a program that has debug assertions, whatever build the other tests are about.
+    pub fn with_debug_assertions(images: &[&str]) -> Option<Self> {
+        let program = option_env!("CARGO_BIN_EXE_umiak").map_or_else(binary, PathBuf::from);
+        let mut host = Self::new(images)?;
+        host.program = program;
+        Some(host)
+    }
+
     /// A host with an image store of its own, and nothing in it.
     pub fn bare() -> Option<Self> {
         if let Some(why) = obstacle() {
@@ -91,6 +100,7 @@ impl Host {
         Some(Self {
             dir: tempfile::Builder::new().prefix("u").rand_bytes(6).tempdir_in("/tmp").unwrap(),
             mounted: false,
+            program: binary(),
         })
     }
 
@@ -135,7 +145,7 @@ impl Host {
 
     /// The program with these arguments, in the project's directory, with nothing of the caller's environment.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
         self.prepare(&mut command);
         command.args(args);
         command
