@@ -31,26 +31,8 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Docker's flags that this version does not have.
-const FLAGS: &[&str] = &[
-    "--blkio-weight-device",
-    "--cgroup-parent",
-    "--cpu-rt-period",
-    "--cpu-rt-runtime",
-    "--detach-keys",
-    "--device-cgroup-rule",
-    "--disable-content-trust",
-    "--gpus",
-    "--isolation",
-    "--link-local-ip",
-    "--memory-swappiness",
-    "--oom-kill-disable",
-    "--runtime",
-    "--sig-proxy",
-    "--storage-opt",
-    "--userns",
-    "--volume-driver",
-    "--volumes-from",
-];
+const FLAGS: &[&str] =
+    &["--disable-content-trust", "--isolation", "--link-local-ip", "--storage-opt", "--volume-driver"];
 
 fn text(error: &clap::Error, kind: ContextKind) -> String {
     match error.get(kind) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::harness::{Done, Host, binary, finish};
+use crate::one_off::Terminal;
 
 /// The directory of the links.
 fn aliases(host: &Host) -> PathBuf {
@@ -171,4 +172,59 @@ fn compatibility_names_with_underscores() {
     assert!(run(&["--compatibility", "logs"]).is_empty());
     run(&["--compatibility", "down", "-t", "0"]);
     assert!(run(&["--help"]).contains("Usage: docker-compose "));
+}
+
+#[test]
+fn flags_about_the_host_and_other_containers_reach_the_kernel() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let start = "run -d --name data -v /data -v named:/named busybox sh -c";
+    let mut words: Vec<&str> = start.split(' ').collect();
+    words.push("echo kept > /data/file; sleep 1000");
+    assert_eq!(docker(&host, &words).code, 0);
+    // Major 10, minor 229 is no device that containers have; whether there is a driver does not matter.
+    let script = "mknod /null2 c 1 3 && mknod /fuse c 10 229; : < /fuse && echo opened || echo refused";
+    let open = |rule: &[&str]| {
+        let mut words = vec!["run", "--rm"];
+        words.extend(rule);
+        words.extend(["busybox", "sh", "-c", script]);
+        docker(&host, &words)
+    };
+    let refused = open(&[]);
+    assert!(refused.out == "refused\n" && refused.err.contains("not permitted"), "{} {}", refused.out, refused.err);
+    let allowed = open(&["--device-cgroup-rule", "c 10:* rwm"]);
+    assert!(!allowed.err.contains("not permitted"), "{} {}", allowed.out, allowed.err);
+
+    let from = "--volumes-from data:ro --cgroup-parent /umiak-e2e-flags --runtime runc --userns host";
+    let mut terminal = Terminal::new(
+        &host,
+        &format!("container run -it --name reader --detach-keys ctrl-x,y --sig-proxy=false {from} busybox sh"),
+    );
+    terminal.expect("/ #");
+    terminal.type_in("until [ -s /data/file ]; do sleep 0.1; done; echo it is $(cat /data/file)\n");
+    terminal.expect("it is kept");
+    terminal.type_in("\x18y");
+    assert_eq!(terminal.end().code, 0);
+    assert_eq!(host.inspect("reader")["State"]["Status"], "running");
+    let said = docker(&host, &["exec", "reader", "touch", "/named/new"]);
+    assert!(said.code == 1 && said.err.contains("Read-only file system"), "{}", said.err);
+    let pid = host.inspect("reader")["State"]["Pid"].to_string();
+    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(cgroup.contains(":/umiak-e2e-flags/"), "{cgroup}");
+
+    let cases: [(&[&str], &str); 5] = [
+        (&["--runtime", "nvidia"], "unknown or invalid runtime name: nvidia"),
+        (&["--userns", "private"], "invalid USER mode"),
+        (&["--device-cgroup-rule", "x"], "invalid device cgroup format 'x'"),
+        (&["--volumes-from", "data:odd"], "invalid mode for volumes-from: odd"),
+        (&["--detach-keys", "ctrl-?"], "Invalid escape keys"),
+    ];
+    for (flags, said) in cases {
+        let mut words = vec!["run"];
+        words.extend(flags);
+        words.push("busybox");
+        let done = docker(&host, &words);
+        assert!(done.code == 125 && done.err.contains(said), "{flags:?}: {} {}", done.code, done.err);
+    }
+    assert_eq!(docker(&host, &["rm", "-f", "-v", "reader", "data"]).code, 0);
+    host.ok(&["volume", "prune", "-a", "-f"]);
 }

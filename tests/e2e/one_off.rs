@@ -105,20 +105,20 @@ fn run_detached_stays_apart_from_the_replicas() {
 }
 
 /// A command at a terminal of its own, typed to once it has said something.
-struct Terminal {
+pub struct Terminal {
     child: Child,
     seen: String,
 }
 
 impl Terminal {
-    fn new(host: &Host, words: &str) -> Self {
+    pub fn new(host: &Host, words: &str) -> Self {
         let line = format!("{} {words}", binary().display());
         let mut command = host.other("script", &["-qec", &line, "/dev/null"]);
         command.env("TERM", "dumb").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { child: command.spawn().unwrap(), seen: String::new() }
     }
 
-    fn expect(&mut self, text: &str) {
+    pub fn expect(&mut self, text: &str) {
         let mut byte = [0];
         while !self.seen.contains(text) {
             let count = self.child.stdout.as_mut().unwrap().read(&mut byte).unwrap();
@@ -127,11 +127,11 @@ impl Terminal {
         }
     }
 
-    fn type_in(&mut self, text: &str) {
+    pub fn type_in(&mut self, text: &str) {
         self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    fn end(self) -> Done {
+    pub fn end(self) -> Done {
         crate::harness::finish_child(self.child, b"", "script")
     }
 }

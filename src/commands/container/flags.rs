@@ -1,5 +1,5 @@
 //! The flags of `container run`, as `docker run` has them, turned into a
-//! request. Pure: nothing is looked up or made here.
+//! request. Nothing is made here, and nothing looked up but devices by CDI names.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,8 @@ use clap::Args;
 use umiak_runtime::config::{Bind, Device, DeviceRate, Mount, MountKind, Namespace, Tmpfs, Ulimit, Volume};
 
 use super::health;
+use super::host_flags::HostFlags;
+use crate::engine::cdi;
 use crate::engine::container::{DnsConfig, LogConfig};
 use crate::engine::request::{Join, NetworkRequest, Request};
 use crate::engine::restart::{Condition, RestartPolicy};
@@ -167,7 +169,7 @@ pub struct Flags {
     /// Security options: no-new-privileges, seccomp=…, systempaths=unconfined
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
-    /// Add a host device: HOST[:CONTAINER[:rwm]]
+    /// Add a host device: HOST[:CONTAINER[:rwm]], or the name of one in a CDI specification
     #[arg(long, value_name = "DEVICE")]
     device: Vec<String>,
     /// Sysctl options
@@ -220,6 +222,8 @@ pub struct Flags {
     restart: Option<String>,
     #[command(flatten)]
     health: health::HealthFlags,
+    #[command(flatten)]
+    host: HostFlags,
 }
 
 impl Flags {
@@ -260,6 +264,9 @@ impl Flags {
         };
         self.runtime(&mut request)?;
         self.limits(&mut request)?;
+        self.host.apply(&mut request)?;
+        let named: Vec<String> = self.device.iter().filter(|device| cdi::is_name(device)).cloned().collect();
+        cdi::inject(&named, &mut request)?;
         Ok(request)
     }
 
@@ -376,7 +383,7 @@ impl Flags {
                 &std::env::current_dir().context("the current directory")?,
             )?;
         }
-        for device in &self.device {
+        for device in self.device.iter().filter(|device| !cdi::is_name(device)) {
             runtime.devices.push(self::device(device)?);
         }
         runtime.sysctls = self.sysctl.iter().map(|entry| pair(entry)).collect();

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::flags::Flags;
+use super::foreground::Foreground;
 use crate::commands::Context;
 use crate::engine::attach::Left;
 use crate::engine::image::Policy;
@@ -32,6 +33,8 @@ pub struct Run {
     platform: Option<String>,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    foreground: Foreground,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -52,6 +55,7 @@ impl Run {
         {
             bail!("the input device is not a TTY");
         }
+        let how = self.foreground.how().map_err(not_started)?;
         let request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
         let engine = &context.engine;
@@ -76,7 +80,7 @@ impl Run {
             give_up(context, &container);
             return Err(not_started(error));
         }
-        let code = match engine.converse(&container, &ours, wanted, attach::How::default())? {
+        let code = match engine.converse(&container, &ours, wanted, how)? {
             Left::Ended(code) => code,
             Left::Detached => return Ok(ExitCode::SUCCESS),
         };

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::commands::Context;
-use crate::engine::{Container, attach};
+use crate::engine::{Container, attach, detach};
 use crate::failure;
 use crate::monitor::protocol::Attach;
 use crate::out;
@@ -20,6 +20,9 @@ pub struct Start {
     /// Attach container's STDIN
     #[arg(short, long)]
     interactive: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    detach_keys: String,
     /// Containers, by name or id
     #[arg(required = true)]
     containers: Vec<String>,
@@ -34,12 +37,13 @@ impl Start {
         let [key] = self.containers.as_slice() else {
             bail!("you cannot start and attach multiple containers at once")
         };
+        let how = attach::How { detach_keys: detach::parse(&self.detach_keys)?, ..attach::How::default() };
         let container = Container::find(&context.engine.roots, key)?;
         let stdin = self.interactive && container.config.runtime.stdin_open;
         let wanted = Attach { stdin, stdout: true, stderr: true, close_stdin: stdin };
         let (ours, theirs) = attach::pair()?;
         context.engine.start_attached(&container, Some((wanted, theirs))).map_err(failure::without_code)?;
-        let code = match context.engine.converse(&container, &ours, wanted, attach::How::default())? {
+        let code = match context.engine.converse(&container, &ours, wanted, how)? {
             attach::Left::Ended(code) => code,
             attach::Left::Detached => return Ok(ExitCode::SUCCESS),
         };
