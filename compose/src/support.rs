@@ -281,7 +281,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.pre_stop.*.working_dir", Support::Works),
     ("services.*.privileged", Support::Works),
     ("services.*.profiles", Support::Works),
-    ("services.*.provider", Support::Later("services of an external provider")),
+    ("services.*.provider", Support::Works),
     ("services.*.provider.options", Support::Works),
     ("services.*.provider.type", Support::Works),
     ("services.*.pull_policy", Support::Works),

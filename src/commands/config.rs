@@ -301,6 +301,7 @@ fn profiles(project: &Project) -> Vec<String> {
 
 fn images(project: &Project) -> Vec<String> {
     let mut services: Vec<_> = project.services.values().collect();
+    services.retain(|service| service.provider.is_none());
     services.sort_by(|a, b| a.name.cmp(&b.name));
     services.into_iter().map(|chosen| service::image(project, chosen)).collect()
 }

@@ -11,7 +11,7 @@ use super::Context;
 use crate::engine::{Container, image, network, volume};
 use crate::failpoint;
 use crate::project::observe::{self, Member};
-use crate::project::{hooks, labels, load, sequence, service};
+use crate::project::{hooks, labels, load, provider, sequence, service};
 use crate::ui::progress::Progress;
 
 /// Stop and remove containers, networks.
@@ -67,6 +67,9 @@ impl Down {
             progress.done(&what, "Removed");
             Ok(())
         });
+        if let Some(model) = &project.model {
+            errors.extend(provider::down(context, model, &self.services, &progress)?);
+        }
         let gone: BTreeSet<&str> = sorted.ours.iter().map(|member| member.container.config.id.as_str()).collect();
         let stays: Vec<Container> =
             engine.containers()?.into_iter().filter(|container| !gone.contains(container.config.id.as_str())).collect();
@@ -132,7 +135,7 @@ impl Down {
             Some(model) => {
                 let chosen =
                     model.services.values().filter(|s| self.services.is_empty() || self.services.contains(&s.name));
-                let chosen = chosen.filter(|service| which == Rmi::All || service.image.is_none());
+                let chosen = chosen.filter(|s| s.provider.is_none() && (which == Rmi::All || s.image.is_none()));
                 names.extend(chosen.map(|chosen| service::image(model, chosen)));
             }
             None if which == Rmi::All => {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::image::Policy;
-use crate::project::{load, service};
+use crate::project::{load, provider, service};
 use crate::ui::progress::Progress;
 
 /// Pull service images.
@@ -39,7 +39,7 @@ impl Pull {
         let progress = if self.quiet { Progress::quiet() } else { context.progress() };
         let mut errors = Vec::new();
         let mut pulled = std::collections::BTreeSet::new();
-        for chosen in project.select(&self.services, self.include_deps)? {
+        for chosen in provider::split(project.select(&self.services, self.include_deps)?).0 {
             let name = service::image(&project, chosen);
             let buildable = chosen.build.is_some() && (self.ignore_buildable || chosen.image.is_none());
             let policy = match (self.policy, Policy::of_service(chosen)) {

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, FromArgMatches as _};
 use umiak_compose::{Project, Service};
 
@@ -15,7 +15,7 @@ use crate::engine::image::Policy;
 use crate::engine::request::{NetworkRequest, Request};
 use crate::engine::{Container, network, ports, volume as volumes};
 use crate::monitor::protocol::Attach;
-use crate::project::{labels, load, service};
+use crate::project::{labels, load, provider, service};
 use crate::ui::progress::Progress;
 use crate::{failure, out};
 
@@ -103,9 +103,10 @@ impl Run {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let engine = &context.engine;
         let project = load::model(context, std::slice::from_ref(&self.service), true)?;
-        let service = self.changed(&project)?;
-        self.dependencies(context, &service)?;
         let progress = if self.quiet { Progress::quiet() } else { context.progress() };
+        let project = self.provided(context, &project, &progress)?;
+        let service = self.changed(&project)?;
+        self.dependencies(context, &project, &service)?;
         let lock = engine.lock_project(&project.name)?;
         self.prepare(context, &project, &service, &progress)?;
         let policy = self.pull.unwrap_or_else(|| Policy::of_service(&service));
@@ -217,21 +218,41 @@ impl Run {
     }
 
     /// What the service depends on is brought up as `up -d` would.
-    fn dependencies(&self, context: &Context, service: &Service) -> Result<()> {
-        if self.no_deps || service.depends_on.is_empty() {
+    fn dependencies(&self, context: &Context, project: &Project, service: &Service) -> Result<()> {
+        let on: Vec<&String> = service.depends_on.keys().filter(|name| !provider::is_provided(project, name)).collect();
+        if self.no_deps || on.is_empty() {
             return Ok(());
         }
         let mut words = vec!["up", "--detach"];
         words.extend(self.quiet_pull.then_some("--quiet-pull"));
         words.extend(self.remove_orphans.then_some("--remove-orphans"));
         words.push("--");
-        words.extend(service.depends_on.keys().map(String::as_str));
+        words.extend(on.into_iter().map(String::as_str));
         let matches = up::Up::augment_args(clap::Command::new("up")).try_get_matches_from(words)?;
         let quiet = super::Global { progress: crate::ui::progress::Mode::Quiet, ..context.global.clone() };
         let global = if self.quiet { quiet } else { context.global.clone() };
         let engine = crate::engine::Engine::new(context.engine.roots.clone(), context.global.registries.clone());
         up::Up::from_arg_matches(&matches)?.run(&Context { global, engine })?;
         Ok(())
+    }
+
+    /// The project with what the providers that the service depends on give it.
+    fn provided<'p>(
+        &self,
+        context: &Context,
+        project: &'p Project,
+        progress: &Progress,
+    ) -> Result<std::borrow::Cow<'p, Project>> {
+        if project.service(&self.service)?.provider.is_some() {
+            bail!("service {} is of a provider: there is no container to run", self.service);
+        }
+        let names: Vec<String> = project.service(&self.service)?.depends_on.keys().cloned().collect();
+        let names: Vec<String> = names.into_iter().filter(|name| provider::is_provided(project, name)).collect();
+        if self.no_deps || names.is_empty() {
+            return Ok(std::borrow::Cow::Borrowed(project));
+        }
+        let services = project.levels(&project.select(&names, true)?)?.concat();
+        provider::up(context, project, &services, progress)
     }
 
     /// The networks and volumes of the service are made where they are missing.

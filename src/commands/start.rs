@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::Container;
-use crate::project::{hooks, load, observe, sequence, wait};
+use crate::project::{hooks, load, observe, provider, sequence, wait};
 
 /// Start services.
 #[derive(Debug, Args)]
@@ -40,10 +40,12 @@ impl Start {
             if member.container.state.status.is_up() {
                 return Ok(());
             }
-            let depends_on = match project.model.as_ref().and_then(|model| model.services.get(&member.service)) {
+            let mut depends_on = match project.model.as_ref().and_then(|model| model.services.get(&member.service)) {
                 Some(service) => wait::of_service(service),
                 None => wait::of_label(&member.container),
             };
+            let provided = |name: &str| project.model.as_ref().is_some_and(|model| provider::is_provided(model, name));
+            depends_on.retain(|(name, _)| !provided(name));
             let of = |name: &str| {
                 all.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
             };

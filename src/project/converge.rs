@@ -9,7 +9,7 @@ use umiak_compose::{Project, Service};
 use super::apply::{Apply, Containers};
 use super::images::{self, Pull};
 use super::plan::{self, Definitions, Plan, Wanted};
-use super::{hash, image_mounts, observe, service, show};
+use super::{hash, image_mounts, observe, provider, service, show};
 use crate::commands::Context;
 use crate::engine::Engine;
 use crate::ui::progress::Progress;
@@ -83,9 +83,9 @@ impl Request {
 
     /// The plan as it would be carried out now. Changes nothing.
     pub fn plan(&self, engine: &Engine, project: &Project) -> Result<Plan> {
-        let chosen = self.chosen(project)?;
+        let (chosen, _) = provider::split(self.chosen(project)?);
         let states = images::observe(engine, project, &chosen, self.pull, true)?;
-        self.plan_with(engine, project, &chosen, &states)
+        self.plan_with(engine, project, &chosen, &states, false)
     }
 
     fn plan_with(
@@ -94,11 +94,18 @@ impl Request {
         project: &Project,
         chosen: &[&Service],
         states: &images::States,
+        provided: bool,
     ) -> Result<Plan> {
+        let observed = observe::project(engine, project)?;
         let mut wanted = Vec::new();
         for service in chosen {
             let state = states.get(&images::key(project, service));
-            let fingerprint = hash::service(project, service)?;
+            let mut fingerprint = hash::service(project, service)?;
+            let earlier = observed.members.iter().find(|member| member.service == service.name);
+            if let Some(earlier) = earlier.filter(|_| !provided && provider::serves(project, service)) {
+                // A provider that is not asked is taken to give what it gave.
+                fingerprint.assume(&earlier.container.config.fingerprint);
+            }
             wanted.push(Wanted {
                 service,
                 hash: fingerprint.hash(),
@@ -117,7 +124,6 @@ impl Request {
         for (key, volume) in &project.volumes {
             definitions.volumes.insert(key.clone(), hash::volume(volume)?);
         }
-        let observed = observe::project(engine, project)?;
         Ok(plan::plan(project, &definitions, &wanted, &observed, &self.options))
     }
 
@@ -125,7 +131,7 @@ impl Request {
     /// shown, and there are none.
     pub fn converge(mut self, context: &Context, project: &Project, progress: &Progress) -> Result<Containers> {
         let (engine, dry_run) = (&context.engine, context.global.dry_run);
-        let chosen = self.chosen(project)?;
+        let (chosen, providers) = provider::split(self.chosen(project)?);
         let mut states = images::observe(engine, project, &chosen, self.pull, dry_run)?;
         if !dry_run {
             let quiet = Progress::quiet();
@@ -133,11 +139,14 @@ impl Request {
             images::pull(engine, &mut states, context.workers(), shown)?;
             image_mounts::get(engine, &chosen, self.pull.and_then(Pull::policy), shown)?;
         }
-        let mut plan = self.plan_with(engine, project, &chosen, &states)?;
+        let given = provider::up(context, project, &providers, progress)?;
+        let (project, asked) = (given.as_ref(), !dry_run && !self.no_deps);
+        let (chosen, _) = provider::split(self.chosen(project)?);
+        let mut plan = self.plan_with(engine, project, &chosen, &states, asked)?;
         let renewed = self.ask(project, &plan, dry_run)?;
         if !renewed.is_empty() {
             self.options.renew_volumes = renewed;
-            plan = self.plan_with(engine, project, &chosen, &states)?;
+            plan = self.plan_with(engine, project, &chosen, &states, asked)?;
         }
         for warning in &plan.warnings {
             progress.note(&format!("warning: {warning}"));

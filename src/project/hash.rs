@@ -63,6 +63,13 @@ impl Fingerprint {
         umiak_base::id::hex(&hasher.finalize())
     }
 
+    /// Takes the variables over that only an earlier one has: those that a provider gave.
+    pub fn assume(&mut self, earlier: &BTreeMap<String, String>) {
+        for (key, digest) in earlier.iter().filter(|(key, _)| key.starts_with("environment ")) {
+            self.keys.entry(key.clone()).or_insert_with(|| digest.clone());
+        }
+    }
+
     /// What differs from an earlier one.
     pub fn changes(&self, earlier: &BTreeMap<String, String>) -> Vec<(String, Change)> {
         let mut changes = Vec::new();

@@ -14,6 +14,7 @@ pub mod load;
 pub mod names;
 pub mod observe;
 pub mod plan;
+pub mod provider;
 pub mod sequence;
 pub mod service;
 pub mod show;

@@ -23,6 +23,7 @@ mod network;
 mod one_off;
 mod plan;
 mod ports;
+mod provider;
 mod proxy;
 mod restart;
 mod services;
