@@ -8,19 +8,20 @@
 pub mod freeze;
 pub mod kill;
 pub mod limits;
+mod parent;
 pub mod stats;
 mod update;
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use libcgroups::common::{CgroupSetup, get_cgroup_setup_with_root};
-use rustix::fs::FlockOperation;
 
 use crate::devices;
 
 pub use kill::Events;
+use kill::gone;
 pub use limits::{Applied, Setting};
 pub use stats::Stats;
 
@@ -279,26 +280,6 @@ impl Cgroup {
     #[must_use]
     pub fn exists(&self) -> bool {
         !self.directories().is_empty()
-    }
-
-    /// Keeps parents of cgroups from being removed while a cgroup is made below them; dropping the value ends that.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn hold_parents(&self) -> Result<OwnedFd, CgroupError> {
-        self.lock_root(FlockOperation::LockShared)
-            .map_err(|source| CgroupError::Create { path: self.root.clone(), source })
-    }
-
-    /// A lock on the root directory, between processes of this program alone.
-    fn lock_root(&self, how: FlockOperation) -> io::Result<OwnedFd> {
-        let fd = OwnedFd::from(std::fs::File::open(&self.root)?);
-        loop {
-            match rustix::fs::flock(&fd, how) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => return result.map(|()| fd).map_err(Into::into),
-            }
-        }
     }
 
     /// Makes a v2 cgroup with `settings` and device rules in force, ready for its first process.

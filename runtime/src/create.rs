@@ -330,7 +330,7 @@ impl Drop for Undo<'_> {
 
 fn run(config: &Config, paths: &Paths, decided: &Decided, user: &User) -> Result<Created, CreateError> {
     let cgroup = &decided.cgroup;
-    let _parents = cgroup.hold_parents()?;
+    let _parent = cgroup.hold_parent()?;
     match cgroup.version() {
         Version::V2 => drop(cgroup.create_v2(&decided.settings, &decided.devices.rules)?),
         Version::V1 => {

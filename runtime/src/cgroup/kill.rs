@@ -6,8 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
-
 use super::{Cgroup, CgroupError, Version, read};
 
 /// How long [`Cgroup::kill_all`] and [`Cgroup::remove`] wait for killed processes to be gone.
@@ -86,14 +84,7 @@ impl Cgroup {
         for directory in self.directories() {
             remove_tree(&directory, deadline)?;
         }
-        // The common parent (`/umiak`) goes with its last container. Where another is being made, that one will see to it;
-        // where others run, the kernel refuses.
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if let (Some(parent), Ok(_lock)) = (parent, self.lock_root(FlockOperation::NonBlockingLockExclusive)) {
-            for hierarchy in if self.version() == Version::V2 { vec![String::new()] } else { self.hierarchies() } {
-                let _ = std::fs::remove_dir(self.root.join(hierarchy).join(parent));
-            }
-        }
+        self.remove_parent();
         Ok(())
     }
 
@@ -140,7 +131,7 @@ fn collect(directory: &Path, pids: &mut BTreeSet<i32>) -> Result<(), CgroupError
     Ok(())
 }
 
-fn gone(error: &io::Error) -> bool {
+pub(super) fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
