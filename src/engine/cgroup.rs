@@ -8,6 +8,12 @@ pub fn oom_killed(path: &str) -> bool {
     Cgroup::new(path).is_ok_and(|cgroup| cgroup.oom_killed())
 }
 
+/// The most memory that it had in use, and its memory limit, in bytes; what cannot be read is left out.
+pub fn memory(path: &str) -> (Option<u64>, Option<u64>) {
+    let stats = Cgroup::new(path).and_then(|cgroup| cgroup.stats()).unwrap_or_default();
+    (stats.memory_peak, stats.memory_limit)
+}
+
 /// Kills everything in it.
 pub fn kill(path: &str) -> Result<()> {
     Ok(Cgroup::new(path)?.kill_all()?)

@@ -244,6 +244,43 @@ pub struct State {
     pub ports: Vec<PublishedPort>,
     /// How many times its monitor has started it again since a command did.
     pub restart_count: u32,
+    /// How the last run ended, beside its exit code.
+    #[serde(skip_serializing_if = "End::is_empty")]
+    pub end: End,
+}
+
+/// What is known of the end of a run, for those who ask why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct End {
+    /// The signal that killed its first process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Somebody wanted it to end and stay down.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
+    /// It was ended for being unhealthy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unhealthy: bool,
+    /// There was no run: it could not be started, and `error` says why.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not_started: bool,
+    /// The most memory that it had in use, in bytes; none where the kernel does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<u64>,
+    /// Its memory limit, in bytes; none where it had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+    /// When it is started again, while it waits for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_start: Option<Timestamp>,
+}
+
+impl End {
+    /// Nothing is known of it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A host port that leads into a container.
@@ -307,6 +344,9 @@ impl Status {
 
 /// Exit code of a container whose end nobody saw, as Docker gives after a restart of its daemon.
 pub const EXIT_UNKNOWN: i32 = 255;
+
+/// What is told as the error of such a container.
+pub const UNSEEN: &str = "its end was not seen: the monitor had been killed, or the host restarted";
 
 /// A container as read from disk, its state already checked against the kernel.
 #[derive(Debug, Clone)]
@@ -418,7 +458,7 @@ fn observe(mut stored: State) -> State {
         stored.exit_code = Some(EXIT_UNKNOWN);
     }
     stored.status = Status::Exited;
-    stored.error = Some("its end was not seen: the monitor had been killed, or the host restarted".into());
+    stored.error = Some(UNSEEN.into());
     stored.ports.clear();
     (stored.init, stored.monitor) = (None, None);
     stored

@@ -44,8 +44,7 @@ pub fn status(container: &Container) -> String {
         Status::Exited => {
             let code = state.exit_code.unwrap_or(0);
             let since = state.finished_at.map(human::ago).unwrap_or_default();
-            let oom = if state.oom_killed { ", out of memory" } else { "" };
-            format!("Exited ({code}{oom}) {since}").trim_end().to_owned()
+            format!("Exited ({code}) {since}").trim_end().to_owned()
         }
     }
 }

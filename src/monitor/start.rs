@@ -21,7 +21,7 @@ use super::create;
 use super::health::Checks;
 use super::protocol::{Kind, Outcome, Start};
 use super::streams::{Input, Output};
-use crate::engine::container::{Config, PublishedPort, State, Status};
+use crate::engine::container::{Config, End, PublishedPort, State, Status};
 use crate::engine::{Roots, events, ports};
 use crate::failure::Coded;
 use crate::ipc;
@@ -138,6 +138,7 @@ impl Undo<'_> {
         seen.status = if seen.started_at.is_some() { Status::Exited } else { Status::Created };
         seen.error = Some(crate::failure::one_line(error));
         seen.exit_code = Some(exit_code(error));
+        seen.end = End { not_started: true, ..End::default() };
         (seen.init, seen.monitor, seen.ports) = (None, None, Vec::new());
         let _ = state::write(&path, &seen);
     }
@@ -200,6 +201,7 @@ pub fn again(running: &mut Running) -> Result<()> {
     let state = &mut running.state;
     (state.status, state.init) = (Status::Running, Some(launched.init));
     (state.started_at, state.oom_killed, state.error) = (Some(Timestamp::now()), false, None);
+    state.end.next_start = None;
     state::write(&roots.container(&config.id).join("state.json"), state)?;
     announce(running);
     Ok(())

@@ -15,7 +15,7 @@ use umiak_base::state;
 use super::clients::{Client, Request};
 use super::protocol::Kind;
 use super::start::{self, Running, publish_names, resolver_settings, withdraw_names};
-use crate::engine::container::{Config, Status, Want};
+use crate::engine::container::{Config, End, Status, Want};
 use crate::engine::events::{self, Event};
 use crate::engine::restart::{self, Backoff};
 use crate::engine::{cgroup, ports};
@@ -36,27 +36,33 @@ pub fn run(running: &mut Running) -> Result<()> {
     let mut backoff = Backoff::default();
     loop {
         crate::sys::drop_own_code();
-        let code = one_run(running, &signals, &mut buffer)?;
+        let (code, signal) = one_run(running, &signals, &mut buffer)?;
         let lasted = running.since.elapsed();
-        let told = end_run(running, code);
+        let told = end_run(running, code, signal);
         reread(running);
+        running.state.end.by_hand = running.stay_down;
         let ended = restart::Ended { code, lasted, by_hand: running.stay_down, unhealthy: running.gave_up };
         let Some(pause) = backoff.after(&running.config.restart, ended) else { return finish(running, told) };
-        announce_restart(running, told)?;
+        announce_restart(running, told, pause)?;
         if !rest(running, &signals, pause, &mut buffer)? {
+            running.state.end.by_hand = true;
             return finish(running, Vec::new());
         }
         if let Err(error) = start::again(running) {
             running.state.error = Some(crate::failure::one_line(&error));
             running.state.exit_code = Some(start::exit_code(&error));
+            running.state.end = End { not_started: true, ..End::default() };
             return withdraw_names(&running.roots, &running.config).and(finish(running, Vec::new()));
         }
     }
 }
 
-/// From a start to the end of the container's first process; its exit code.
-fn one_run(running: &mut Running, signals: &SignalFd, buffer: &mut [u8]) -> Result<i32> {
-    let mut ended: Option<(i32, Instant)> = None;
+/// A first process's exit code, and the signal that killed it, if one did.
+type Exit = (i32, Option<i32>);
+
+/// From a start to the end of the container's first process; how that ended.
+fn one_run(running: &mut Running, signals: &SignalFd, buffer: &mut [u8]) -> Result<Exit> {
+    let mut ended: Option<(Exit, Instant)> = None;
     loop {
         // Before the first wait, too: the container may have ended before the signalfd was there.
         while signals.read_signal().context("read the signalfd")?.is_some() {}
@@ -100,8 +106,9 @@ fn reread(running: &mut Running) {
 }
 
 /// The run is over, another follows.
-fn announce_restart(running: &mut Running, told: Vec<Event>) -> Result<()> {
+fn announce_restart(running: &mut Running, told: Vec<Event>, pause: Duration) -> Result<()> {
     running.state.status = Status::Restarting;
+    running.state.end.next_start = Timestamp::now().checked_add(pause).ok();
     running.state.restart_count = running.state.restart_count.saturating_add(1);
     let written = state::write(&running.roots.container(&running.config.id).join("state.json"), &running.state);
     told.into_iter().for_each(|event| event.emit(&running.roots));
@@ -110,13 +117,15 @@ fn announce_restart(running: &mut Running, told: Vec<Event>) -> Result<()> {
 }
 
 /// Collects every child that has ended; the exit code once PID 1 is among them.
-fn reap(init: u32) -> Option<i32> {
+fn reap(init: u32) -> Option<Exit> {
     let init = i32::try_from(init).unwrap_or(-1);
     let mut code = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) if pid.as_raw() == init => code = Some(status),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == init => code = Some(128 + signal as i32),
+            Ok(WaitStatus::Exited(pid, status)) if pid.as_raw() == init => code = Some((status, None)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == init => {
+                code = Some((128 + signal as i32, Some(signal as i32)));
+            }
             Ok(WaitStatus::StillAlive) | Err(_) => return code,
             Ok(_) => {}
         }
@@ -295,12 +304,15 @@ fn reload(running: &mut Running) {
 }
 
 /// Clears away what belongs to one run. What is to be told of it, once its state can be read.
-fn end_run(running: &mut Running, code: i32) -> Vec<Event> {
+fn end_run(running: &mut Running, code: i32, signal: Option<i32>) -> Vec<Event> {
     let config = &running.config;
     // Before the cgroup goes: its counters go with it.
     let path = &config.runtime.cgroup_path;
     running.checks = None;
     running.state.oom_killed = cgroup::oom_killed(path);
+    let (memory_peak, memory_limit) = cgroup::memory(path);
+    let unhealthy = running.gave_up;
+    running.state.end = End { signal, unhealthy, memory_peak, memory_limit, ..End::default() };
     let cleared = cgroup::clear(path);
     running.outputs.iter_mut().for_each(super::streams::Output::close);
     (running.input, running.terminal) = (super::streams::Input::default(), None);
@@ -325,6 +337,7 @@ fn finish(running: &mut Running, told: Vec<Event>) -> Result<()> {
     running.held.clear();
     running.state.status = Status::Exited;
     running.state.monitor = None;
+    running.state.end.next_start = None;
     running.state.ports.clear();
     if let Err(error) = withdrawn {
         running.state.error.get_or_insert_with(|| crate::failure::one_line(&error));

@@ -291,6 +291,10 @@ fn a_container_over_its_memory_is_killed_and_says_so() {
     assert_eq!(host.run(&hog).code, 137);
     let state = &host.inspect("hog")["State"];
     assert_eq!((&state["OOMKilled"], &state["ExitCode"]), (&true.into(), &137.into()));
+    assert_eq!((&state["Signal"], &state["MemoryLimit"]), (&"SIGKILL".into(), &(16 << 20).into()));
+    // Kernels before 5.19 do not tell the peak.
+    assert!(state["MemoryPeak"].as_u64().is_none_or(|peak| peak > 8 << 20 && peak <= 16 << 20), "{state}");
+    assert!(host.ok(&["container", "ls", "-a"]).contains("Exited (137) "), "the shape that scripts read");
 }
 
 #[test]

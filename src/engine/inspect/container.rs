@@ -66,10 +66,32 @@ fn state(container: &Container) -> Value {
         "StartedAt": time(state.started_at),
         "FinishedAt": time(state.finished_at),
     });
-    if let (Some(health), Some(map)) = (&container.health, value.as_object_mut()) {
-        map.insert("Health".into(), health.inspect());
+    if let Some(map) = value.as_object_mut() {
+        if let Some(health) = &container.health {
+            map.insert("Health".into(), health.inspect());
+        }
+        map.extend(end(container));
     }
     value
+}
+
+/// What Docker does not tell of the last run's end; each only where it is known.
+fn end(container: &Container) -> impl Iterator<Item = (String, Value)> {
+    let end = &container.state.end;
+    let set = |is: bool| is.then_some(json!(true));
+    let signal = end.signal.map(|number| json!(umiak_runtime::signals::name(number)));
+    let next = end.next_start.map(|moment| json!(time(Some(moment))));
+    [
+        ("Signal", signal),
+        ("StoppedByHand", set(end.by_hand)),
+        ("StoppedUnhealthy", set(end.unhealthy)),
+        ("StartFailed", set(end.not_started)),
+        ("MemoryPeak", end.memory_peak.map(|bytes| json!(bytes))),
+        ("MemoryLimit", end.memory_limit.map(|bytes| json!(bytes))),
+        ("NextStart", next),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
 }
 
 fn mount(mount: &Mount) -> Value {
