@@ -11,6 +11,7 @@ mod create;
 mod down;
 mod events;
 mod exec;
+mod explain;
 mod export;
 pub mod filters;
 pub mod image;
@@ -129,6 +130,8 @@ enum Command {
     Logs(logs::Logs),
     /// Receive real time events from containers
     Events(events::Events),
+    /// Say why services are as they are, and what to try
+    Explain(explain::Explain),
     /// Execute a command in a running container
     Exec(exec::Exec),
     /// Run a one-off command on a service
@@ -312,6 +315,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Logs(command) => command.run(context),
         Command::Events(command) => command.run(context),
         Command::Exec(command) => command.run(context),
+        Command::Explain(command) => command.run(context),
         Command::Run(command) => command.run(context),
         Command::Attach(command) => command.run(context),
         Command::Wait(command) => command.run(context),
@@ -411,6 +415,7 @@ fn refuse_dry_run(command: &Command) -> Result<()> {
         | Command::Create(_)
         | Command::Down(_)
         | Command::Events(_)
+        | Command::Explain(_)
         | Command::Images(_)
         | Command::Kill(_)
         | Command::Logs(_)

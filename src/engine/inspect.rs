@@ -15,7 +15,7 @@ use super::health::HealthStatus;
 use crate::project::labels;
 use crate::ui::human;
 
-pub use self::container::container;
+pub use self::container::{container, state};
 pub use self::objects::{image, network, volume};
 
 /// A moment as Docker writes one; the zero time where there is none.

@@ -187,10 +187,12 @@ impl<'a> Follow<'a> {
             source.put(&lines, &prefix, &self.options, &mut out, &mut err);
             if !up {
                 source.ended = true;
-                let code = state.and_then(|state| state.exit_code).unwrap_or(0);
+                let code = state.as_ref().and_then(|state| state.exit_code).unwrap_or(0);
                 source.put_begun(&prefix, &self.options, &mut out, &mut err);
                 if self.options.announce_exits {
-                    let text = format!("{} exited with code {code}\n", source.name);
+                    let why = state.as_ref().and_then(super::explain::of_end);
+                    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+                    let text = format!("{} exited with code {code}{why}\n", source.name);
                     out.extend_from_slice(text.as_bytes());
                 }
                 ended.push(Ended { id: source.id.clone(), name: source.name.clone(), code });

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod converge;
+pub mod explain;
 pub mod follow;
 pub mod hash;
 pub mod hooks;

@@ -49,6 +49,29 @@ pub struct Seen {
     pub supervised: bool,
 }
 
+impl Seen {
+    /// A container as it was read, started again this many times meanwhile.
+    pub fn of(container: &Container, restarts: u32) -> Self {
+        let state = &container.state;
+        Self {
+            status: state.status,
+            exit_code: state.exit_code,
+            health: container.health.as_ref().map(|health| health.status),
+            restarts,
+            supervised: state.monitor.is_some_and(umiak_base::ProcessRef::alive),
+        }
+    }
+}
+
+/// What a condition of `depends_on` waits for; nothing where the start is all.
+pub const fn goal(condition: Condition) -> Option<Goal> {
+    match condition {
+        Condition::Started => None,
+        Condition::Healthy => Some(Goal::Healthy),
+        Condition::CompletedSuccessfully => Some(Goal::Completed),
+    }
+}
+
 /// What follows from what was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -81,7 +104,7 @@ pub enum Reason {
 
 impl Reason {
     /// In a sentence about the container; Docker's words where it has them.
-    fn of(self, name: &str) -> String {
+    pub fn of(self, name: &str) -> String {
         match self {
             Self::Unhealthy => format!("container {name} is unhealthy"),
             Self::Exited(code) => format!("container {name} exited ({code})"),
@@ -197,11 +220,7 @@ pub fn dependencies(
     of: &dyn Fn(&str) -> Vec<Container>,
 ) -> Result<()> {
     for (name, dependency) in depends_on {
-        let goal = match dependency.condition {
-            Condition::Started => continue,
-            Condition::Healthy => Goal::Healthy,
-            Condition::CompletedSuccessfully => Goal::Completed,
-        };
+        let Some(goal) = goal(dependency.condition) else { continue };
         let containers = of(name);
         let what = |container: &Container| format!("Container {}", container.config.name);
         containers.iter().for_each(|container| progress.working(&what(container), "Waiting"));

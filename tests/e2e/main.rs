@@ -10,6 +10,7 @@ mod depends;
 mod docker;
 mod events;
 mod exec;
+mod explain;
 mod files;
 mod harness;
 mod health;

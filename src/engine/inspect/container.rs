@@ -51,7 +51,8 @@ pub fn container(engine: &Engine, container: &Container) -> Value {
     ])
 }
 
-fn state(container: &Container) -> Value {
+/// `State` of `docker inspect`, and what is known beyond it.
+pub fn state(container: &Container) -> Value {
     let state = &container.state;
     let mut value = json!({
         "Status": state.status.as_str(),
