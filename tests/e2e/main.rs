@@ -31,4 +31,5 @@ mod services;
 mod shapes;
 mod stack;
 mod tutorials;
+mod tutorials_health;
 mod watch;
