@@ -1,4 +1,4 @@
-//! `kill`.
+//! `kill`: what befalls services, and is answered by their restart policies. What is to stay down is stopped.
 
 use std::process::ExitCode;
 
@@ -35,7 +35,7 @@ impl Kill {
         let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Killing");
-            context.act(|| context.engine.kill(&member.container, signal))?;
+            context.act(|| context.engine.strike(&member.container, signal))?;
             progress.done(&what, "Killed");
             Ok(())
         });

@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Context, down};
-use crate::engine::events;
+use crate::engine::restart::Condition;
+use crate::engine::{Engine, events};
 use crate::project::{hooks, load, observe, sequence};
 
 /// Restart services.
@@ -18,7 +19,7 @@ pub struct Restart {
     /// Don't restart dependent services
     #[arg(long)]
     no_deps: bool,
-    /// Services; all if none
+    /// Services; all but those stopped by hand if none
     services: Vec<String>,
 }
 
@@ -41,6 +42,14 @@ impl Restart {
         let members = observe::members(&context.engine, &project.name)?;
         let members = observe::select(observe::replicas(members), &services, &|name| project.knows(name))?;
         let progress = context.progress();
+        let (members, left) = match self.services.is_empty() {
+            true => without_stopped(&context.engine, members),
+            false => (members, Vec::new()),
+        };
+        for member in left {
+            let (name, service) = (&member.container.config.name, &member.service);
+            progress.note(&format!("container {name} was stopped by hand and stays down: `restart {service}` starts it"));
+        }
         let what = |member: &observe::Member| format!("Container {}", member.container.config.name);
         let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             progress.working(&what(member), "Restarting");
@@ -58,4 +67,16 @@ impl Restart {
         progress.finish();
         down::finish(errors)
     }
+}
+
+/// What a restart of the whole stack is about, and what it leaves alone: containers that somebody has stopped while
+/// others run. Where nothing runs, or the policy is `always`, "restart" can only mean "start".
+fn without_stopped(engine: &Engine, members: Vec<observe::Member>) -> (Vec<observe::Member>, Vec<observe::Member>) {
+    if !members.iter().any(|member| member.container.state.status.is_up()) {
+        return (members, Vec::new());
+    }
+    members.into_iter().partition(|member| {
+        let always = member.container.config.restart.condition == Condition::Always;
+        always || !engine.is_stopped_by_hand(&member.container)
+    })
 }

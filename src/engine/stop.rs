@@ -59,9 +59,8 @@ impl Engine {
         Ok(now)
     }
 
-    /// Sends a container's process a signal. SIGKILL goes to everything in its cgroup.
+    /// Sends a container's process a signal; one that is to end it keeps it down, whatever its restart policy.
     pub fn kill(&self, container: &Container, signal: Signal) -> Result<()> {
-        let name = &container.config.name;
         let was_up = container.state.status.is_up();
         let now;
         let container = match ends(signal, &container.config)? && was_up {
@@ -74,13 +73,34 @@ impl Engine {
             }
             false => container,
         };
+        self.deliver(container, signal)
+    }
+
+    /// Sends a container's process a signal as something that befalls it: its restart policy answers the end. One
+    /// that waits to be started again has nothing to befall, and stays down.
+    pub fn strike(&self, container: &Container, signal: Signal) -> Result<()> {
+        match container.state.status {
+            Status::Restarting => self.kill(container, signal),
+            _ => self.deliver(container, signal),
+        }
+    }
+
+    /// Whether somebody has stopped a container that could run.
+    pub fn is_stopped_by_hand(&self, container: &Container) -> bool {
+        let path = self.roots.container(&container.config.id).join("want.json");
+        !container.state.status.is_up() && matches!(state::read(&path), Ok(Some(Want { running: false })))
+    }
+
+    fn deliver(&self, container: &Container, signal: Signal) -> Result<()> {
+        let name = &container.config.name;
         let Some(init) = container.state.init.filter(|_| container.state.status.is_up()) else {
             bail!("cannot kill container: {name}: container {} is not running", container.config.id);
         };
         let Some(pidfd) = wait::pidfd(init) else { return Ok(()) };
         self.send(&pidfd, signal, container)?;
         if signal == Signal::KILL {
-            self.wait(&container.config.id, Some(Instant::now() + Duration::from_secs(30)))?;
+            let deadline = Some(Instant::now() + Duration::from_secs(30));
+            self.wait_since(&container.config.id, Some(container.state.restart_count), deadline)?;
         }
         Ok(())
     }

@@ -87,8 +87,13 @@ impl Engine {
     /// Waits until a container no longer runs; its exit code. The end of a run that another follows counts, as in
     /// Docker. `None` when the deadline came first.
     pub fn wait(&self, id: &str, deadline: Option<Instant>) -> Result<Option<i32>> {
+        self.wait_since(id, None, deadline)
+    }
+
+    /// As [`Self::wait`], for the end of the run that came after so many restarts; without, of the one there is now.
+    pub fn wait_since(&self, id: &str, restarts: Option<u32>, deadline: Option<Instant>) -> Result<Option<i32>> {
         let Ok(watch) = StateWatch::new(&self.roots, id) else { return Ok(Some(EXIT_UNKNOWN)) };
-        let mut restarts = None;
+        let mut restarts = restarts;
         loop {
             watch.clear();
             let Some(container) = Container::load(&self.roots, id)? else { return Ok(Some(EXIT_UNKNOWN)) };
