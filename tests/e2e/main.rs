@@ -32,4 +32,5 @@ mod shapes;
 mod stack;
 mod tutorials;
 mod tutorials_health;
+mod tutorials_restart;
 mod watch;
