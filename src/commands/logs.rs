@@ -7,7 +7,7 @@ use clap::Args;
 use umiak_runtime::logs::{Query, Time, parse_time};
 
 use super::Context;
-use crate::project::follow::{Follow, Options};
+use crate::project::follow::{Announce, Follow, Newcomers, Options};
 use crate::project::{load, names, observe};
 use crate::ui::logs::Prefixes;
 
@@ -69,6 +69,12 @@ impl Logs {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &self.services)?;
+        // Before looking at what is there: nothing that starts then is missed.
+        let chosen = |service: &str| self.services.is_empty() || self.services.iter().any(|name| name == service);
+        let newcomers = match self.which.follow && self.index.is_none() {
+            true => Some(Newcomers::new(&context.engine, &project.name, chosen)?),
+            false => None,
+        };
         let members = observe::members(&context.engine, &project.name)?;
         let mut members = observe::select(members, &self.services, &|name| project.knows(name))?;
         members.retain(|member| self.index.is_none_or(|index| member.number == index));
@@ -76,7 +82,9 @@ impl Logs {
         let all_names: Vec<String> = members.iter().map(name).collect();
         let colour = !self.no_color && context.global.ansi.stdout();
         let prefixes = Prefixes::new(all_names.iter().map(String::as_str), colour, !self.no_log_prefix);
-        let mut follow = Follow::new(&context.engine, self.which.options()?, prefixes)?;
+        let options = Options { announce: Announce::WhatComes, ..self.which.options()? };
+        let mut follow = Follow::new(&context.engine, options, prefixes)?;
+        newcomers.into_iter().for_each(|newcomers| follow.accompany(newcomers));
         for (member, name) in members.iter().zip(all_names) {
             follow.add(&member.container, name)?;
         }

@@ -14,7 +14,7 @@ use super::Context;
 use crate::engine::{Container, attach};
 use crate::failure;
 use crate::project::converge::{self, Request};
-use crate::project::follow::{Ended, Follow, Options as FollowOptions};
+use crate::project::follow::{Announce, Ended, Follow, Newcomers, Options as FollowOptions};
 use crate::project::images::Pull;
 use crate::project::{labels, load, names, plan, wait};
 use crate::ui::logs::Prefixes;
@@ -195,10 +195,11 @@ impl Up {
         let colour = !self.no_color && context.global.ansi.stdout();
         let prefixes = Prefixes::new(all_names.iter().map(String::as_str), colour, !self.no_log_prefix);
         let mut options =
-            FollowOptions { timestamps: self.timestamps, announce_exits: true, ..FollowOptions::default() };
+            FollowOptions { timestamps: self.timestamps, announce: Announce::All, ..FollowOptions::default() };
         options.query.follow = true;
         let since = umiak_runtime::logs::Time::from_nanoseconds(i64::try_from(began.as_nanosecond()).unwrap_or(0));
         let mut follow = Follow::new(engine, options.clone(), prefixes.clone())?;
+        follow.accompany(Newcomers::new(engine, &project.name, |service| self.shows(project, service))?);
         for (_, _, container) in &shown {
             // What a container that was there before has said already was shown to whoever started it.
             options.query.since = (container.config.created < began).then_some(since);
@@ -209,19 +210,17 @@ impl Up {
         let mut watching = self.watch.then(|| self.start_watch(context, project)).transpose()?;
         let mut first_exit: Option<(String, i32)> = None;
         loop {
-            for Ended { id, code, .. } in follow.turn()? {
-                let service =
-                    containers.iter().find(|(_, _, c)| c.config.id == id).map(|(service, ..)| service.clone());
+            for Ended { service, code } in follow.turn()? {
                 let failed = self.abort_on_container_failure && code != 0;
                 if !self.abort_on_container_failure || failed {
-                    first_exit.get_or_insert((service.unwrap_or_default(), code));
+                    first_exit.get_or_insert((service, code));
                 }
                 if (self.abort_on_container_exit || failed || self.exit_code_from.is_some()) && !stopping.begun {
                     crate::note!("Aborting on container exit...");
                     stopping.next(context, &containers, self.timeout);
                 }
             }
-            if follow.all_ended() {
+            if follow.is_over()? {
                 break;
             }
             follow.wait(&[signals.as_fd()], None)?;

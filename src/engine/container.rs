@@ -366,9 +366,16 @@ impl Container {
     pub fn load(roots: &Roots, id: &str) -> Result<Option<Self>> {
         let dir = roots.container(id);
         let Some(config) = state::read::<Config>(&dir.join("config.json"))? else { return Ok(None) };
-        let stored = state::read::<State>(&dir.join("state.json"))?.unwrap_or_default();
-        let was_up = stored.status.is_up();
+        let read = || Ok::<_, anyhow::Error>(state::read::<State>(&dir.join("state.json"))?.unwrap_or_default());
+        let stored = read()?;
+        let mut was_up = stored.status.is_up();
         let mut observed = observe(stored);
+        if was_up && !observed.status.is_up() {
+            // Its monitor may have written how it ended, and gone, since the state was read.
+            let stored = read()?;
+            was_up = stored.status.is_up();
+            observed = observe(stored);
+        }
         if observed.status == Status::Running && super::pause::is_paused(roots, id, &config.runtime.cgroup_path) {
             observed.status = Status::Paused;
         }

@@ -1,15 +1,23 @@
 //! Following the logs of several containers at once: everything that is there,
-//! then what comes, in one poll loop, until all have ended.
+//! then what comes, in one poll loop, until all have ended for good. A run that
+//! another follows is not an end.
+
+mod newcomers;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use umiak_runtime::logs::{Line, Query, Reader, Status, Stream};
+use umiak_runtime::logs::{Line, Query, Reader, Status, Stream, Time};
 
+use crate::engine::container::State;
+use crate::engine::events::read::Journal;
 use crate::engine::wait::{StateWatch, readable};
 use crate::engine::{Container, Engine, logs};
+use crate::project::{explain, labels, names};
 use crate::ui::logs::{Prefixes, put_line};
+
+pub use newcomers::Newcomers;
 
 /// What is shown.
 #[derive(Debug, Clone, Default)]
@@ -22,17 +30,27 @@ pub struct Options {
     pub separate_streams: bool,
     /// With the attributes that the log driver adds, of which there are none: a space stands for them.
     pub details: bool,
-    /// Say when a container has ended.
-    pub announce_exits: bool,
+    /// Which ends are told.
+    pub announce: Announce,
+}
+
+/// Which ends of runs are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Announce {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those that come while it is followed.
+    WhatComes,
+    /// Also of containers that have ended before.
+    All,
 }
 
 /// What came of one turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// The container's id.
-    pub id: String,
-    /// Its name in the logs.
-    pub name: String,
+    /// The container's service; empty where it has none.
+    pub service: String,
     /// Its exit code.
     pub code: i32,
 }
@@ -45,6 +63,14 @@ struct Source {
     /// The beginnings of lines whose ends have not come yet: output, error output.
     begun: [String; 2],
     ended: bool,
+    /// Its service; empty where it has none.
+    service: String,
+    /// It was up when it was seen last: its end is news.
+    was_up: bool,
+    /// How often it had been started again when it was seen last.
+    restarts: u32,
+    /// When its last run ended, as far as that was seen.
+    finished: Option<jiff::Timestamp>,
     /// Whether a line has begun whose end has not come, where bytes are shown as they are.
     within: [bool; 2],
 }
@@ -56,6 +82,9 @@ pub struct Follow<'a> {
     prefixes: Prefixes,
     sources: Vec<Source>,
     watch: StateWatch,
+    newcomers: Option<Newcomers<'a>>,
+    /// All have ended and nobody starts another: the next look is the last one.
+    last_look: bool,
 }
 
 impl Source {
@@ -113,7 +142,13 @@ impl std::fmt::Debug for Follow<'_> {
 impl<'a> Follow<'a> {
     /// Follows nothing yet.
     pub fn new(engine: &'a Engine, options: Options, prefixes: Prefixes) -> Result<Self> {
-        Ok(Self { engine, options, prefixes, sources: Vec::new(), watch: StateWatch::nothing()? })
+        let (sources, watch) = (Vec::new(), StateWatch::nothing()?);
+        Ok(Self { engine, options, prefixes, sources, watch, newcomers: None, last_look: false })
+    }
+
+    /// Containers of a project that start later are followed, too.
+    pub fn accompany(&mut self, newcomers: Newcomers<'a>) {
+        self.newcomers = Some(newcomers);
     }
 
     /// Other options for the containers that are added from now on.
@@ -125,7 +160,9 @@ impl<'a> Follow<'a> {
     pub fn add(&mut self, container: &Container, name: String) -> Result<()> {
         self.watch.add(&self.engine.roots, &container.config.id)?;
         let reader = logs::reader(&self.engine.roots, &container.config, &self.options.query)?;
-        let index = self.sources.len();
+        // One that takes another's place takes its colour.
+        let same = self.sources.iter().find(|source| source.name == name);
+        let index = same.map_or(self.sources.len(), |source| source.index);
         self.prefixes.widen(&name);
         self.sources.push(Source {
             id: container.config.id.clone(),
@@ -134,6 +171,10 @@ impl<'a> Follow<'a> {
             reader,
             begun: Default::default(),
             ended: false,
+            service: container.label(labels::SERVICE).unwrap_or_default().to_owned(),
+            was_up: container.state.status.is_up(),
+            restarts: container.state.restart_count,
+            finished: container.state.finished_at,
             within: [false; 2],
         });
         Ok(())
@@ -146,7 +187,7 @@ impl<'a> Follow<'a> {
             if !follow {
                 return self.put_rest();
             }
-            if self.all_ended() {
+            if self.is_over()? {
                 return Ok(());
             }
             self.wait(&[], None)?;
@@ -165,8 +206,12 @@ impl<'a> Follow<'a> {
 
     /// Waits for something new, or for one of `others` to be readable.
     pub fn wait(&self, others: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<()> {
+        if self.last_look {
+            return Ok(());
+        }
         let mut fds: Vec<BorrowedFd<'_>> = others.to_vec();
         fds.push(self.watch.as_fd());
+        fds.extend(self.newcomers.iter().flat_map(Newcomers::fds));
         for source in self.sources.iter().filter(|source| !source.ended) {
             fds.extend(source.reader.iter().filter_map(Reader::fd));
         }
@@ -174,38 +219,124 @@ impl<'a> Follow<'a> {
         Ok(())
     }
 
-    /// Prints what has come. Containers that have ended since the last turn are returned.
+    /// Prints what has come. Containers that have ended for good since the last turn are returned.
     pub fn turn(&mut self) -> Result<Vec<Ended>> {
         let (mut out, mut err, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         self.watch.clear();
+        self.welcome()?;
         for source in self.sources.iter_mut().filter(|source| !source.ended) {
             // The state first: what is in the log when a container has ended is all there will be.
             let state = Container::load(&self.engine.roots, &source.id)?.map(|container| container.state);
             let up = state.as_ref().is_some_and(|state| state.status.is_up());
             let lines = source.read(up).with_context(|| format!("read the log of {}", source.name))?;
             let prefix = self.prefixes.of(&source.name, source.index);
-            source.put(&lines, &prefix, &self.options, &mut out, &mut err);
+            let again = state.as_ref().filter(|state| state.restart_count > source.restarts);
+            let of_last_run = again.map_or(0, |state| lines_until(&lines, state.finished_at));
+            let (before, after) = lines.split_at(of_last_run);
+            source.put(before, &prefix, &self.options, &mut out, &mut err);
+            if let Some(state) = again {
+                source.put_begun(&prefix, &self.options, &mut out, &mut err);
+                // Several, where they came faster than they were looked at.
+                for _ in source.restarts..state.restart_count {
+                    announce(source, &self.options, state, true, &mut out);
+                }
+            }
+            source.put(after, &prefix, &self.options, &mut out, &mut err);
+            source.was_up |= up || again.is_some();
+            source.restarts = state.as_ref().map_or(source.restarts, |state| state.restart_count);
             if !up {
                 source.ended = true;
-                let code = state.as_ref().and_then(|state| state.exit_code).unwrap_or(0);
+                let state = state.unwrap_or_else(|| last_words(self.engine, &source.id));
+                source.finished = state.finished_at;
                 source.put_begun(&prefix, &self.options, &mut out, &mut err);
-                if self.options.announce_exits {
-                    let why = state.as_ref().and_then(super::explain::of_end);
-                    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-                    let text = format!("{} exited with code {code}{why}\n", source.name);
-                    out.extend_from_slice(text.as_bytes());
-                }
-                ended.push(Ended { id: source.id.clone(), name: source.name.clone(), code });
+                announce(source, &self.options, &state, false, &mut out);
+                ended.push(Ended { service: source.service.clone(), code: state.exit_code.unwrap_or(0) });
             }
         }
         put_both(&out, &err);
         Ok(ended)
     }
 
-    /// Whether every container has ended.
-    pub fn all_ended(&self) -> bool {
-        self.sources.iter().all(|source| source.ended)
+    /// Takes up what has started since the last turn.
+    fn welcome(&mut self) -> Result<()> {
+        let Some(newcomers) = &mut self.newcomers else { return Ok(()) };
+        let started = newcomers.next()?;
+        for container in started {
+            let known = self.sources.iter_mut().find(|source| source.id == container.config.id);
+            if known.as_ref().is_some_and(|source| !source.ended) {
+                continue;
+            }
+            let mut query = Query { tail: None, since: None, ..self.options.query.clone() };
+            if let Some(source) = known {
+                // What it said before has been shown.
+                query.since = source.finished.map(time);
+                source.reader = logs::reader(&self.engine.roots, &container.config, &query)?;
+                (source.ended, source.was_up, source.restarts) = (false, true, container.state.restart_count);
+                continue;
+            }
+            let project = container.label(labels::PROJECT).unwrap_or_default();
+            let name = names::in_logs(project, names::lasting(&container.config.name)).to_owned();
+            let shown = std::mem::replace(&mut self.options.query, query);
+            let added = self.add(&container, name);
+            self.options.query = shown;
+            added?;
+            if let Some(source) = self.sources.last_mut() {
+                // It has started, though it may have ended by now.
+                source.was_up = true;
+                source.restarts = 0;
+            }
+        }
+        Ok(())
     }
+
+    /// Whether every container has ended, and nobody is about to start one.
+    pub fn is_over(&mut self) -> Result<bool> {
+        if !self.sources.iter().all(|source| source.ended) {
+            self.last_look = false;
+            return Ok(false);
+        }
+        let Some(newcomers) = &mut self.newcomers else { return Ok(true) };
+        if newcomers.may_come()? {
+            self.last_look = false;
+            return Ok(false);
+        }
+        // What was started before nobody was at work any more is seen by one more turn.
+        Ok(std::mem::replace(&mut self.last_look, true))
+    }
+}
+
+/// Tells the end of a run, where that is wanted.
+fn announce(source: &Source, options: &Options, state: &State, again: bool, out: &mut Vec<u8>) {
+    let wanted = match options.announce {
+        Announce::Nothing => false,
+        Announce::WhatComes => source.was_up || again,
+        Announce::All => true,
+    };
+    if !wanted {
+        return;
+    }
+    let (name, code) = (&source.name, state.exit_code.unwrap_or(0));
+    let why = explain::of_end(state).map(|why| format!(" ({why})")).unwrap_or_default();
+    let again = if again { " (restarting)" } else { "" };
+    out.extend_from_slice(format!("{name} exited with code {code}{again}{why}\n").as_bytes());
+}
+
+/// How many lines were said by then.
+fn lines_until(lines: &[Line], finished: Option<jiff::Timestamp>) -> usize {
+    let Some(finished) = finished.map(time) else { return lines.len() };
+    lines.iter().take_while(|line| line.time.nanoseconds() <= finished.nanoseconds()).count()
+}
+
+fn time(moment: jiff::Timestamp) -> Time {
+    Time::from_nanoseconds(i64::try_from(moment.as_nanosecond()).unwrap_or(i64::MAX))
+}
+
+/// How a container ended that was removed before anybody looked: what the journal tells.
+fn last_words(engine: &Engine, id: &str) -> State {
+    let events = Journal::open(&engine.roots, false).and_then(|mut journal| journal.next()).unwrap_or_default();
+    let died = events.iter().rev().find(|event| event.actor.id == id && event.action == "die");
+    let exit_code = died.and_then(|event| event.attribute("exitCode")?.parse().ok());
+    State { exit_code, ..State::default() }
 }
 
 fn put_both(out: &[u8], err: &[u8]) {

@@ -30,3 +30,20 @@ pub fn container(project: &Project, service: &Service, number: u32) -> String {
 pub fn in_logs<'a>(project: &str, name: &'a str) -> &'a str {
     name.strip_prefix(project).and_then(|rest| rest.strip_prefix(['-', '_'])).unwrap_or(name)
 }
+
+/// The name that a container will have: one that takes another's place starts as `<old id>_<name>`.
+pub fn lasting(name: &str) -> &str {
+    match name.split_once('_') {
+        Some((id, rest)) if id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => rest,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_name_of_the_meantime_gives_way_to_the_lasting_one() {
+        assert_eq!(super::lasting("0123456789ab_demo-web-1"), "demo-web-1");
+        assert_eq!(super::lasting("demo_web_1"), "demo_web_1");
+    }
+}

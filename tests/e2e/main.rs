@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod explain;
 mod files;
+mod follow;
 mod harness;
 mod health;
 mod keys;
