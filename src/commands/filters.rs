@@ -66,6 +66,11 @@ impl Filters {
         }
     }
 
+    /// All names and values.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.filter
+    }
+
     /// The values of one name.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.filter.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())

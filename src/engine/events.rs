@@ -112,7 +112,6 @@ impl Event {
     }
 
     /// As `docker events --format json` shows it.
-    #[allow(dead_code, reason = "for the command line that goes by the name of docker")]
     pub fn docker_json(&self) -> Value {
         let mut all = serde_json::Map::new();
         // The fields of the API's first versions, which are still given for these two kinds.

@@ -139,50 +139,35 @@ pub fn follow(roots: &Roots, window: Window, see: &mut dyn FnMut(&Event) -> Resu
     }
 }
 
+/// The names of Docker's filters of events, but for `label`.
+const KEYS: [&str; 9] = ["container", "daemon", "event", "image", "network", "plugin", "scope", "type", "volume"];
+
 /// Docker's filters: values of one key are alternatives, keys go together.
-#[allow(dead_code, reason = "for the command line that goes by the name of docker")]
 #[derive(Debug, Clone, Default)]
 pub struct Filters(Vec<(String, String)>);
 
-#[allow(dead_code, reason = "for the command line that goes by the name of docker")]
 impl Filters {
-    /// From `KEY=VALUE` words.
-    pub fn parse(words: &[String]) -> Result<Self> {
-        const KEYS: [&str; 10] =
-            ["container", "daemon", "event", "image", "label", "network", "plugin", "scope", "type", "volume"];
-        let mut all = Vec::new();
-        for word in words {
-            let Some((key, value)) = word.split_once('=') else {
-                bail!(
-                    "invalid argument \"{word}\" for \"-f, --filter\" flag: bad format of filter (expected name=value)"
-                )
-            };
-            let key = key.trim().to_lowercase();
-            if !KEYS.contains(&key.as_str()) {
-                bail!("invalid filter '{key}'");
-            }
-            all.push((key, value.trim().to_owned()));
+    /// From names and values; a name that no event has is an error.
+    pub fn new(pairs: &[(String, String)]) -> Result<Self> {
+        match pairs.iter().find(|(key, _)| key != "label" && !KEYS.contains(&key.as_str())) {
+            Some((key, _)) => bail!("invalid filter '{key}'"),
+            None => Ok(Self(pairs.to_vec())),
         }
-        Ok(Self(all))
     }
 
     /// Whether an event passes.
     pub fn pass(&self, event: &Event) -> bool {
-        let passes = |key: &str| {
-            let mut values =
-                self.0.iter().filter(|(other, _)| other == key).map(|(_, value)| value.as_str()).peekable();
-            values.peek().is_none() || values.any(|value| matches(event, key, value))
+        let values = |wanted: &'static str| {
+            self.0.iter().filter(move |(key, _)| key == wanted).map(|(_, value)| value.as_str())
         };
         // Each label must be there.
-        let labels = self.0.iter().filter(|(key, _)| key == "label").all(|(_, value)| matches(event, "label", value));
-        labels
-            && ["container", "daemon", "event", "image", "network", "plugin", "scope", "type", "volume"]
-                .into_iter()
-                .all(passes)
+        values("label").all(|value| matches(event, "label", value))
+            && KEYS.into_iter().all(|key| {
+                values(key).next().is_none() || values(key).any(|value| matches(event, key, value))
+            })
     }
 }
 
-#[allow(dead_code, reason = "for the command line that goes by the name of docker")]
 fn matches(event: &Event, key: &str, value: &str) -> bool {
     let actor = |kind: Kind| {
         let named = event.attribute("name") == Some(value);
@@ -270,14 +255,14 @@ mod tests {
             .with("name", "web")
             .with("image", "nginx:1.27")
             .with("tier", "front");
+        let pair = |word: &str| word.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).unwrap();
         let pass = |words: &[&str]| {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            Filters::parse(&words).unwrap().pass(&event)
+            Filters::new(&words.iter().map(|word| pair(word)).collect::<Vec<_>>()).unwrap().pass(&event)
         };
         assert!(pass(&[]) && pass(&["type=image", "type=container"]) && pass(&["event=exec_create", "container=web"]));
         assert!(pass(&["container=abc", "image=nginx", "label=tier", "label=tier=front"]));
         assert!(!pass(&["label=tier", "label=other"]) && !pass(&["event=start"]) && !pass(&["network=web"]));
         assert!(!pass(&["type=container", "image=other"]));
-        assert!(Filters::parse(&["nonsense".into()]).is_err() && Filters::parse(&["colour=red".into()]).is_err());
+        assert!(Filters::new(&[pair("colour=red")]).is_err());
     }
 }
