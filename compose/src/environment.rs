@@ -68,7 +68,7 @@ impl Defaults<'_> {
     /// `COMPOSE_PROFILES`, split at commas, trimmed.
     pub(crate) fn profiles(&self) -> Vec<String> {
         let profiles = self.0.get("COMPOSE_PROFILES").map(String::as_str).unwrap_or_default();
-        profiles.split(',').map(str::trim).filter(|profile| !profile.is_empty()).map(str::to_owned).collect()
+        profiles.split(',').map(|profile| profile.trim().to_owned()).collect()
     }
 
     /// Whether `COMPOSE_DISABLE_ENV_FILE` switches `.env` off.

@@ -46,6 +46,9 @@ impl Files<'_> {
         edits: &[KeyPath],
     ) -> Result<(), Failed> {
         let Some(entry) = document.as_map_mut().and_then(|map| map.shift_remove("include")) else { return Ok(()) };
+        if entry.node.is_null() {
+            return Ok(());
+        }
         let includes = self.read_includes(&entry.node)?;
         let trail: Vec<PathBuf> = included.iter().cloned().chain([file.to_path_buf()]).collect();
         for include in includes {

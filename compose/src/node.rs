@@ -26,6 +26,8 @@ pub(crate) enum Value {
     Int(i128),
     Float(f64),
     Text(String),
+    /// A date, perhaps with a time, as RFC 3339 has it.
+    Date(String),
     List(Vec<Node>),
     Map(Map),
 }
@@ -117,19 +119,21 @@ impl Node {
             Value::Bool(_) => "a boolean",
             Value::Int(_) | Value::Float(_) => "a number",
             Value::Text(_) => "a string",
+            Value::Date(_) => "a date",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }
     }
 
-    /// A scalar as text, numbers in the canonical notation; `None` for null and collections.
+    /// A scalar as text, numbers in the canonical notation; `None` for null, dates and collections: where a text is
+    /// wanted, a date has to be quoted.
     pub(crate) fn scalar_text(&self) -> Option<String> {
         match &self.value {
             Value::Bool(value) => Some(value.to_string()),
             Value::Int(value) => Some(value.to_string()),
             Value::Float(value) => Some(super::scalar::format_float(*value)),
             Value::Text(text) => Some(text.clone()),
-            Value::Null | Value::List(_) | Value::Map(_) => None,
+            Value::Null | Value::Date(_) | Value::List(_) | Value::Map(_) => None,
         }
     }
 
@@ -142,6 +146,7 @@ impl Node {
                     && a.iter().all(|(key, entry)| b.get(key).is_some_and(|other| entry.node.same(&other.node)))
             }
             (Value::Null, Value::Null) => true,
+            (Value::Date(a), Value::Date(b)) => a == b,
             (Value::List(_) | Value::Map(_) | Value::Null, _) | (_, Value::List(_) | Value::Map(_) | Value::Null) => {
                 false
             }
@@ -159,7 +164,7 @@ impl Node {
                 Err(_) => u64::try_from(*value).map_or(serde_json::Value::Null, Into::into),
             },
             Value::Float(value) => serde_json::Number::from_f64(*value).map_or(serde_json::Value::Null, Into::into),
-            Value::Text(text) => text.as_str().into(),
+            Value::Text(text) | Value::Date(text) => text.as_str().into(),
             Value::List(list) => list.iter().map(Self::to_json).collect(),
             Value::Map(map) => map.iter().map(|(key, entry)| (key.clone(), entry.node.to_json())).collect(),
         }

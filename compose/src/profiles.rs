@@ -16,5 +16,6 @@ pub(crate) fn activate(project: &mut Project, mut profiles: Vec<String>, named: 
     let (active, disabled) = std::mem::take(&mut project.services)
         .into_iter()
         .partition(|(_, service): &(String, Service)| is_active(service, &profiles));
+    profiles.retain(|profile| !profile.is_empty());
     (project.services, project.disabled_services, project.profiles) = (active, disabled, profiles);
 }

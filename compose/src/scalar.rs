@@ -1,5 +1,5 @@
 //! What a plain YAML scalar means, by the rules of Go's yaml package, which Compose uses: `0440` is octal, `yes` and
-//! `on` are text, `1_000` is a number, dates stay text.
+//! `on` are text, `1_000` is a number, `2001-12-14` a date.
 
 use super::node::Value;
 
@@ -15,7 +15,10 @@ pub(crate) fn resolve(text: &str) -> Value {
         _ => {}
     }
     match text.as_bytes().first() {
-        Some(b'0'..=b'9' | b'+' | b'-') => number(text),
+        Some(b'0'..=b'9' | b'+' | b'-') => match date(text) {
+            Some(date) => Value::Date(date),
+            None => number(text),
+        },
         Some(b'.') if is_float(text) => float(text),
         _ => Value::Text(text.to_owned()),
     }
@@ -77,6 +80,78 @@ fn is_float(text: &str) -> bool {
         Some((whole, fraction)) => digits(whole) && (fraction.is_empty() || digits(fraction)),
         None => digits(&unsigned(mantissa)),
     }
+}
+
+/// Whether a value is what the tag of that name says.
+pub(crate) fn is(value: &Value, tag: &str) -> bool {
+    match value {
+        Value::Int(_) => matches!(tag, "int" | "float"),
+        Value::Float(_) => tag == "float",
+        Value::Bool(_) => tag == "bool",
+        Value::Null => tag == "null",
+        _ => false,
+    }
+}
+
+/// A date as RFC 3339 has it: `2001-12-14`, `2001-12-14 21:59:43`, `2001-12-14T21:59:43.1-05:00`.
+pub(crate) fn date(text: &str) -> Option<String> {
+    let (day, time) = match text.find(['T', 't', ' ']) {
+        Some(at) => (&text[..at], Some(&text[at..])),
+        None => (text, None),
+    };
+    let mut parts = day.split('-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    let year_number = small(year, 4, 0..=9999).filter(|_| year.len() == 4 && parts.next().is_none())?;
+    let leap = year_number % 4 == 0 && (year_number % 100 != 0 || year_number % 400 == 0);
+    let month = small(month, 2, 1..=12)?;
+    let days = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let day = small(day, 2, 1..=days)?;
+    let time = match time {
+        None => "00:00:00Z".to_owned(),
+        Some(time) => time_of_day(time)?,
+    };
+    Some(format!("{year}-{month:02}-{day:02}T{time}"))
+}
+
+/// What follows a day, from its `T` or space on; only after a space there is no time zone.
+fn time_of_day(text: &str) -> Option<String> {
+    let (clock, zone) = match text.strip_prefix(' ') {
+        Some(clock) => (clock, "Z".to_owned()),
+        None => {
+            let text = &text[1..];
+            let at = text.find(['Z', '+', '-'])?;
+            (&text[..at], zone(&text[at..])?)
+        }
+    };
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let mut parts = clock.split(':');
+    let (hour, minute) = (small(parts.next()?, 2, 0..=23)?, small(parts.next()?, 2, 0..=59)?);
+    let second = small(parts.next()?, 2, 0..=59).filter(|_| parts.next().is_none())?;
+    small(fraction, 9, 0..=u32::MAX)?;
+    let fraction = match fraction.trim_end_matches('0') {
+        "" => String::new(),
+        digits => format!(".{digits}"),
+    };
+    Some(format!("{hour:02}:{minute:02}:{second:02}{fraction}{zone}"))
+}
+
+fn zone(text: &str) -> Option<String> {
+    if text == "Z" {
+        return Some("Z".to_owned());
+    }
+    let (hours, minutes) = text[1..].split_once(':')?;
+    let fits = hours.len() == 2 && minutes.len() == 2;
+    (fits && small(hours, 2, 0..=24).is_some() && small(minutes, 2, 0..=59).is_some()).then(|| text.to_owned())
+}
+
+/// A number of few digits, without a sign.
+fn small(text: &str, most: usize, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
+    let fits = (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| fits && range.contains(number))
 }
 
 /// What base64 text stands for, as far as it is text again.
@@ -193,7 +268,10 @@ mod tests {
             ("1:30", "a string 1:30"),
             ("yes", "a string yes"),
             ("on", "a string on"),
-            ("2024-01-01", "a string 2024-01-01"),
+            ("2024-13-01", "a string 2024-13-01"),
+            ("2023-02-29", "a string 2023-02-29"),
+            ("2024-01-01T10:00:00", "a string 2024-01-01T10:00:00"),
+            ("20240101", "a number 20240101"),
             ("127.0.0.1", "a string 127.0.0.1"),
             (".", "a string ."),
             ("-", "a string -"),
@@ -205,5 +283,14 @@ mod tests {
             assert_eq!(format!("{} {}", node.kind(), node.scalar_text().unwrap()), expected, "{text}");
         }
         assert!(Node::new(Span::default(), resolve("~")).is_null());
+        for (text, expected) in [
+            ("2024-01-01", "2024-01-01T00:00:00Z"),
+            ("2024-2-29", "2024-02-29T00:00:00Z"),
+            ("2001-12-14 21:59:43.10", "2001-12-14T21:59:43.1Z"),
+            ("2001-12-14t1:2:3Z", "2001-12-14T01:02:03Z"),
+            ("2001-12-14T21:59:43.10-05:00", "2001-12-14T21:59:43.1-05:00"),
+        ] {
+            assert_eq!(Node::new(Span::default(), resolve(text)).to_json(), expected, "{text}");
+        }
     }
 }

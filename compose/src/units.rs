@@ -141,7 +141,7 @@ pub fn port_range(text: &str) -> Option<PortRange> {
         Some((start, end)) => (port(start)?, port(end)?),
         None => (port(text)?, port(text)?),
     };
-    (start <= end).then_some(PortRange { start, end })
+    (start <= end).then_some(PortRange { start, end, digits: 0 })
 }
 
 /// The words of a shell command line: quotes and backslashes removed, nothing expanded. Like Docker Compose, stops at

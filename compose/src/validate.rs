@@ -21,7 +21,7 @@ pub(crate) fn validate(project: &Project, problems: &mut Problems) {
     }
     for (name, secret) in &project.secrets {
         let given = secret.file.is_some() || secret.environment.is_some();
-        if !secret.external && secret.driver.is_none() && !given {
+        if !secret.external && !given {
             problems.error(secret.span, format!("secret \"{name}\" must declare either `file` or `environment`"));
         }
     }
@@ -55,7 +55,9 @@ impl Check<'_> {
             self.problems.error(service.span, message).help = Some("add `image:` or `build:`".to_owned());
         }
         let Some(build) = &service.build else { return };
-        if build.dockerfile_inline.is_some() && build.dockerfile.is_some() {
+        if [&build.dockerfile_inline, &build.dockerfile].into_iter().flatten().filter(|text| !text.is_empty()).count()
+            > 1
+        {
             let message =
                 format!("service \"{}\" declares mutually exclusive dockerfile and dockerfile_inline", service.name);
             self.error("build", message);
@@ -83,7 +85,7 @@ impl Check<'_> {
 
     fn networks(&mut self) {
         let service = self.service;
-        if service.network_mode.is_some() && !service.networks.is_empty() {
+        if !NetworkMode::is_unsaid(&service.network_mode) && !service.networks.is_empty() {
             let message = format!("service {} declares mutually exclusive `network_mode` and `networks`", service.name);
             self.error("network_mode", message);
         }

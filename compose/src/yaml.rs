@@ -24,11 +24,19 @@ pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Box<D
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut builder =
         Builder { problems, source, anchors: HashMap::new(), stack: Vec::new(), size: 0, anchored: 0, done: None };
+    if let Some((line, column)) = control_character(text) {
+        let span = Span { source, line, column, length: 1 };
+        return Err(builder.error(span, "invalid YAML: control characters are not allowed"));
+    }
     let mut documents = Vec::new();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| builder.syntax(&error))?;
         match event {
+            // what follows `...` has to begin with `---`, in YAML 1.1
+            Event::DocumentStart(false) if !documents.is_empty() => {
+                return Err(builder.error(builder.span(span), "invalid YAML: did not find expected <document start>"));
+            }
             Event::DocumentStart(_) => builder.start(),
             Event::DocumentEnd => documents.extend(builder.done.take()),
             event => builder.event(event, span)?,
@@ -136,7 +144,18 @@ impl Builder<'_> {
                 Some(text) => Value::Text(text),
                 None => return Err(self.error(span, "!!binary value contains invalid base64 data")),
             },
-            Some(Some("int" | "float" | "bool" | "null")) => scalar::resolve(&text),
+            Some(Some(wanted @ ("int" | "float" | "bool" | "null"))) => {
+                let value = scalar::resolve(&text);
+                if !scalar::is(&value, wanted) {
+                    let node = Node::new(span, value);
+                    return Err(self.error(span, format!("cannot decode `{text}`, {}, as a !!{wanted}", node.kind())));
+                }
+                value
+            }
+            Some(Some("timestamp")) => match scalar::date(&text) {
+                Some(date) => Value::Date(date),
+                None => return Err(self.error(span, format!("cannot decode `{text}` as a !!timestamp"))),
+            },
             Some(None) | None if plain => scalar::resolve(&text),
             _ => Value::Text(text.into_owned()),
         };
@@ -285,6 +304,16 @@ impl Builder<'_> {
             false => Ok(()),
         }
     }
+}
+
+/// Line and column of the first character that no YAML text may have.
+fn control_character(text: &str) -> Option<(u32, u32)> {
+    let allowed =
+        |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
+    let at = text.find(|c| !allowed(c))?;
+    let (before, line) = (&text[..at], text[..at].matches('\n').count());
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+    Some((number(line + 1), number(column + 1)))
 }
 
 /// The name of a tag of YAML's core schema.

@@ -115,6 +115,7 @@ fn older(engine: &Engine, name: &str, service: &Service) -> Result<bool> {
     let limit = match &service.pull_policy {
         Some(PullPolicy::Daily) => DAY,
         Some(PullPolicy::Weekly) => 7 * DAY,
+        Some(PullPolicy::Refresh) => Duration::ZERO,
         Some(PullPolicy::Every(_, time)) => *time,
         _ => return Ok(false),
     };

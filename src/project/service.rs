@@ -226,6 +226,10 @@ fn network(project: &Project, service: &Service) -> Result<NetworkRequest> {
     let one = |name: &str| NetworkRequest::Networks(vec![Join { network: name.to_owned(), ..Join::default() }]);
     Ok(match &service.network_mode {
         Some(NetworkMode::None) => NetworkRequest::None,
+        Some(NetworkMode::Unsaid) if service.networks.is_empty() => match project.networks.get("default") {
+            Some(default) => one(&default.name),
+            None => NetworkRequest::None,
+        },
         Some(NetworkMode::Host) => NetworkRequest::Host,
         Some(NetworkMode::Bridge) => one(network::DEFAULT),
         Some(NetworkMode::Container(container)) => NetworkRequest::Container(container.clone()),
@@ -234,7 +238,7 @@ fn network(project: &Project, service: &Service) -> Result<NetworkRequest> {
             let target = project.services.get(name).with_context(|| format!("service {name} does not exist"))?;
             NetworkRequest::Container(names::container(project, target, 1))
         }
-        None => match predefined(project, service)? {
+        None | Some(NetworkMode::Unsaid) => match predefined(project, service)? {
             Some("host") => NetworkRequest::Host,
             Some(_) => NetworkRequest::None,
             None => NetworkRequest::Networks(joins(project, service)?),

@@ -53,7 +53,8 @@ pub struct Rule {
 impl Rule {
     /// The rules of a service. `dockerignore` gives the text of a context's ignore file.
     pub fn of(service: &Service, dockerignore: &dyn Fn(&Path) -> Option<String>) -> Vec<Self> {
-        let context = service.build.as_ref().and_then(|build| build.context.as_deref()).map(PathBuf::from);
+        let context = service.build.as_ref().and_then(|build| build.context.as_deref()).filter(|dir| !dir.is_empty());
+        let context = context.map(PathBuf::from);
         let context = context.and_then(|dir| dockerignore(&dir).map(|text| (dir, Patterns::of_file(&text))));
         let rule = |watch: &umiak_compose::Watch| Self {
             service: service.name.clone(),

@@ -3,20 +3,20 @@
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
-use super::{Extensions, FileMount, Hook, TextMap, Ulimit, is_false};
+use super::{Extensions, FileMount, Hook, TextMap, Ulimit, is_false, no_text};
 use crate::units::bytes_text;
 
 /// `build`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Build {
     /// Absolute directory, or a URL.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "no_text")]
     pub context: Option<String>,
     /// Dockerfile, relative to the context.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "no_text")]
     pub dockerfile: Option<String>,
     /// The Dockerfile's text.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "no_text")]
     pub dockerfile_inline: Option<String>,
     /// Entitlements.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -97,3 +97,8 @@ pub type TextMap = IndexMap<String, String>;
 fn is_false(value: &bool) -> bool {
     !*value
 }
+
+#[allow(clippy::ref_option, reason = "as serde calls it")]
+fn no_text(value: &Option<String>) -> bool {
+    value.as_ref().is_none_or(String::is_empty)
+}

@@ -132,7 +132,7 @@ pub struct FileMount {
     /// Key of the secret or config.
     pub source: String,
     /// Path in the container, or name under /run/secrets; see [`FileMount::secret_target`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "super::no_text")]
     pub target: Option<String>,
     /// Owner, default 0.
     #[serde(skip_serializing_if = "Option::is_none")]

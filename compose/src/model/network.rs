@@ -22,6 +22,16 @@ pub enum NetworkMode {
     Container(String),
     /// A network of the engine, by name.
     Network(String),
+    /// Written as empty text: the project's default network if other services use it, else no network.
+    Unsaid,
+}
+
+impl NetworkMode {
+    /// Whether it was not written, or as empty text.
+    #[allow(clippy::ref_option, reason = "as serde calls it")]
+    pub(crate) fn is_unsaid(mode: &Option<Self>) -> bool {
+        matches!(mode, None | Some(Self::Unsaid))
+    }
 }
 
 impl fmt::Display for NetworkMode {
@@ -33,6 +43,7 @@ impl fmt::Display for NetworkMode {
             Self::Service(name) => write!(f, "service:{name}"),
             Self::Container(name) => write!(f, "container:{name}"),
             Self::Network(name) => f.write_str(name),
+            Self::Unsaid => Ok(()),
         }
     }
 }
@@ -54,12 +65,22 @@ pub enum Protocol {
     Udp,
     /// SCTP.
     Sctp,
+    /// Written as empty text: TCP, but not shown.
+    #[serde(rename = "")]
+    Unsaid,
+}
+
+impl Protocol {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_unsaid(&self) -> bool {
+        *self == Self::Unsaid
+    }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tcp => "tcp",
+            Self::Tcp | Self::Unsaid => "tcp",
             Self::Udp => "udp",
             Self::Sctp => "sctp",
         })
@@ -73,12 +94,14 @@ pub struct PortRange {
     pub start: u16,
     /// Last port.
     pub end: u16,
+    /// Digits that it was written with at least: `0400` keeps its zero.
+    pub digits: u8,
 }
 
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.start == self.end {
-            true => write!(f, "{}", self.start),
+            true => write!(f, "{:0width$}", self.start, width = usize::from(self.digits)),
             false => write!(f, "{}-{}", self.start, self.end),
         }
     }
@@ -108,6 +131,7 @@ pub struct PortMapping {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<PortRange>,
     /// Protocol.
+    #[serde(skip_serializing_if = "Protocol::is_unsaid")]
     pub protocol: Protocol,
     /// Application protocol, for people.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -157,7 +157,7 @@ pub struct FileDef {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// The content itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "super::no_text")]
     pub content: Option<String>,
     /// The value of the variable that `environment` names, if it is set.
     #[serde(skip)]

@@ -188,7 +188,7 @@ pub struct Service {
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub models: IndexMap<String, Option<ServiceModel>>,
     /// Network mode; excludes `networks`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "NetworkMode::is_unsaid")]
     pub network_mode: Option<NetworkMode>,
     /// Networks joined, by key; `default` when nothing was written.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]

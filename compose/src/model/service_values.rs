@@ -141,6 +141,8 @@ pub enum PullPolicy {
     Daily,
     /// Pull when the last pull is older than a week.
     Weekly,
+    /// Pull at every `up`: the time after which a pull is due is none.
+    Refresh,
     /// Pull when the last pull is older than this; the text as written, and the time it means.
     Every(String, Duration),
 }
@@ -154,6 +156,7 @@ impl Serialize for PullPolicy {
             Self::Build => "build",
             Self::Daily => "daily",
             Self::Weekly => "weekly",
+            Self::Refresh => "refresh",
             Self::Every(text, _) => text,
         })
     }

@@ -9,9 +9,9 @@ use crate::node::{Node, Value};
 /// `build`.
 pub(super) fn build(f: &Fields<'_, '_>, key: &'static str) -> Option<Build> {
     f.object(key, |f| Build {
-        context: Some(f.word("context").unwrap_or_else(|| ".".to_owned())),
-        dockerfile: f.word("dockerfile"),
-        dockerfile_inline: f.word("dockerfile_inline"),
+        context: Some(f.text("context").unwrap_or_else(|| ".".to_owned())),
+        dockerfile: f.text("dockerfile"),
+        dockerfile_inline: f.text("dockerfile_inline"),
         entitlements: f.texts("entitlements"),
         args: f.key_values("args").into_iter().collect(),
         provenance: attestation(f, "provenance"),
@@ -31,7 +31,7 @@ pub(super) fn build(f: &Fields<'_, '_>, key: &'static str) -> Option<Build> {
         secrets: mounts::files(f, "secrets"),
         shm_size: f.bytes("shm_size").filter(|size| *size != 0),
         tags: f.texts("tags"),
-        ulimits: service::ulimits(f, "ulimits"),
+        ulimits: service::plain_ulimits(f, "ulimits"),
         platforms: f.texts("platforms"),
         privileged: f.flag("privileged"),
         extensions: f.extensions(),

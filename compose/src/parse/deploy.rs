@@ -128,10 +128,10 @@ pub(super) fn blkio(f: &Fields<'_, '_>) -> Option<BlkioConfig> {
             })
         };
         BlkioConfig {
-            weight: f.number("weight").filter(|weight: &u16| *weight != 0),
+            weight: f.plain_number("weight").filter(|weight: &u16| *weight != 0),
             weight_device: f.list("weight_device", |node, path| {
                 Fields::new(f.cx, node, path)?.finish_with(|f| {
-                    let (path, weight) = (f.word("path"), f.number("weight"));
+                    let (path, weight) = (f.word("path"), f.plain_number("weight"));
                     Some(WeightDevice { path: path?, weight: weight? })
                 })
             }),

@@ -30,6 +30,14 @@ impl Context {
         self.problems.borrow_mut().error(span, message);
     }
 
+    /// An error about a value's type.
+    fn mistyped(&self, node: &Node, message: String) {
+        match node.value {
+            Value::Date(_) => self.error_with_help(node.span, message, "a date that is meant as text stands in quotes"),
+            _ => self.error(node.span, message),
+        }
+    }
+
     pub(crate) fn error_with_help(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.problems.borrow_mut().error(span, message).help = Some(help.into());
     }
@@ -74,8 +82,11 @@ impl<'a, 'c> Fields<'a, 'c> {
     }
 
     fn wrong(&self, key: &str, node: &Node, expected: &str) {
-        let span = if node.is_null() { self.key_span(key).unwrap_or(node.span) } else { node.span };
-        self.cx.error(span, format!("{} must be {expected}", self.path(key)));
+        let message = format!("{} must be {expected}", self.path(key));
+        match self.key_span(key).filter(|_| node.is_null()) {
+            Some(span) => self.cx.error(span, message),
+            None => self.cx.mistyped(node, message),
+        }
     }
 
     /// Text; numbers and booleans are errors.
@@ -131,12 +142,17 @@ impl<'a, 'c> Fields<'a, 'c> {
 
     /// A boolean that cannot be written as text; false when not given.
     pub(crate) fn plain_flag(&self, key: &'static str) -> bool {
-        let Some(node) = self.raw(key) else { return false };
+        self.plain_bool(key).unwrap_or(false)
+    }
+
+    /// A boolean that cannot be written as text.
+    pub(crate) fn plain_bool(&self, key: &'static str) -> Option<bool> {
+        let node = self.raw(key)?;
         match node.value {
-            Value::Bool(value) => value,
+            Value::Bool(value) => Some(value),
             _ => {
                 self.wrong(key, node, "a boolean");
-                false
+                None
             }
         }
     }
@@ -191,6 +207,12 @@ impl<'a, 'c> Fields<'a, 'c> {
             self.cx.error(span, format!("{} {what}", self.path(key)));
         }
         number
+    }
+
+    /// A whole number within the limits of `T` that cannot be written as text.
+    pub(crate) fn plain_number<T: TryFrom<i64>>(&self, key: &'static str) -> Option<T> {
+        self.plain_int(key)?;
+        self.number(key)
     }
 
     /// A number, or text that is one.
@@ -275,7 +297,7 @@ impl<'a, 'c> Fields<'a, 'c> {
         self.list(key, |node, path| {
             let text = node.as_text().map(str::to_owned);
             if text.is_none() {
-                self.cx.error(node.span, format!("{path} must be a string"));
+                self.cx.mistyped(node, format!("{path} must be a string"));
             }
             text
         })
@@ -299,11 +321,14 @@ impl<'a, 'c> Fields<'a, 'c> {
     }
 
     fn unique(&self, key: &'static str, list: Vec<String>) -> Vec<String> {
-        let mut seen: HashMap<&str, usize> = HashMap::new();
+        let mut seen: HashMap<(bool, &str), usize> = HashMap::new();
+        let node = |index: usize| self.raw(key).and_then(|node| node.as_list()?.get(index));
         for (index, item) in list.iter().enumerate() {
-            let first = *seen.entry(item).or_insert(index);
+            // 1 and "1" are two things
+            let is_text = node(index).is_some_and(|node| node.as_text().is_some());
+            let first = *seen.entry((is_text, item)).or_insert(index);
             if first != index {
-                let span = self.raw(key).and_then(|node| Some(node.as_list()?.get(index)?.span)).unwrap_or_default();
+                let span = node(index).map(|node| node.span).unwrap_or_default();
                 let path = self.path(key);
                 self.cx.error(span, format!("{path} items at {first} and {index} are equal"));
             }
@@ -333,7 +358,7 @@ impl<'a, 'c> Fields<'a, 'c> {
                     let text = entry.node.scalar_text();
                     if text.is_none() && !entry.node.is_null() {
                         let message = format!("{path}.{name} must be a boolean, null, number or string");
-                        self.cx.error(entry.node.span, message);
+                        self.cx.mistyped(&entry.node, message);
                     }
                     result.push((name.clone(), text));
                 }
@@ -358,7 +383,7 @@ impl<'a, 'c> Fields<'a, 'c> {
     pub(crate) fn options(&self, key: &'static str, expected: &str, is_option: fn(&Value) -> bool) -> TextMap {
         let read = |_: &str, node: &Node, _: Span, path: &str| {
             if !is_option(&node.value) {
-                self.cx.error(node.span, format!("{path} must be {expected}"));
+                self.cx.mistyped(node, format!("{path} must be {expected}"));
             }
             Some(node.scalar_text().unwrap_or_default())
         };

@@ -118,7 +118,7 @@ pub(super) fn files(f: &Fields<'_, '_>, key: &'static str) -> Vec<FileMount> {
             if source.is_none() {
                 f.missing(node.span, "source");
             }
-            let (target, uid, gid, mode) = (f.word("target"), f.word("uid"), f.word("gid"), mode(f));
+            let (target, uid, gid, mode) = (f.text("target"), f.word("uid"), f.word("gid"), mode(f));
             let (source, span, extensions) = (source?, node.span, f.extensions());
             Some(FileMount { source, target, uid, gid, mode, span, extensions })
         })

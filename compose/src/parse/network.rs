@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 
 use super::fields::{Context, Fields};
 use crate::diagnostic::Span;
-use crate::model::{NetworkMode, PortMapping, ServiceNetwork};
+use crate::model::{NetworkMode, PortMapping, PortRange, Protocol, ServiceNetwork};
 use crate::node::{Node, Value};
 use crate::short::protocol_name;
 use crate::units::port_range;
@@ -18,7 +18,8 @@ pub(super) fn port(cx: &Context, node: &Node, path: &str) -> Option<PortMapping>
     Fields::new(cx, node, path)?.finish_with(|f| {
         let at = |key: &'static str| f.raw(key).map_or(node.span, |node| node.span);
         let protocol = match f.word("protocol") {
-            None => Some(Default::default()),
+            None if f.key_span("protocol").is_some() => Some(Protocol::Unsaid),
+            None => Some(Protocol::Tcp),
             Some(text) => protocol_name(&text).or_else(|| {
                 cx.error(at("protocol"), format!("{path}: invalid protocol: {text}"));
                 None
@@ -29,7 +30,7 @@ pub(super) fn port(cx: &Context, node: &Node, path: &str) -> Option<PortMapping>
             if range.is_none() {
                 cx.error(at("published"), format!("{path}: invalid published port: {text}"));
             }
-            range
+            range.map(|range| PortRange { digits: text.len().try_into().unwrap_or(0), ..range })
         });
         let host_ip = f.text("host_ip").and_then(|text| match text.parse() {
             Ok(ip) => Some(ip),
@@ -42,7 +43,10 @@ pub(super) fn port(cx: &Context, node: &Node, path: &str) -> Option<PortMapping>
             f.missing(node.span, "target");
         }
         let (name, app_protocol) = (f.word("name"), f.word("app_protocol"));
-        let mode = Some(f.word("mode").unwrap_or_else(|| "ingress".to_owned()));
+        let mode = match f.key_span("mode") {
+            Some(_) => f.word("mode"),
+            None => Some("ingress".to_owned()),
+        };
         let target = f.number("target").filter(|port: &u16| {
             if *port == 0 {
                 cx.error(at("target"), format!("{path}: invalid container port: 0"));
@@ -106,7 +110,7 @@ pub(super) fn address<T: std::str::FromStr>(f: &Fields<'_, '_>, key: &'static st
 
 /// `network_mode`.
 pub(super) fn mode(f: &Fields<'_, '_>) -> Option<NetworkMode> {
-    let text = f.word("network_mode")?;
+    let text = f.text("network_mode")?;
     Some(match text.split_once(':') {
         Some(("service", name)) => NetworkMode::Service(name.to_owned()),
         Some(("container", name)) => NetworkMode::Container(name.to_owned()),
@@ -114,6 +118,7 @@ pub(super) fn mode(f: &Fields<'_, '_>) -> Option<NetworkMode> {
             "none" => NetworkMode::None,
             "host" => NetworkMode::Host,
             "bridge" | "default" => NetworkMode::Bridge,
+            "" => NetworkMode::Unsaid,
             _ => NetworkMode::Network(text),
         },
     })

@@ -134,7 +134,11 @@ fn networking(f: &Fields<'_, '_>, service: &mut Service) {
     service.network_mode = network::mode(f);
     service.mac_address = f.word("mac_address");
     service.extra_hosts = network::extra_hosts(f, "extra_hosts");
+    // a single empty text is none, where `dns_search: ""` means something
     service.dns = f.text_or_texts("dns");
+    if service.dns.iter().all(String::is_empty) {
+        service.dns.clear();
+    }
     service.dns_opt = f.unique_texts("dns_opt");
     service.dns_search = f.text_or_texts("dns_search");
     service.links = f.unique_texts("links");
@@ -290,13 +294,14 @@ fn pull_policy(f: &Fields<'_, '_>) -> Option<PullPolicy> {
         "build" => return Some(PullPolicy::Build),
         "daily" => return Some(PullPolicy::Daily),
         "weekly" => return Some(PullPolicy::Weekly),
+        "refresh" => return Some(PullPolicy::Refresh),
         _ => {}
     }
     if let Some(Ok(period)) = text.strip_prefix("every_").map(parse_duration) {
         return Some(PullPolicy::Every(text, period));
     }
     let message = format!(
-        "{} must be one of 'always', 'never', 'missing', 'if_not_present', 'build', 'daily', 'weekly', 'every_<duration>'",
+        "{} must be one of 'always', 'never', 'missing', 'if_not_present', 'build', 'daily', 'weekly', 'refresh', 'every_<duration>'",
         f.path("pull_policy")
     );
     f.cx.error(f.raw("pull_policy")?.span, message);
@@ -368,7 +373,7 @@ fn dependency(cx: &Context, node: &Node, at: Span, path: &str) -> Option<Depende
             f.missing(at, "condition");
         }
         let condition = f.one_of("condition", &CONDITIONS);
-        let (required, restart) = (f.bool("required").unwrap_or(true), f.flag("restart"));
+        let (required, restart) = (f.plain_bool("required").unwrap_or(true), f.flag("restart"));
         Some(Dependency { condition: condition?, required, restart })
     })
 }
@@ -402,8 +407,18 @@ fn healthcheck(f: &Fields<'_, '_>) -> Healthcheck {
     }
 }
 
-/// `ulimits` of a service or a build.
-pub(super) fn ulimits(f: &Fields<'_, '_>, key: &'static str) -> IndexMap<String, Ulimit> {
+/// `ulimits` of a build: numbers only.
+pub(super) fn plain_ulimits(f: &Fields<'_, '_>, key: &'static str) -> IndexMap<String, Ulimit> {
+    for (name, entry) in f.raw(key).and_then(Node::as_map).into_iter().flatten() {
+        if matches!(entry.node.value, Value::Text(_)) {
+            f.cx.error(entry.node.span, format!("{}.{name} must be an integer or a mapping", f.path(key)));
+        }
+    }
+    ulimits(f, key)
+}
+
+/// `ulimits` of a service.
+fn ulimits(f: &Fields<'_, '_>, key: &'static str) -> IndexMap<String, Ulimit> {
     let read = |name: &str, node: &Node, at: Span, path: &str| {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
             f.cx.error(at, format!("{} additional properties '{name}' not allowed", f.path(key)));

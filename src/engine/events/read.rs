@@ -157,14 +157,13 @@ impl Filters {
 
     /// Whether an event passes.
     pub fn pass(&self, event: &Event) -> bool {
-        let values = |wanted: &'static str| {
-            self.0.iter().filter(move |(key, _)| key == wanted).map(|(_, value)| value.as_str())
-        };
+        let values =
+            |wanted: &'static str| self.0.iter().filter(move |(key, _)| key == wanted).map(|(_, value)| value.as_str());
         // Each label must be there.
         values("label").all(|value| matches(event, "label", value))
-            && KEYS.into_iter().all(|key| {
-                values(key).next().is_none() || values(key).any(|value| matches(event, key, value))
-            })
+            && KEYS
+                .into_iter()
+                .all(|key| values(key).next().is_none() || values(key).any(|value| matches(event, key, value)))
     }
 }
 
