@@ -517,7 +517,7 @@ const fn service(key: &'static str, values: &'static str, what: &'static str, fo
 #[rustfmt::skip]
 pub const EXCEPT: &[Except] = &[
     service("services.*.cgroup", "service:… and container:…", "sharing a cgroup namespace", |s| matches!(s.cgroup, Some(Namespace::Service(_) | Namespace::Container(_)))),
-    service("services.*.logging.driver", "all but json-file, local and none", "other log drivers", |s| log_driver(s).is_some_and(|driver| !matches!(driver, "json-file" | "local" | "none"))),
+    service("services.*.logging.driver", "all but json-file, local, none, journald and syslog", "log drivers other than json-file, local, none, journald and syslog", |s| log_driver(s).is_some_and(|driver| !matches!(driver, "" | "json-file" | "local" | "none" | "journald" | "syslog"))),
     service("services.*.pull_policy", "build", "building images", |s| s.pull_policy == Some(PullPolicy::Build)),
     service("services.*.userns_mode", "all but host", "user namespaces", |s| s.userns_mode.as_deref().is_some_and(|mode| mode != "host")),
     service("services.*.volumes.*.type", "npipe and cluster", "npipe and cluster volumes", |s| s.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster))),

@@ -1,25 +1,35 @@
 //! What a container wrote, kept in Docker's json-file format: one JSON object
 //! a line, `{"log":"…\n","stream":"stdout","time":"…"}`, in `<id>-json.log`,
-//! rotated to `<id>-json.log.1`, `.2` … [`Writer`] is the monitor's, [`Reader`]
-//! everybody else's; the files are all they share.
+//! rotated to `<id>-json.log.1`, `.2` …, which may be compressed (`.1.gz`).
+//! [`Writer`] is the monitor's, [`Reader`] everybody else's; the files are all
+//! they share. What goes to a syslog or to the journal is kept in files, too,
+//! so that it can be read.
 //!
 //! A line longer than 16 KiB is several records, of which only the last ends in
 //! a newline, as Docker does it. So is a line that its program leaves
 //! unfinished for [`PARTIAL_IDLE`]: a prompt is seen while it waits for its
 //! answer, and whoever joins records up to a newline gets the line as written.
 
+mod compress;
 mod escape;
+mod file;
 mod files;
+mod journald;
 mod options;
 mod read;
+mod remote;
+mod syslog;
 mod time;
 mod write;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use options::{Driver, Options, OptionsError};
+pub use compress::{LOW_PRIORITY, compress};
+pub use file::Compressor;
+pub use options::{Attributes, Driver, Options, OptionsError};
 pub use read::{Query, Reader, Status};
+pub use syslog::{Address, Format, Settings};
 pub use time::{Time, TimeError, parse_time};
 pub use write::{PARTIAL_IDLE, Writer};
 
@@ -55,6 +65,23 @@ pub struct Line {
     pub time: Time,
     /// The output; without a newline at its end where the line goes on in the stream's next record.
     pub text: String,
+    /// `name=value,…`, quoted as in an address; empty unless asked for.
+    pub details: String,
+}
+
+/// Whose output a log has.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// The container's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its image, as it was named.
+    pub image: String,
+    /// The tag, with nothing left to fill in.
+    pub tag: String,
+    /// Labels and variables that were asked for.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// Why a log could not be written or read.
@@ -84,6 +111,15 @@ pub enum LogError {
         /// The file.
         path: PathBuf,
         /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The receiver of the log driver cannot be reached.
+    #[error("connect to the log's receiver {receiver}")]
+    Connect {
+        /// Its address or socket.
+        receiver: String,
+        /// The kernel's or the resolver's answer.
         #[source]
         source: io::Error,
     },
@@ -120,5 +156,12 @@ fn rotated(current: &Path, number: u32) -> PathBuf {
     }
     let mut name = current.as_os_str().to_owned();
     name.push(format!(".{number}"));
+    name.into()
+}
+
+/// The same file when it has been compressed.
+fn compressed(current: &Path, number: u32) -> PathBuf {
+    let mut name = rotated(current, number).into_os_string();
+    name.push(".gz");
     name.into()
 }

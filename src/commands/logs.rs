@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use umiak_runtime::logs::{Query, Time, parse_time};
 
 use super::Context;
+use crate::engine::logs;
 use crate::project::follow::{Announce, Follow, Newcomers, Options};
 use crate::project::{load, names, observe};
 use crate::ui::logs::Prefixes;
@@ -77,7 +78,13 @@ impl Logs {
         };
         let members = observe::members(&context.engine, &project.name)?;
         let mut members = observe::select(members, &self.services, &|name| project.knows(name))?;
-        members.retain(|member| self.index.is_none_or(|index| member.number == index));
+        if let Some(index) = self.index {
+            let [service] = self.services.as_slice() else { bail!("--index requires one service to be selected") };
+            members.retain(|member| member.number == index);
+            if members.is_empty() {
+                bail!("service \"{service}\" is not running container #{index}");
+            }
+        }
         let name = |member: &observe::Member| names::in_logs(&project.name, &member.container.config.name).to_owned();
         let all_names: Vec<String> = members.iter().map(name).collect();
         let colour = !self.no_color && context.global.ansi.stdout();
@@ -86,6 +93,10 @@ impl Logs {
         let mut follow = Follow::new(&context.engine, options, prefixes)?;
         newcomers.into_iter().for_each(|newcomers| follow.accompany(newcomers));
         for (member, name) in members.iter().zip(all_names) {
+            if logs::unreadable(&member.container.config)? {
+                crate::note!("warning: no logs of {}: {}", member.container.config.name, logs::UNREADABLE);
+                continue;
+            }
             follow.add(&member.container, name)?;
         }
         follow.run(self.which.follow)?;

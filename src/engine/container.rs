@@ -136,9 +136,9 @@ pub struct DnsConfig {
 /// The log driver and its options, as in a Compose file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogConfig {
-    /// `json-file`, `local` or `none`.
+    /// `json-file`, `local`, `none`, `journald` or `syslog`.
     pub driver: String,
-    /// `max-size`, `max-file`.
+    /// `max-size`, `max-file` and the like.
     #[serde(default)]
     pub options: IndexMap<String, String>,
 }

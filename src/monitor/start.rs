@@ -244,7 +244,7 @@ fn listen(roots: &Roots, id: &str) -> Result<UnixListener> {
 }
 
 fn open_log(roots: &Roots, config: &Config) -> Result<Option<logs::Writer>> {
-    crate::engine::logs::writer(roots, config)
+    crate::engine::logs::writer(roots, config, true)
 }
 
 fn resolver(roots: &Roots, config: &Config) -> Result<Option<dns::Server>> {

@@ -141,6 +141,7 @@ enum Source {
     Client(usize),
     Check,
     Dns,
+    Log,
 }
 
 fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, buffer: &mut [u8]) -> Result<()> {
@@ -162,10 +163,10 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
         match source {
             Source::Signals => {}
             Source::Control => accept(running),
-            Source::Output(index) => read_output(running, index, buffer),
+            Source::Output(index) => read_outputs(running, index, buffer),
             Source::Input => running.input.flush(),
             Source::Client(index) => serve(running, index, events),
-            Source::Check | Source::Dns => {}
+            Source::Check | Source::Dns | Source::Log => {}
         }
     }
     super::health::turn(running);
@@ -195,7 +196,8 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
 fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Vec<PollFd<'a>>) {
     let mut sources = vec![Source::Signals, Source::Control];
     let mut fds = vec![entry(signals.as_fd(), PollFlags::IN), entry(running.control.as_fd(), PollFlags::IN)];
-    let held_back = running.clients.iter().any(Client::behind);
+    let log_behind = running.log.as_ref().is_some_and(umiak_runtime::logs::Writer::behind);
+    let held_back = log_behind || running.clients.iter().any(Client::behind);
     for (index, output) in running.outputs.iter().enumerate().filter(|_| !held_back) {
         if let Some(fd) = output.fd() {
             sources.push(Source::Output(index));
@@ -217,6 +219,10 @@ fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Ve
     if let Some(check) = running.checks.as_ref().and_then(super::health::Checks::fd) {
         sources.push(Source::Check);
         fds.push(entry(check, PollFlags::IN));
+    }
+    if let Some(log) = running.log.as_ref().and_then(umiak_runtime::logs::Writer::wants_write) {
+        sources.push(Source::Log);
+        fds.push(entry(log, PollFlags::OUT));
     }
     if let Some(dns) = &running.dns {
         sources.push(Source::Dns);
@@ -244,10 +250,23 @@ fn accept(running: &mut Running) {
     }
 }
 
-fn read_output(running: &mut Running, index: usize, buffer: &mut [u8]) {
-    let Some(output) = running.outputs.get_mut(index) else { return };
+/// How often one stream is read in one turn where its container must not wait for its log.
+const GREED: usize = 16;
+
+fn read_outputs(running: &mut Running, index: usize, buffer: &mut [u8]) {
+    let greedy = running.log.as_ref().is_some_and(umiak_runtime::logs::Writer::non_blocking);
+    for _ in 0..if greedy { GREED } else { 1 } {
+        if !read_output(running, index, buffer) || running.clients.iter().any(Client::behind) {
+            return;
+        }
+    }
+}
+
+/// Whether there was something.
+fn read_output(running: &mut Running, index: usize, buffer: &mut [u8]) -> bool {
+    let Some(output) = running.outputs.get_mut(index) else { return false };
     let kind = output.kind;
-    let Some(bytes) = output.read(buffer) else { return };
+    let Some(bytes) = output.read(buffer) else { return false };
     if let Some(log) = &mut running.log {
         let stream = if kind == Kind::Stderr {
             umiak_runtime::logs::Stream::Stderr
@@ -259,6 +278,7 @@ fn read_output(running: &mut Running, index: usize, buffer: &mut [u8]) {
     for client in &mut running.clients {
         client.output(kind, bytes);
     }
+    true
 }
 
 fn serve(running: &mut Running, index: usize, events: PollFlags) {
@@ -332,7 +352,9 @@ fn end_run(running: &mut Running, code: i32, signal: Option<i32>) -> Vec<Event> 
 /// No run follows: gives back what was kept between runs, writes how the last ended, and tells the clients.
 fn finish(running: &mut Running, told: Vec<Event>) -> Result<()> {
     let config = &running.config;
-    running.log = None;
+    if let Some(log) = running.log.take() {
+        log.finish();
+    }
     let withdrawn = ports::withdraw(config, &running.state.ports);
     running.held.clear();
     running.state.status = Status::Exited;

@@ -28,7 +28,7 @@ pub struct Options {
     pub timestamps: bool,
     /// Error output goes to our own error output.
     pub separate_streams: bool,
-    /// With the attributes that the log driver adds, of which there are none: a space stands for them.
+    /// With the attributes that the log's options add.
     pub details: bool,
     /// Which ends are told.
     pub announce: Announce,
@@ -108,6 +108,7 @@ impl Source {
                 if options.details
                     && !std::mem::replace(&mut self.within[usize::from(is_error)], !line.text.ends_with('\n'))
                 {
+                    batch.extend_from_slice(line.details.as_bytes());
                     batch.push(b' ');
                 }
                 batch.extend_from_slice(line.text.as_bytes());
@@ -116,7 +117,11 @@ impl Source {
             let begun = &mut self.begun[usize::from(is_error)];
             begun.push_str(&line.text);
             if begun.ends_with('\n') {
-                let time = options.timestamps.then(|| line.time.to_string());
+                let mut time = options.timestamps.then(|| line.time.to_string());
+                if let Some(time) = time.as_mut().filter(|_| options.details) {
+                    time.push(' ');
+                    time.push_str(&line.details);
+                }
                 put_line(batch, prefix, time.as_deref(), begun.as_bytes());
                 begun.clear();
             }

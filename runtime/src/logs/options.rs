@@ -1,21 +1,73 @@
-//! A service's `logging`: driver and options.
+//! A service's `logging`: driver and options, with Docker's names and words.
 
-/// Docker's log options that change nothing here: what they add is only shown by `docker logs --details`, and this
-/// writer never makes a container wait.
-const WITHOUT_EFFECT: [&str; 8] =
-    ["compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"];
+use super::syslog;
 
 const DEFAULT_MAX_SIZE: u64 = 10 << 20;
 const DEFAULT_MAX_FILES: u32 = 3;
+/// Docker's, for its driver `local` and for the copies that it keeps of what goes elsewhere.
+const LOCAL_MAX_SIZE: u64 = 20 << 20;
+const LOCAL_MAX_FILES: u32 = 5;
+/// Docker's `max-buffer-size`.
+const DEFAULT_BUFFER: usize = 1_000_000;
 
 /// Where output goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Driver {
-    /// Into json-file logs; also for `local`, whose file format nothing but Docker reads.
+    /// Into json-file logs.
     #[default]
     JsonFile,
+    /// The same file format with the driver `local`'s limits: its own format nothing but Docker reads.
+    Local,
     /// Nowhere.
     None,
+    /// To systemd's journal, with a copy in files.
+    Journald,
+    /// To a syslog receiver, with a copy in files.
+    Syslog,
+}
+
+impl Driver {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::JsonFile, Self::Local, Self::None, Self::Journald, Self::Syslog];
+
+    /// Its name in a Compose file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::JsonFile => "json-file",
+            Self::Local => "local",
+            Self::None => "none",
+            Self::Journald => "journald",
+            Self::Syslog => "syslog",
+        }
+    }
+
+    /// By its name; empty for the default.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        if name.is_empty() {
+            return Some(Self::default());
+        }
+        Self::ALL.into_iter().find(|driver| driver.name() == name)
+    }
+
+    const fn is_remote(self) -> bool {
+        matches!(self, Self::Journald | Self::Syslog)
+    }
+
+    /// Whether Docker's driver of this name has the option, those aside that all have.
+    fn knows(self, option: &str) -> bool {
+        let files = matches!(option, "max-size" | "max-file" | "compress");
+        let attributes = matches!(option, "labels" | "labels-regex" | "env" | "env-regex" | "tag");
+        let cache = matches!(option, "cache-disabled" | "cache-max-size" | "cache-max-file" | "cache-compress");
+        match self {
+            Self::JsonFile => files || attributes,
+            Self::Local => files,
+            Self::None => false,
+            Self::Journald => attributes || cache,
+            Self::Syslog => attributes || cache || option.starts_with("syslog-"),
+        }
+    }
 }
 
 /// How a container's output is logged.
@@ -23,12 +75,35 @@ pub enum Driver {
 pub struct Options {
     /// Where to.
     pub driver: Driver,
+    /// Whether files are written: by the drivers for files, and as a copy of what goes elsewhere.
+    pub files: bool,
     /// A file is rotated before it grows beyond this many bytes; `None` for never.
     pub max_size: Option<u64>,
     /// How many files there are at most, the current one included.
     pub max_files: u32,
-    /// Options that are Docker's but have no effect here, to be named in a warning.
-    pub without_effect: Vec<String>,
+    /// Whether rotated files are compressed.
+    pub compress: bool,
+    /// With `mode: non-blocking`: so many bytes wait at most, and what comes on top is dropped and counted.
+    pub buffer: Option<usize>,
+    /// Where the receiver is and what it is sent, with [`Driver::Syslog`].
+    pub syslog: syslog::Settings,
+    /// Which of the container's attributes go along.
+    pub attributes: Attributes,
+}
+
+/// Attributes of a container that its log has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// A Go template.
+    pub tag: Option<String>,
+    /// Names of labels.
+    pub labels: Vec<String>,
+    /// A regular expression over names of labels.
+    pub labels_regex: Option<String>,
+    /// Names of environment variables.
+    pub env: Vec<String>,
+    /// A regular expression over names of environment variables.
+    pub env_regex: Option<String>,
 }
 
 impl Default for Options {
@@ -36,9 +111,13 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             driver: Driver::JsonFile,
+            files: true,
             max_size: Some(DEFAULT_MAX_SIZE),
             max_files: DEFAULT_MAX_FILES,
-            without_effect: Vec::new(),
+            compress: false,
+            buffer: None,
+            syslog: syslog::Settings::default(),
+            attributes: Attributes::default(),
         }
     }
 }
@@ -47,7 +126,7 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum OptionsError {
     /// A driver that does not exist here.
-    #[error("logging driver {name:?} is not supported: use json-file, local or none")]
+    #[error("logging driver {name:?} is not supported: use json-file, local, none, journald or syslog")]
     Driver {
         /// Its name.
         name: String,
@@ -58,17 +137,29 @@ pub enum OptionsError {
         /// The option.
         name: String,
         /// The driver.
-        driver: String,
+        driver: &'static str,
     },
     /// A value that does not parse.
     #[error("invalid value {value:?} for log opt {name}: {wanted}")]
     Value {
         /// The option.
-        name: &'static str,
+        name: String,
         /// Its value.
         value: String,
         /// What it should be.
         wanted: &'static str,
+    },
+    /// `max-buffer-size` where nothing is buffered.
+    #[error("log opt max-buffer-size is only supported with mode=non-blocking")]
+    BufferWithoutMode,
+    /// Files that are to be compressed when they are rotated, and never are.
+    #[error("log opt compress cannot be true when max-file is less than 2 or max-size is not set")]
+    NothingToCompress,
+    /// A receiver that is talked to over TLS.
+    #[error("log opt {name}: syslog over TLS is not supported: use tcp to a relay on this host that speaks it")]
+    Tls {
+        /// The option.
+        name: String,
     },
 }
 
@@ -81,41 +172,97 @@ impl Options {
         driver: &str,
         options: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, OptionsError> {
-        let mut parsed = Self::default();
-        match driver {
-            "" | "json-file" | "local" => {}
-            "none" => parsed.driver = Driver::None,
-            name => return Err(OptionsError::Driver { name: name.to_owned() }),
+        let known = Driver::named(driver).ok_or_else(|| OptionsError::Driver { name: driver.to_owned() })?;
+        let mut parsed = Self { driver: known, files: known != Driver::None, ..Self::default() };
+        if known == Driver::Local || known.is_remote() {
+            (parsed.max_size, parsed.max_files, parsed.compress) = (Some(LOCAL_MAX_SIZE), LOCAL_MAX_FILES, true);
         }
+        let (mut non_blocking, mut buffer, mut compress) = (false, None, None);
         for (name, value) in options {
             match name {
-                "max-size" => parsed.max_size = max_size(value, driver == "local")?,
-                "max-file" => parsed.max_files = max_files(value)?,
-                name if WITHOUT_EFFECT.contains(&name) => parsed.without_effect.push(name.to_owned()),
-                name => {
-                    let driver = if driver.is_empty() { "json-file" } else { driver };
-                    return Err(OptionsError::Unknown { name: name.to_owned(), driver: driver.to_owned() });
+                "mode" => non_blocking = mode(value)?,
+                "max-buffer-size" => buffer = Some(buffer_size(value)?),
+                name if !known.knows(name) => {
+                    return Err(OptionsError::Unknown { name: name.to_owned(), driver: known.name() });
                 }
+                "compress" | "cache-compress" => compress = Some(boolean(name, value)?),
+                name => parsed.option(name, value)?,
             }
         }
+        parsed.compress = parsed.compressed(compress)?;
+        if buffer.is_some() && !non_blocking {
+            return Err(OptionsError::BufferWithoutMode);
+        }
+        parsed.buffer = non_blocking.then(|| buffer.unwrap_or(DEFAULT_BUFFER));
         Ok(parsed)
+    }
+
+    fn option(&mut self, name: &str, value: &str) -> Result<(), OptionsError> {
+        let list = || value.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        let attributes = &mut self.attributes;
+        match name {
+            "max-size" => self.max_size = max_size(name, value, self.driver == Driver::Local)?,
+            "cache-max-size" => self.max_size = max_size(name, value, true)?,
+            "max-file" | "cache-max-file" => self.max_files = max_files(name, value)?,
+            "cache-disabled" => self.files = !boolean(name, value)?,
+            "tag" => attributes.tag = Some(value.to_owned()).filter(|tag| !tag.is_empty()),
+            "labels" => attributes.labels = list(),
+            "labels-regex" => attributes.labels_regex = Some(value.to_owned()),
+            "env" => attributes.env = list(),
+            "env-regex" => attributes.env_regex = Some(value.to_owned()),
+            name => self.syslog.option(name, value)?,
+        }
+        Ok(())
+    }
+
+    /// Asked for where nothing is rotated it is a mistake; where it is only the driver's default, there is nothing to do.
+    fn compressed(&self, asked: Option<bool>) -> Result<bool, OptionsError> {
+        let rotates = self.max_files > 1 && self.max_size.is_some();
+        if asked == Some(true) && !rotates {
+            return Err(OptionsError::NothingToCompress);
+        }
+        Ok(asked.unwrap_or(self.compress) && rotates)
     }
 }
 
-fn max_files(value: &str) -> Result<u32, OptionsError> {
-    let wanted = "a number of files, at least 1";
-    let error = || OptionsError::Value { name: "max-file", value: value.to_owned(), wanted };
-    value.parse().ok().filter(|files| *files >= 1).ok_or_else(error)
+fn value_error(name: &str, value: &str, wanted: &'static str) -> OptionsError {
+    OptionsError::Value { name: name.to_owned(), value: value.to_owned(), wanted }
+}
+
+fn mode(value: &str) -> Result<bool, OptionsError> {
+    match value {
+        "" | "blocking" => Ok(false),
+        "non-blocking" => Ok(true),
+        _ => Err(value_error("mode", value, "blocking or non-blocking")),
+    }
+}
+
+fn buffer_size(value: &str) -> Result<usize, OptionsError> {
+    let bytes = size(value, true).and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.ok_or_else(|| value_error("max-buffer-size", value, "a size such as 4m"))
+}
+
+/// The words that Go takes for a boolean.
+pub(super) fn boolean(name: &str, value: &str) -> Result<bool, OptionsError> {
+    match value {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        _ => Err(value_error(name, value, "true or false")),
+    }
+}
+
+fn max_files(name: &str, value: &str) -> Result<u32, OptionsError> {
+    let files = value.parse().ok().filter(|files| *files >= 1);
+    files.ok_or_else(|| value_error(name, value, "a number of files, at least 1"))
 }
 
 /// Docker's json-file counts decimally, its local driver in binary.
-fn max_size(value: &str, binary: bool) -> Result<Option<u64>, OptionsError> {
+fn max_size(name: &str, value: &str, binary: bool) -> Result<Option<u64>, OptionsError> {
     if value == "-1" {
         return Ok(None);
     }
-    let wanted = "a size such as 10m or 1g, or -1 for no limit";
-    let error = || OptionsError::Value { name: "max-size", value: value.to_owned(), wanted };
-    size(value, binary).filter(|size| *size > 0).map(Some).ok_or_else(error)
+    let bytes = size(value, binary).filter(|size| *size > 0);
+    bytes.map(Some).ok_or_else(|| value_error(name, value, "a size such as 10m or 1g, or -1 for no limit"))
 }
 
 fn size(value: &str, binary: bool) -> Option<u64> {
@@ -150,14 +297,44 @@ mod tests {
         assert_eq!(options("", &[]).unwrap(), Options::default());
         assert_eq!(options("none", &[]).unwrap().driver, Driver::None);
         let own = options("json-file", &[("max-size", "10m"), ("max-file", "5"), ("tag", "x")]).unwrap();
-        assert_eq!(
-            (own.max_size, own.max_files, own.without_effect.as_slice()),
-            (Some(10_000_000), 5, ["tag".to_owned()].as_slice())
-        );
-        assert_eq!(options("local", &[("max-size", "10m")]).unwrap().max_size, Some(10 << 20));
+        assert_eq!((own.max_size, own.max_files, own.compress), (Some(10_000_000), 5, false));
+        assert_eq!(own.attributes.tag.as_deref(), Some("x"));
+        let local = options("local", &[("max-size", "10m")]).unwrap();
+        assert_eq!((local.max_size, local.max_files, local.compress), (Some(10 << 20), 5, true));
+        assert!(!options("local", &[("max-file", "1")]).unwrap().compress);
         assert_eq!(options("", &[("max-size", "-1")]).unwrap().max_size, None);
-        assert!(options("syslog", &[]).unwrap_err().to_string().contains("\"syslog\" is not supported"));
-        let unknown = options("", &[("max-sizes", "1")]).unwrap_err().to_string();
+        let sent = options("syslog", &[("cache-max-size", "1m"), ("cache-compress", "false"), ("env", "A,B")]).unwrap();
+        assert_eq!((sent.max_size, sent.compress, sent.files), (Some(1 << 20), false, true));
+        assert_eq!(sent.attributes.env, ["A", "B"]);
+        assert!(!options("journald", &[("cache-disabled", "true")]).unwrap().files);
+    }
+
+    #[test]
+    fn waiting_or_dropping() {
+        let options = |list: &[(&'static str, &'static str)]| Options::parse("", list.iter().copied());
+        assert_eq!(options(&[("mode", "blocking")]).unwrap().buffer, None);
+        assert_eq!(options(&[("mode", "non-blocking")]).unwrap().buffer, Some(1_000_000));
+        let small = options(&[("max-buffer-size", "4k"), ("mode", "non-blocking")]).unwrap();
+        assert_eq!(small.buffer, Some(4096));
+        assert_eq!(options(&[("max-buffer-size", "4k")]).unwrap_err(), OptionsError::BufferWithoutMode);
+        assert!(options(&[("mode", "never")]).unwrap_err().to_string().contains("blocking or non-blocking"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let error = |driver, list: &[(&'static str, &'static str)]| {
+            Options::parse(driver, list.iter().copied()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error("gelf", &[]),
+            "logging driver \"gelf\" is not supported: use json-file, local, none, journald or syslog"
+        );
+        assert_eq!(error("local", &[("tag", "x")]), "unknown log opt \"tag\" for local log driver");
+        assert!(error("json-file", &[("compress", "true"), ("max-file", "1")]).contains("compress cannot be true"));
+        assert!(error("syslog", &[("syslog-tls-cert", "/x")]).contains("syslog over TLS is not supported"));
+        assert!(error("syslog", &[("syslog-address", "tcp+tls://h:1")]).contains("TLS"));
+        assert!(error("json-file", &[("compress", "yes")]).contains("true or false"));
+        let unknown = error("", &[("max-sizes", "1")]);
         assert_eq!(unknown, "unknown log opt \"max-sizes\" for json-file log driver");
     }
 
@@ -180,10 +357,10 @@ mod tests {
             ("99999999999999999999", None),
             ("99999999p", None),
         ] {
-            assert_eq!(max_size(text, false).ok().flatten(), expected, "{text}");
+            assert_eq!(max_size("max-size", text, false).ok().flatten(), expected, "{text}");
         }
         for text in ["0", "-1", "x", "", "99999999999"] {
-            assert!(max_files(text).is_err(), "{text}");
+            assert!(max_files("max-file", text).is_err(), "{text}");
         }
     }
 }

@@ -3,7 +3,8 @@
 //! the monitor, and it waits for nobody.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
@@ -36,12 +37,14 @@ pub struct Query {
     pub stdout: bool,
     /// Standard error.
     pub stderr: bool,
+    /// With the attributes that the log has.
+    pub details: bool,
 }
 
 impl Default for Query {
     /// Everything that there is, once.
     fn default() -> Self {
-        Self { tail: None, since: None, until: None, follow: false, stdout: true, stderr: true }
+        Self { tail: None, since: None, until: None, follow: false, stdout: true, stderr: true, details: false }
     }
 }
 
@@ -109,6 +112,36 @@ struct Raw<'a> {
     stream: Cow<'a, str>,
     #[serde(borrow)]
     time: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct RawDetails<'a> {
+    #[serde(borrow, default)]
+    attrs: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
+/// `a=1,b=x%2Fy`, as `docker logs --details` has them.
+fn details(line: &[u8]) -> String {
+    let start = line.iter().position(|byte| *byte != 0).unwrap_or(0);
+    let raw: Option<RawDetails<'_>> = line.get(start..).and_then(|line| serde_json::from_slice(line).ok());
+    let pairs = raw.into_iter().flat_map(|raw| raw.attrs);
+    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{}={}", quoted(&name), quoted(&value))).collect();
+    pairs.join(",")
+}
+
+/// As in the query of an address (Go's `url.QueryEscape`).
+fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => quoted.push(char::from(byte)),
+            b' ' => quoted.push('+'),
+            byte => {
+                let _ = write!(quoted, "%{byte:02X}");
+            }
+        }
+    }
+    quoted
 }
 
 /// `None` for what is no record: a torn line, NULs that a power cut left, anything else.
@@ -196,7 +229,8 @@ impl Reader {
         let wanted =
             limit.map_or(BLOCK, |limit| BLOCK.min(usize::try_from(limit.saturating_sub(file.offset)).unwrap_or(BLOCK)));
         self.block.resize(wanted, 0);
-        let length = file.file.read_at(&mut self.block, file.offset)?;
+        let offset = file.offset;
+        let length = file.file(&self.current)?.read_at(&mut self.block, offset)?;
         if length > 0 {
             file.offset += length as u64;
             let block = std::mem::take(&mut self.block);
@@ -209,7 +243,7 @@ impl Reader {
             self.end_of_file(lines);
             return Ok(Status::More);
         }
-        if file.size()? < file.offset {
+        if file.size(&self.current)? < file.offset {
             // Somebody emptied the file under us.
             file.offset = 0;
             self.pending.clear();
@@ -285,7 +319,8 @@ impl Reader {
             return false;
         };
         if self.query.wants(&record) {
-            lines.push(Line { stream: record.stream, time: record.time, text: record.text.into_owned() });
+            let details = if self.query.details { details(line) } else { String::new() };
+            lines.push(Line { stream: record.stream, time: record.time, text: record.text.into_owned(), details });
         }
         self.query.until.is_some_and(|until| record.time > until)
     }
@@ -299,9 +334,9 @@ impl Reader {
 
     /// Looks for files that are newer than the newest one known.
     fn refresh(&mut self) -> std::io::Result<()> {
-        let known = self.files.back().map(|file| file.identity);
+        let known = self.files.back();
         let now = current_identity(&self.current)?;
-        if now.is_none() || now == known {
+        if now.is_none() || now == known.map(|file| file.identity) {
             return Ok(());
         }
         let (newer, met) = open_newer(&self.current, known)?;
@@ -321,21 +356,21 @@ impl Reader {
     /// Goes to where the query begins.
     fn seek(&mut self) -> std::io::Result<()> {
         if !self.query.follow
-            && let Some(last) = self.files.back()
+            && let Some(last) = self.files.back_mut()
         {
-            self.limit = Some(last.size()?);
+            self.limit = Some(last.size(&self.current)?);
         }
         let Some(tail) = self.query.tail else { return Ok(()) };
         let mut counter = TailCounter { wanted: tail, begun: [false; 2], start: None };
         for index in (0..self.files.len()).rev() {
-            let Some(file) = self.files.get(index) else { break };
-            let end =
-                if index + 1 == self.files.len() { self.limit.map_or_else(|| file.size(), Ok)? } else { file.size()? };
+            let limit = self.limit.filter(|_| index + 1 == self.files.len());
+            let Some(file) = self.files.get_mut(index) else { break };
+            let end = limit.map_or_else(|| file.size(&self.current), Ok)?;
             if counter.start.is_none() {
                 counter.start = Some((index, end));
             }
             let mut full = false;
-            lines_backwards(&file.file, end, |offset, line| {
+            lines_backwards(file.file(&self.current)?, end, |offset, line| {
                 full = !counter.count(&self.query, index, offset, line, end);
                 !full
             })?;

@@ -196,10 +196,10 @@ pub struct Flags {
     /// Seconds to wait before killing the container
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<u64>,
-    /// Logging driver: json-file, local, none
+    /// Logging driver: json-file, local, none, journald, syslog
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
-    /// Log driver options: max-size, max-file
+    /// Log driver options: max-size, max-file, compress, mode, tag, syslog-address and the like
     #[arg(long, value_name = "K=V")]
     log_opt: Vec<String>,
     /// PID namespace to use: host, container:NAME

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::commands::Context;
-use crate::engine::Container;
+use crate::engine::{Container, logs};
 use crate::project::follow::{Follow, Options};
 
 /// Fetch the logs of a container.
@@ -25,7 +25,11 @@ impl Logs {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let container = Container::find(&context.engine.roots, &self.container)?;
-        let options = Options { separate_streams: true, details: self.details, ..self.which.options()? };
+        if logs::unreadable(&container.config)? {
+            bail!("{}", logs::UNREADABLE);
+        }
+        let mut options = Options { separate_streams: true, details: self.details, ..self.which.options()? };
+        options.query.details = self.details;
         let mut follow =
             Follow::new(&context.engine, options, crate::ui::logs::Prefixes::new([].into_iter(), false, false))?;
         follow.add(&container, String::new())?;

@@ -28,7 +28,7 @@ pub fn container(engine: &Engine, container: &Container) -> Value {
         ("ResolvConfPath", json!(dir.join("resolv.conf"))),
         ("HostnamePath", json!(dir.join("hostname"))),
         ("HostsPath", json!(dir.join("hosts"))),
-        ("LogPath", json!(logs::path(&engine.roots, &config.id))),
+        ("LogPath", json!(logs::path(&engine.roots, config).unwrap_or_default())),
         ("Name", json!(format!("/{}", config.name))),
         ("RestartCount", json!(container.state.restart_count)),
         ("Driver", json!("overlay2")),
