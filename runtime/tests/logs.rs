@@ -73,6 +73,19 @@ fn follow() -> Query {
     Query { follow: true, ..Query::default() }
 }
 
+/// Numbered lines, each a record of 94 bytes or so.
+fn numbered(writer: &mut Writer, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        put(writer, &format!("{number:06}\n"));
+    }
+}
+
+/// Compresses at once, where a monitor leaves it to another process.
+fn compress_now(dir: &Path, id: &str) -> std::io::Result<std::process::Child> {
+    umiak_runtime::logs::compress(dir, id)?;
+    std::process::Command::new("true").spawn()
+}
+
 fn tail(lines: usize) -> Query {
     Query { tail: Some(lines), ..Query::default() }
 }
@@ -408,4 +421,99 @@ fn a_full_disk_costs_the_records_at_hand_and_the_log_says_so() {
         assert_eq!((end[0].stream, end[1].text.as_str()), (Stream::Stderr, "room again\n"));
     };
     std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
+}
+
+#[test]
+fn compressed_files_are_read_like_the_others() {
+    let log = log(2000, 4);
+    let mut writer = log.writer();
+    writer.compress_with(compress_now);
+    let mut follower = log.reader(follow());
+    let mut followed = Vec::new();
+    for step in 0..12 {
+        numbered(&mut writer, step * 10..step * 10 + 10);
+        let (lines, status) = drain(&mut follower);
+        assert_eq!(status, Status::Idle);
+        followed.extend(lines);
+    }
+    let mut names: Vec<String> =
+        fs::read_dir(log.dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let current = format!("{ID}-json.log");
+    let expected = ["", ".1.gz", ".2.gz", ".3.gz", ".lock"].map(|end| format!("{current}{end}"));
+    assert_eq!(names, expected);
+    let numbers = |lines: &[Line]| texts(lines).iter().map(|text| text.trim().parse().unwrap()).collect::<Vec<usize>>();
+    assert_eq!(numbers(&followed), (0..120).collect::<Vec<_>>());
+    assert!(!follower.missed_lines());
+    let all = numbers(&log.read(Query::default()));
+    assert!(all.len() > 60 && all.len() < 100, "{}", all.len());
+    assert_eq!(all, (120 - all.len()..120).collect::<Vec<_>>());
+    for count in [0, 1, 7, 25, 43, 60] {
+        assert_eq!(numbers(&log.read(tail(count))), (120 - count..120).collect::<Vec<_>>(), "{count}");
+    }
+    assert_eq!(numbers(&log.read(tail(1000))), all);
+    // A later writer finds its way, and so does one without compression.
+    drop(writer);
+    numbered(&mut log.writer(), 120..125);
+    assert_eq!(*numbers(&log.read(tail(10))).last().unwrap(), 124);
+}
+
+#[test]
+fn a_compression_that_is_late_finds_its_file() {
+    let log = log(2000, 3);
+    let mut writer = log.writer();
+    // Nobody compresses meanwhile: two rotated files are there as they are.
+    numbered(&mut writer, 0..100);
+    umiak_runtime::logs::compress(log.dir.path(), ID).unwrap();
+    let gz = |number| PathBuf::from(format!("{}.{number}.gz", log.path().display()));
+    assert!(gz(1).exists() && gz(2).exists());
+    let all = log.read(Query::default());
+    assert_eq!(all.last().unwrap().text, "000099\n");
+    let first: usize = all[0].text.trim().parse().unwrap();
+    assert_eq!(texts(&all).len(), 100 - first);
+}
+
+#[test]
+fn what_does_not_fit_is_dropped_and_counted_where_nobody_may_wait() {
+    let mut log = log(u64::MAX, 1);
+    log.options.buffer = Some(20_000);
+    let mut writer = log.writer();
+    assert!(writer.non_blocking());
+    let chunk: String = (0..1000).map(|number| format!("{number:06}\n")).collect();
+    writer.write(Stream::Stdout, chunk.as_bytes()).unwrap();
+    assert!(writer.deadline().is_some());
+    writer.flush().unwrap();
+    assert_eq!(writer.deadline(), None);
+    put(&mut writer, "after\n");
+    let lines = log.read(Query::default());
+    let kept = lines.len() - 2;
+    assert!(kept > 100 && kept < 1000, "{kept}");
+    assert_eq!(lines[kept - 1].text, format!("{:06}\n", kept - 1));
+    let said = format!("[umiak: {} records dropped here: the log's buffer was full]\n", 1000 - kept);
+    assert_eq!(texts(&lines[kept..]), [said.as_str(), "after\n"]);
+}
+
+#[test]
+fn attributes_are_in_every_record_and_shown_when_asked_for() {
+    let log = log(u64::MAX, 1);
+    let mut writer = log.writer();
+    let source = umiak_runtime::logs::Source {
+        attributes: vec![("com.example/a".into(), "1 \"2\"".into()), ("B".into(), "/x".into())],
+        tag: "web".into(),
+        ..Default::default()
+    };
+    let mut options = log.options.clone();
+    options.attributes.tag = Some("web".into());
+    writer.describe(&source, &options, true).unwrap();
+    put(&mut writer, "hi\n");
+    let raw = fs::read_to_string(log.path()).unwrap();
+    assert!(
+        raw.starts_with(
+            r#"{"log":"hi\n","stream":"stdout","attrs":{"B":"/x","com.example/a":"1 \"2\"","tag":"web"},"time":""#
+        ),
+        "{raw}"
+    );
+    assert_eq!(log.read(Query::default())[0].details, "");
+    let lines = log.read(Query { details: true, ..Query::default() });
+    assert_eq!(lines[0].details, "B=%2Fx,com.example%2Fa=1+%222%22,tag=web");
 }

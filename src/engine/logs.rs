@@ -65,7 +65,9 @@ pub fn writer(roots: &Roots, config: &Config, strict: bool) -> Result<Option<Wri
 /// Names the key that led to it.
 fn unreachable(error: LogError, options: &Options) -> anyhow::Error {
     let (key, hint) = match options.driver {
-        Driver::Journald => ("logging.driver journald", "the journal of this host does not run: use another log driver"),
+        Driver::Journald => {
+            ("logging.driver journald", "the journal of this host does not run: use another log driver")
+        }
         _ => ("logging.options.syslog-address", "start the receiver, or use another address or log driver"),
     };
     let result: Result<()> = Err(error).context(key);

@@ -84,7 +84,8 @@ mod tests {
             tag: "t".into(),
             attributes: vec![("com.example.a".into(), "1\n2".into()), ("_9".into(), "x".into())],
         };
-        let entry = Fields::new(&source).entry(Stream::Stderr, Time::parse("2026-01-01T00:00:00Z").unwrap(), "hi", true);
+        let entry =
+            Fields::new(&source).entry(Stream::Stderr, Time::parse("2026-01-01T00:00:00Z").unwrap(), "hi", true);
         let expected = b"MESSAGE=hi\nPRIORITY=3\nSYSLOG_TIMESTAMP=2026-01-01T00:00:00.000000000Z\n\
             CONTAINER_PARTIAL_MESSAGE=true\nCONTAINER_ID=0123456789ab\nCONTAINER_ID_FULL=0123456789abcdef\n\
             CONTAINER_NAME=web\nCONTAINER_TAG=t\nIMAGE_NAME=nginx\nSYSLOG_IDENTIFIER=t\n\

@@ -1,6 +1,8 @@
 //! A service's `logging`: driver and options, with Docker's names and words.
 
-use super::syslog;
+use std::path::PathBuf;
+
+use super::{journald, syslog};
 
 const DEFAULT_MAX_SIZE: u64 = 10 << 20;
 const DEFAULT_MAX_FILES: u32 = 3;
@@ -87,6 +89,8 @@ pub struct Options {
     pub buffer: Option<usize>,
     /// Where the receiver is and what it is sent, with [`Driver::Syslog`].
     pub syslog: syslog::Settings,
+    /// Where the journal listens, with [`Driver::Journald`].
+    pub journal: PathBuf,
     /// Which of the container's attributes go along.
     pub attributes: Attributes,
 }
@@ -117,6 +121,7 @@ impl Default for Options {
             compress: false,
             buffer: None,
             syslog: syslog::Settings::default(),
+            journal: journald::SOCKET.into(),
             attributes: Attributes::default(),
         }
     }

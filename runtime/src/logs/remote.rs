@@ -48,7 +48,10 @@ enum Target {
     Udp(Vec<SocketAddr>),
     Tcp(Vec<SocketAddr>),
     /// Tried as datagrams and, where allowed, as a stream.
-    Unix { paths: Vec<std::path::PathBuf>, stream: bool },
+    Unix {
+        paths: Vec<std::path::PathBuf>,
+        stream: bool,
+    },
 }
 
 #[derive(Debug)]

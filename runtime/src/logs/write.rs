@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::escape::unfinished_character;
 use super::file::{Compressor, Files};
 use super::remote::Remote;
-use super::{Driver, LogError, MAX_RECORD, Options, Source, Stream, Time, journald};
+use super::{Driver, LogError, MAX_RECORD, Options, Source, Stream, Time};
 
 /// An unfinished line is written when its first byte has waited this long for a newline.
 pub const PARTIAL_IDLE: Duration = Duration::from_millis(250);
@@ -44,7 +44,8 @@ impl Writer {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(dir: &Path, id: &str, options: &Options) -> Result<Self, LogError> {
-        let files = if options.files { Some(Files::open(dir, id, options)?) } else { None };
+        let files =
+            if options.files && options.driver != Driver::None { Some(Files::open(dir, id, options)?) } else { None };
         let non_blocking = options.buffer.is_some();
         Ok(Self { files, remote: None, non_blocking, partial: Default::default() })
     }
@@ -70,7 +71,7 @@ impl Writer {
         }
         let mut remote = match options.driver {
             Driver::Syslog => Remote::syslog(&options.syslog, &source.tag, options.buffer)?,
-            Driver::Journald => Remote::journald(Path::new(journald::SOCKET), source, options.buffer),
+            Driver::Journald => Remote::journald(&options.journal, source, options.buffer),
             Driver::JsonFile | Driver::Local | Driver::None => return Ok(()),
         };
         if strict {
@@ -132,13 +133,7 @@ impl Writer {
     }
 
     /// One line, or what there is of it.
-    fn piece(
-        &mut self,
-        stream: Stream,
-        time: Time,
-        partial: &mut Vec<u8>,
-        mut piece: &[u8],
-    ) -> Result<(), LogError> {
+    fn piece(&mut self, stream: Stream, time: Time, partial: &mut Vec<u8>, mut piece: &[u8]) -> Result<(), LogError> {
         let mut result = Ok(());
         let complete = piece.ends_with(b"\n");
         // The newline may go over the limit: it does not get a record to itself.

@@ -100,7 +100,8 @@ fn text(info: &Value) -> String {
         format!(" Logging Driver: {}", field("LoggingDriver")),
         format!(" Cgroup Driver: {}", field("CgroupDriver")),
         format!(" Cgroup Version: {}", field("CgroupVersion")),
-        " Plugins:\n  Volume: local\n  Network: bridge host null\n  Log: journald json-file local none syslog".to_owned(),
+        " Plugins:\n  Volume: local\n  Network: bridge host null\n  Log: journald json-file local none syslog"
+            .to_owned(),
         " Swarm: inactive\n Security Options:\n  seccomp\n   Profile: builtin".to_owned(),
         format!(" Kernel Version: {}", field("KernelVersion")),
         format!(" Operating System: {}", field("OperatingSystem")),
