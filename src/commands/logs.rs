@@ -85,6 +85,15 @@ impl Logs {
                 bail!("service \"{service}\" is not running container #{index}");
             }
         }
+        let mut readable = Vec::new();
+        for member in members {
+            if logs::unreadable(&member.container.config)? {
+                crate::note!("warning: no logs of {}: {}", member.container.config.name, logs::UNREADABLE);
+            } else {
+                readable.push(member);
+            }
+        }
+        let members = readable;
         let name = |member: &observe::Member| names::in_logs(&project.name, &member.container.config.name).to_owned();
         let all_names: Vec<String> = members.iter().map(name).collect();
         let colour = !self.no_color && context.global.ansi.stdout();
@@ -93,10 +102,6 @@ impl Logs {
         let mut follow = Follow::new(&context.engine, options, prefixes)?;
         newcomers.into_iter().for_each(|newcomers| follow.accompany(newcomers));
         for (member, name) in members.iter().zip(all_names) {
-            if logs::unreadable(&member.container.config)? {
-                crate::note!("warning: no logs of {}: {}", member.container.config.name, logs::UNREADABLE);
-                continue;
-            }
             follow.add(&member.container, name)?;
         }
         follow.run(self.which.follow)?;

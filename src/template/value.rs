@@ -51,7 +51,7 @@ pub(super) enum Kind {
 
 /// Fields that are maps in Docker's structs, and what is missing from them.
 const MAPS_OF_TEXT: &[&str] =
-    &["Annotations", "Data", "DriverOpts", "Labels", "Options", "StorageOpt", "Sysctls", "Tmpfs"];
+    &["Annotations", "ContainerLabels", "Data", "DriverOpts", "Labels", "Options", "StorageOpt", "Sysctls", "Tmpfs"];
 const MAPS: &[&str] = &["Containers", "Networks", "Volumes"];
 const MAPS_OF_PORTS: &[&str] = &["ExposedPorts", "PortBindings", "Ports"];
 

@@ -19,6 +19,7 @@ mod keys;
 mod keys_network;
 mod leaks;
 mod lifecycle;
+mod log_drivers;
 mod logs;
 mod mounts;
 mod network;
