@@ -51,6 +51,16 @@ pub fn boot_id() -> std::io::Result<String> {
     std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).map(|id| id.trim().to_owned())
 }
 
+/// When this boot began, in seconds since 1970 (`btime` of `/proc/stat`, proc_stat(5)).
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn booted_at() -> std::io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let value = text.lines().find_map(|line| line.strip_prefix("btime "));
+    value.and_then(|value| value.trim().parse().ok()).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +76,12 @@ mod tests {
     #[test]
     fn the_boot_id_is_a_uuid() {
         assert_eq!(boot_id().unwrap().len(), 36);
+    }
+
+    #[test]
+    fn this_boot_began_in_the_past() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let began = booted_at().unwrap();
+        assert!(began > 0 && began <= now, "{began}");
     }
 }

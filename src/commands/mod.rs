@@ -293,8 +293,12 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
     if cli.global.dry_run {
         refuse_dry_run(&cli.command)?;
     }
-    if let Command::System(system::System::InstallAliases(command)) = &cli.command {
-        return command.run();
+    // They need nothing below the roots.
+    match &cli.command {
+        Command::System(system::System::InstallAliases(command)) => return command.run(),
+        Command::System(system::System::Enable(command)) => return command.run(&cli.global),
+        Command::System(system::System::Disable(command)) => return command.run(),
+        _ => {}
     }
     // A model is shown to everybody, and changes nothing.
     let context = match &cli.command {
@@ -431,7 +435,8 @@ fn refuse_dry_run(command: &Command) -> Result<()> {
         | Command::Stop(_)
         | Command::Top(_)
         | Command::Version(_)
-        | Command::Wait(_) => Ok(()),
+        | Command::Wait(_)
+        | Command::System(system::System::Boot(_)) => Ok(()),
         _ => anyhow::bail!("this command cannot be shown without being run: --dry-run is for commands of projects"),
     }
 }

@@ -216,6 +216,23 @@ pub struct Attachment {
 pub struct Want {
     /// Running, or stopped by hand.
     pub running: bool,
+    /// Ended by `system halt`, as a host that goes down ends everything: `system boot` brings it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub halted: bool,
+}
+
+impl Want {
+    /// It shall run.
+    pub const UP: Self = Self { running: true, halted: false };
+    /// It was stopped by hand.
+    pub const DOWN: Self = Self { running: false, halted: false };
+    /// It shall not run until the next boot.
+    pub const HALTED: Self = Self { running: false, halted: true };
+
+    /// What is wanted of a container; nothing where that is not known, perhaps since a power cut.
+    pub fn of(roots: &Roots, id: &str) -> Option<Self> {
+        state::read(&roots.container(id).join("want.json")).ok().flatten()
+    }
 }
 
 /// What was seen of a container: written by its monitor.
@@ -348,6 +365,9 @@ pub const EXIT_UNKNOWN: i32 = 255;
 /// What is told as the error of such a container.
 pub const UNSEEN: &str = "its end was not seen: the monitor had been killed, or the host restarted";
 
+/// The same, where it is known to be the latter.
+pub const REBOOTED: &str = "it ended with the host, which has restarted since";
+
 /// A container as read from disk, its state already checked against the kernel.
 #[derive(Debug, Clone)]
 pub struct Container {
@@ -463,12 +483,21 @@ fn observe(mut stored: State) -> State {
     }
     if stored.status != Status::Restarting {
         stored.exit_code = Some(EXIT_UNKNOWN);
+        if !this_boot {
+            // Nobody knows when the host went down; when it came up again is the latest that it can have been.
+            stored.finished_at = booted_at().max(stored.started_at);
+        }
     }
     stored.status = Status::Exited;
-    stored.error = Some(UNSEEN.into());
+    stored.error = Some(if this_boot { UNSEEN } else { REBOOTED }.into());
     stored.ports.clear();
     (stored.init, stored.monitor) = (None, None);
     stored
+}
+
+fn booted_at() -> Option<Timestamp> {
+    let seconds = umiak_base::process::booted_at().ok()?;
+    Timestamp::from_second(i64::try_from(seconds).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -486,7 +515,18 @@ mod tests {
         assert_eq!(observe(running(boot.clone(), me)).status, Status::Running);
         assert_eq!(observe(running("another".into(), me)).status, Status::Exited);
         let other = me.map(|me| ProcessRef { start_time: me.start_time + 1, ..me });
-        let seen = observe(running(boot, other));
+        let seen = observe(running(boot.clone(), other));
         assert_eq!((seen.status, seen.exit_code), (Status::Exited, Some(EXIT_UNKNOWN)));
+        assert_eq!(seen.error.as_deref(), Some(UNSEEN));
+        let kept = State { started_at: Some(Timestamp::UNIX_EPOCH), ..running("another".into(), me) };
+        let seen = observe(kept);
+        assert_eq!((seen.exit_code, seen.error.as_deref()), (Some(EXIT_UNKNOWN), Some(REBOOTED)));
+        assert!(
+            seen.finished_at > seen.started_at,
+            "its end is no later than this boot's start, and no earlier than its own"
+        );
+        // Between two runs its last end was seen.
+        let resting = State { status: Status::Restarting, exit_code: Some(3), ..running("another".into(), me) };
+        assert_eq!((observe(resting.clone()).exit_code, observe(resting).status), (Some(3), Status::Exited));
     }
 }

@@ -28,6 +28,7 @@ pub mod names;
 pub mod network;
 pub mod pause;
 pub mod ports;
+mod reboot;
 mod remove;
 mod rename;
 pub mod request;

@@ -8,6 +8,7 @@
 //!   networks/<name>.json  networks/<name>.leases/<address>
 //!   volumes/<name>/
 //! run root   /run/umiak, 0700
+//!   boot-id                               the boot that all of it speaks of
 //!   containers/<id>/ctl.sock  state/<id>  the second one is libcontainer's
 //!   netns/<id>  dns/<network id>/  locks/
 //! ```
@@ -51,7 +52,7 @@ impl Roots {
         for dir in [self.run.join("containers"), self.run.join("netns"), self.run.join("dns"), self.run.join("locks")] {
             make_dir(&dir)?;
         }
-        Ok(())
+        super::reboot::forget_last_boot(self)
     }
 
     /// All containers.

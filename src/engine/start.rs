@@ -38,7 +38,11 @@ impl Engine {
         if container.state.status.is_up() {
             return Ok(());
         }
-        self.want(&container, Want { running: true })?;
+        self.want(&container, Want::UP)?;
+        if umiak_base::process::boot_id().is_ok_and(|boot| boot != container.state.boot_id) {
+            // It names a process of its last run, and another boot may have one with the same numbers.
+            let _ = std::fs::remove_file(super::health::Health::path(&self.roots, id));
+        }
         let config = &container.config;
         // The writable layer is made with the mode of the image's root, by whoever mounts it.
         make_dir(&config.runtime.rootfs.merged)?;

@@ -25,7 +25,16 @@ pub fn signal(text: &str) -> Result<Signal> {
 impl Engine {
     /// Asks a container to end, and kills it when it has not after `timeout` seconds (negative: never).
     pub fn stop(&self, container: &Container, timeout: Option<i64>) -> Result<()> {
-        let Some(container) = &self.stay_down(container)? else { return Ok(()) };
+        self.end(container, timeout, Want::DOWN)
+    }
+
+    /// As [`Engine::stop`], for a host that goes down: the next `system boot` brings it back.
+    pub fn halt(&self, container: &Container, timeout: Option<i64>) -> Result<()> {
+        self.end(container, timeout, Want::HALTED)
+    }
+
+    fn end(&self, container: &Container, timeout: Option<i64>, want: Want) -> Result<()> {
+        let Some(container) = &self.stay_down(container, want)? else { return Ok(()) };
         let Some(init) = container.state.init.filter(|_| container.state.status.is_up()) else { return Ok(()) };
         let config = &container.config;
         let asked = signal(config.stop_signal.as_deref().unwrap_or("SIGTERM"))?;
@@ -46,10 +55,10 @@ impl Engine {
     }
 
     /// From now on it is not started again when it ends; one that waits to be has ended then. What it is now.
-    fn stay_down(&self, container: &Container) -> Result<Option<Container>> {
+    fn stay_down(&self, container: &Container, want: Want) -> Result<Option<Container>> {
         let id = &container.config.id;
         // A full disk must not keep a container running.
-        let _ = self.want(container, Want { running: false });
+        let _ = self.want(container, want);
         self.tell_monitor(id, Kind::StayDown)?;
         let now = Container::load(&self.roots, id)?;
         if now.as_ref().is_some_and(|now| now.state.status == Status::Restarting) {
@@ -65,7 +74,7 @@ impl Engine {
         let now;
         let container = match ends(signal, &container.config)? && was_up {
             true => {
-                now = self.stay_down(container)?;
+                now = self.stay_down(container, Want::DOWN)?;
                 match &now {
                     Some(now) if now.state.status.is_up() => now,
                     _ => return Ok(()),
@@ -139,11 +148,12 @@ impl Engine {
         let _ = crate::monitor::withdraw_names(&self.roots, config);
         self.roots.forget_run(&config.id);
         if stored.status.is_up() {
+            let ended = container.state.finished_at.filter(|end| Some(*end) >= container.state.started_at);
             let seen = State {
                 status: Status::Exited,
                 exit_code: container.state.exit_code.or(Some(EXIT_UNKNOWN)),
                 error: container.state.error.clone(),
-                finished_at: Some(jiff::Timestamp::now()),
+                finished_at: ended.or_else(|| Some(jiff::Timestamp::now())),
                 monitor: None,
                 init: None,
                 ports: Vec::new(),
@@ -157,7 +167,20 @@ impl Engine {
 
     /// Records what the user wants of a container.
     pub fn want(&self, container: &Container, want: Want) -> Result<()> {
-        Ok(state::write_volatile(&self.roots.container(&container.config.id).join("want.json"), &want)?)
+        use super::restart::Condition::{OnFailure, UnlessStopped};
+        let id = &container.config.id;
+        let before = Want::of(&self.roots, id);
+        if before == Some(want) {
+            return Ok(());
+        }
+        let path = self.roots.container(id).join("want.json");
+        // What it says must outlive a power cut where the next boot asks for it. What was never stopped is wanted
+        // without being asked.
+        let asked = matches!(container.config.restart.condition, UnlessStopped | OnFailure);
+        if asked && (before.is_some() || want != Want::UP) {
+            return Ok(state::write(&path, &want)?);
+        }
+        Ok(state::write_volatile(&path, &want)?)
     }
 }
 

@@ -102,7 +102,7 @@ fn reread(running: &mut Running) {
     if let Ok(Some(config)) = state::read::<Config>(&dir.join("config.json")) {
         running.config = config;
     }
-    running.stay_down |= matches!(state::read(&dir.join("want.json")), Ok(Some(Want { running: false })));
+    running.stay_down |= matches!(state::read(&dir.join("want.json")), Ok(Some(Want { running: false, .. })));
 }
 
 /// The run is over, another follows.

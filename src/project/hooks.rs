@@ -30,6 +30,16 @@ pub fn stop(engine: &Engine, container: &Container, timeout: Option<i64>) -> Res
     engine.stop(container, timeout)
 }
 
+/// As [`stop`], for a host that goes down: nothing keeps a container from being stopped.
+pub fn halt(engine: &Engine, container: &Container, timeout: Option<i64>) -> Result<()> {
+    if container.state.status.is_up()
+        && let Err(error) = run(engine, container, &container.config.hooks.pre_stop)
+    {
+        crate::note!("warning: {}", crate::failure::one_line(&error));
+    }
+    engine.halt(container, timeout)
+}
+
 fn run(engine: &Engine, container: &Container, hooks: &[Hook]) -> Result<()> {
     let service = container.label(labels::SERVICE).unwrap_or(&container.config.name);
     for hook in hooks {

@@ -2,6 +2,7 @@
 //! that leads from one to the other, and carrying it out.
 
 pub mod apply;
+pub mod boot;
 pub mod converge;
 pub mod explain;
 pub mod follow;

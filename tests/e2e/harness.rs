@@ -460,7 +460,7 @@ pub fn names_in(dir: &Path) -> Vec<String> {
 }
 
 /// Processes whose mounts or open files lie below `root`: containers, monitors and their children.
-fn processes_of(root: &Path) -> Vec<String> {
+pub fn processes_of(root: &Path) -> Vec<String> {
     let root = root.to_str().unwrap();
     let mut found = Vec::new();
     for pid in names_in(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod boot;
 mod compose;
 mod container;
 mod depends;

@@ -1,10 +1,14 @@
 //! `umiak system`: what concerns all objects, and the program itself.
 
 pub mod aliases;
+pub mod boot;
 pub mod df;
+pub mod enable;
 pub mod events;
+pub mod halt;
 pub mod info;
 pub mod prune;
+mod unit;
 
 use std::process::ExitCode;
 
@@ -16,10 +20,18 @@ use super::Context;
 /// Manage umiak as a whole.
 #[derive(Debug, Subcommand)]
 pub enum System {
+    /// Start the containers whose restart policy says so, as after a reboot
+    Boot(boot::Boot),
     /// Show disk usage
     Df(df::Df),
+    /// Do no longer start containers when the host boots
+    Disable(enable::Disable),
+    /// Start containers when the host boots: write the systemd unit, or print an OpenRC script
+    Enable(enable::Enable),
     /// Get real time events of containers, images, networks and volumes
     Events(events::Events),
+    /// Stop all containers, so that `system boot` brings back those that ran
+    Halt(halt::Halt),
     /// Display system-wide information
     Info(info::Info),
     /// Make links named docker and docker-compose that lead to this program
@@ -32,8 +44,12 @@ impl System {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         match self {
+            Self::Boot(command) => command.run(context),
             Self::Df(command) => command.run(context),
+            Self::Disable(command) => command.run(),
+            Self::Enable(command) => command.run(&context.global),
             Self::Events(command) => command.run(context),
+            Self::Halt(command) => command.run(context),
             Self::Info(command) => command.run(context),
             Self::InstallAliases(command) => command.run(),
             Self::Prune(command) => command.run(context),

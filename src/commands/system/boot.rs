@@ -1,0 +1,83 @@
+//! `system boot`: what the host's init runs when the host has booted.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::commands::Context;
+use crate::engine::Container;
+use crate::project::boot::decide::{self, Decision, Whynot};
+use crate::project::boot::{node, run, services};
+use crate::ui::table::Table;
+use crate::{failure, note, out};
+
+/// Start the containers whose restart policy says so, as after a reboot: dependencies first, each as soon as what it
+/// waits for is healthy. What runs already, and what was stopped by hand since the boot, is left alone.
+#[derive(Debug, Args)]
+pub struct Boot {}
+
+impl Boot {
+    /// Runs the command; it fails when something could not be started, after trying all the rest.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let engine = &context.engine;
+        if !context.global.dry_run {
+            engine.sweep()?;
+        }
+        let containers = engine.containers()?;
+        let nodes: Vec<decide::Node> = containers.iter().map(|container| node(engine, container)).collect();
+        let plan = decide::plan(&nodes, &services(&nodes));
+        if context.global.dry_run {
+            show(&nodes, &plan);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let progress = context.progress();
+        for container in to_remove(&containers, &plan) {
+            if let Err(error) = run::remove(context, &progress, container) {
+                note!("warning: {}: {}", container.config.name, failure::one_line(&error));
+            }
+        }
+        let report = run::run(context, &progress, &containers, &nodes, &plan);
+        progress.finish();
+        for (name, error) in &report.failed {
+            note!("Error: {name}: {}", failure::one_line(error));
+        }
+        if !report.failed.is_empty() {
+            bail!("{} of {} could not be started", report.failed.len(), counted(plan.order.len()));
+        }
+        match report.started {
+            0 => note!("nothing to start"),
+            count => note!("started {}", counted(count)),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn counted(count: usize) -> String {
+    if count == 1 { "1 container".to_owned() } else { format!("{count} containers") }
+}
+
+fn to_remove<'a>(containers: &'a [Container], plan: &decide::Plan) -> Vec<&'a Container> {
+    let doomed = containers.iter().zip(&plan.decisions).filter(|(_, decision)| **decision == Decision::Remove);
+    doomed.map(|(container, _)| container).collect()
+}
+
+/// What would become of each: those that are started first, in their order.
+fn show(nodes: &[decide::Node], plan: &decide::Plan) {
+    let mut table = Table::new(&["CONTAINER", "ACTION", "REASON"]);
+    let mut row = |index: usize, action: &str| {
+        table.row(vec![nodes[index].name.clone(), action.to_owned(), plan.decisions[index].to_string()]);
+    };
+    for start in &plan.order {
+        row(start.node, "start");
+    }
+    for (index, decision) in plan.decisions.iter().enumerate() {
+        match decision {
+            Decision::Start(_) => {}
+            Decision::Remove => row(index, "remove"),
+            Decision::Stay(Whynot::Running) => row(index, "leave"),
+            Decision::Stay(_) => row(index, "stay down"),
+        }
+    }
+    out!("{}", table.render());
+}
