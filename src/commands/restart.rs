@@ -48,7 +48,8 @@ impl Restart {
         };
         for member in left {
             let (name, service) = (&member.container.config.name, &member.service);
-            progress.note(&format!("container {name} was stopped by hand and stays down: `restart {service}` starts it"));
+            progress
+                .note(&format!("container {name} was stopped by hand and stays down: `restart {service}` starts it"));
         }
         let what = |member: &observe::Member| format!("Container {}", member.container.config.name);
         let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {

@@ -96,8 +96,7 @@ impl Engine {
 
     /// Whether somebody has stopped a container that could run.
     pub fn is_stopped_by_hand(&self, container: &Container) -> bool {
-        let path = self.roots.container(&container.config.id).join("want.json");
-        !container.state.status.is_up() && matches!(state::read(&path), Ok(Some(Want { running: false })))
+        !container.state.status.is_up() && Want::of(&self.roots, &container.config.id) == Some(Want::DOWN)
     }
 
     fn deliver(&self, container: &Container, signal: Signal) -> Result<()> {
