@@ -163,97 +163,201 @@ pub enum Outcome {
     TooLate,
 }
 
-/// Waits until all containers are what they shall be, or one will not be.
-pub fn until(engine: &Engine, goal: Goal, containers: &[Container], deadline: Option<Instant>) -> Result<Outcome> {
-    let watch = StateWatch::nothing()?;
-    let mut restarts: BTreeMap<&str, u32> = BTreeMap::new();
-    for container in containers {
-        let id = container.config.id.as_str();
-        if watch.add(&engine.roots, id).is_err() && Container::load(&engine.roots, id)?.is_none() {
-            return Ok(Outcome::Failed(Box::new(container.clone()), Reason::Gone));
-        }
+/// Containers that shall all become what the goal says.
+#[derive(Debug)]
+struct Group {
+    goal: Goal,
+    containers: Vec<Container>,
+    /// How often each had been started again when the wait began.
+    restarts: BTreeMap<String, u32>,
+}
+
+/// What tells that something has changed: state files that were written, and processes that have ended. One of these
+/// serves many waits.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// Made when there is something to watch: the kernel gives a user only 128.
+    watch: Option<StateWatch>,
+    processes: Vec<OwnedFd>,
+}
+
+impl Signals {
+    /// Forgets what was told: to be called before looking.
+    pub fn clear(&mut self) {
+        self.watch.iter().for_each(StateWatch::clear);
+        self.processes.clear();
     }
-    loop {
-        watch.clear();
-        let (mut satisfied, mut processes): (bool, Vec<OwnedFd>) = (true, Vec::new());
-        for container in containers {
+
+    fn add(&mut self, engine: &Engine, container: &Container) -> Result<()> {
+        let watch = match self.watch.take() {
+            Some(watch) => watch,
+            None => StateWatch::nothing()?,
+        };
+        // One that is gone by now is found by the first look.
+        let _ = self.watch.insert(watch).add(&engine.roots, &container.config.id);
+        Ok(())
+    }
+
+    /// Waits until something may have changed since the last look, or one of `others` is readable; whether that came
+    /// before the deadline.
+    pub fn wait(&self, others: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<bool> {
+        let mut fds: Vec<BorrowedFd<'_>> = others.to_vec();
+        fds.extend(self.watch.iter().map(|watch| watch.as_fd()));
+        fds.extend(self.processes.iter().map(|process| process.as_fd()));
+        readable(&fds, deadline)
+    }
+}
+
+impl Group {
+    /// Waits for these, from now on.
+    fn new(engine: &Engine, goal: Goal, containers: Vec<Container>, signals: &mut Signals) -> Result<Self> {
+        containers.iter().try_for_each(|container| signals.add(engine, container))?;
+        Ok(Self { goal, containers, restarts: BTreeMap::new() })
+    }
+
+    /// Looks once; nothing while it may still become what it shall be.
+    fn look(&mut self, engine: &Engine, signals: &mut Signals) -> Result<Option<Outcome>> {
+        let mut satisfied = true;
+        for container in &self.containers {
             let id = container.config.id.as_str();
             let Some(now) = Container::load(&engine.roots, id)? else {
-                return Ok(Outcome::Failed(Box::new(container.clone()), Reason::Gone));
+                return Ok(Some(Outcome::Failed(Box::new(container.clone()), Reason::Gone)));
             };
             let monitor = now.state.monitor.and_then(pidfd);
-            let before = *restarts.entry(id).or_insert(now.state.restart_count);
-            let seen = Seen {
-                status: now.state.status,
-                exit_code: now.state.exit_code,
-                health: now.health.as_ref().map(|health| health.status),
-                restarts: now.state.restart_count.saturating_sub(before),
-                supervised: monitor.is_some(),
-            };
-            match judge(goal, &seen) {
+            let before = *self.restarts.entry(id.to_owned()).or_insert(now.state.restart_count);
+            let restarts = now.state.restart_count.saturating_sub(before);
+            let seen = Seen { supervised: monitor.is_some(), ..Seen::of(&now, restarts) };
+            match judge(self.goal, &seen) {
                 Verdict::Satisfied => {}
-                Verdict::Fails(reason) => return Ok(Outcome::Failed(Box::new(now), reason)),
+                Verdict::Fails(reason) => return Ok(Some(Outcome::Failed(Box::new(now), reason))),
                 Verdict::Wait => {
                     satisfied = false;
                     // Without its monitor nobody writes its state: then the end of its process is what there is.
-                    processes.extend(monitor.or_else(|| now.state.init.and_then(pidfd)));
+                    signals.processes.extend(monitor.or_else(|| now.state.init.and_then(pidfd)));
                 }
             }
         }
-        if satisfied {
-            return Ok(Outcome::Satisfied);
+        Ok(satisfied.then_some(Outcome::Satisfied))
+    }
+}
+
+/// Waits until all containers are what they shall be, or one will not be.
+pub fn until(engine: &Engine, goal: Goal, containers: &[Container], deadline: Option<Instant>) -> Result<Outcome> {
+    let mut signals = Signals::default();
+    let mut group = Group::new(engine, goal, containers.to_vec(), &mut signals)?;
+    loop {
+        signals.clear();
+        if let Some(outcome) = group.look(engine, &mut signals)? {
+            return Ok(outcome);
         }
-        let mut fds: Vec<BorrowedFd<'_>> = vec![watch.as_fd()];
-        fds.extend(processes.iter().map(|process| process.as_fd()));
-        if !readable(&fds, deadline)? {
+        if !signals.wait(&[], deadline)? {
             return Ok(Outcome::TooLate);
         }
     }
 }
 
-/// Waits until the containers of all services that one depends on are what its `depends_on` says. `of` gives the
-/// containers of a service; one that has none is not waited for.
+/// What stands between a service and its start: the conditions of its `depends_on` that are not met yet.
+#[derive(Debug)]
+pub struct Gate {
+    awaited: Vec<Awaited>,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    /// The service that is waited for.
+    name: String,
+    required: bool,
+    group: Group,
+}
+
+impl Gate {
+    /// Begins to wait. `of` gives the containers of a service; one that has none is not waited for.
+    pub fn new(
+        engine: &Engine,
+        progress: &Progress,
+        depends_on: &[(String, Dependency)],
+        of: &dyn Fn(&str) -> Vec<Container>,
+        signals: &mut Signals,
+    ) -> Result<Self> {
+        let mut awaited = Vec::new();
+        for (name, dependency) in depends_on {
+            let Some(goal) = goal(dependency.condition) else { continue };
+            let containers = of(name);
+            containers.iter().for_each(|container| progress.working(&what(container), "Waiting"));
+            let group = Group::new(engine, goal, containers, signals)?;
+            awaited.push(Awaited { name: name.clone(), required: dependency.required, group });
+        }
+        Ok(Self { awaited })
+    }
+
+    /// Looks once; whether it is open. An error when a condition will not be met that is required.
+    pub fn look(&mut self, engine: &Engine, progress: &Progress, signals: &mut Signals) -> Result<bool> {
+        let mut waiting = Vec::new();
+        for mut awaited in std::mem::take(&mut self.awaited) {
+            match awaited.group.look(engine, signals)? {
+                None => waiting.push(awaited),
+                Some(Outcome::Failed(container, reason)) => awaited.failed(engine, progress, &container, reason)?,
+                Some(Outcome::Satisfied | Outcome::TooLate) => {
+                    let word = if awaited.group.goal == Goal::Healthy { "Healthy" } else { "Exited" };
+                    awaited.group.containers.iter().for_each(|container| progress.done(&what(container), word));
+                }
+            }
+        }
+        self.awaited = waiting;
+        Ok(self.awaited.is_empty())
+    }
+}
+
+impl Awaited {
+    /// It will not be what it shall be: an error, or a warning where it is not required.
+    fn failed(&self, engine: &Engine, progress: &Progress, container: &Container, reason: Reason) -> Result<()> {
+        let (name, goal) = (&self.name, self.group.goal);
+        let text = reason.of(&container.config.name);
+        let said = match (goal, reason.code()) {
+            (Goal::Completed, Some(code)) => format!("\"{name}\" didn't complete successfully: exit {code}"),
+            (Goal::Completed, None) => format!("\"{name}\" didn't complete successfully: {text}"),
+            _ => text,
+        };
+        if !self.required {
+            progress.done(&what(container), "Skipped");
+            progress.note(&match goal {
+                Goal::Completed => format!("warning: optional dependency {said}"),
+                _ => format!("warning: optional dependency \"{name}\" failed to start: {said}"),
+            });
+            return Ok(());
+        }
+        progress.failed(&what(container), "Error");
+        evidence(engine, progress, container, reason);
+        match goal {
+            Goal::Completed => bail!("service {said}"),
+            _ => bail!("dependency failed to start: {said}"),
+        }
+    }
+}
+
+/// Waits until the containers of all services that one depends on are what its `depends_on` says.
 pub fn dependencies(
     engine: &Engine,
     progress: &Progress,
     depends_on: &[(String, Dependency)],
     of: &dyn Fn(&str) -> Vec<Container>,
 ) -> Result<()> {
-    for (name, dependency) in depends_on {
-        let Some(goal) = goal(dependency.condition) else { continue };
-        let containers = of(name);
-        let what = |container: &Container| format!("Container {}", container.config.name);
-        containers.iter().for_each(|container| progress.working(&what(container), "Waiting"));
-        match until(engine, goal, &containers, None)? {
-            Outcome::Satisfied | Outcome::TooLate => {
-                let word = if goal == Goal::Healthy { "Healthy" } else { "Exited" };
-                containers.iter().for_each(|container| progress.done(&what(container), word));
-            }
-            Outcome::Failed(container, reason) => {
-                let text = reason.of(&container.config.name);
-                let said = match (goal, reason.code()) {
-                    (Goal::Completed, Some(code)) => format!("\"{name}\" didn't complete successfully: exit {code}"),
-                    (Goal::Completed, None) => format!("\"{name}\" didn't complete successfully: {text}"),
-                    _ => text,
-                };
-                if !dependency.required {
-                    progress.done(&what(&container), "Skipped");
-                    progress.note(&match goal {
-                        Goal::Completed => format!("warning: optional dependency {said}"),
-                        _ => format!("warning: optional dependency \"{name}\" failed to start: {said}"),
-                    });
-                    continue;
-                }
-                progress.failed(&what(&container), "Error");
-                evidence(engine, progress, &container, reason);
-                match goal {
-                    Goal::Completed => bail!("service {said}"),
-                    _ => bail!("dependency failed to start: {said}"),
-                }
-            }
-        }
+    if depends_on.iter().all(|(_, dependency)| goal(dependency.condition).is_none()) {
+        return Ok(());
     }
-    Ok(())
+    let mut signals = Signals::default();
+    let mut gate = Gate::new(engine, progress, depends_on, of, &mut signals)?;
+    loop {
+        signals.clear();
+        if gate.look(engine, progress, &mut signals)? {
+            return Ok(());
+        }
+        signals.wait(&[], None)?;
+    }
+}
+
+fn what(container: &Container) -> String {
+    format!("Container {}", container.config.name)
 }
 
 /// `--wait`: until all are healthy or running.
@@ -264,7 +368,6 @@ pub fn all_up(
     timeout: Option<std::time::Duration>,
 ) -> Result<()> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let what = |container: &Container| format!("Container {}", container.config.name);
     containers.iter().for_each(|container| progress.working(&what(container), "Waiting"));
     match until(engine, Goal::Up, containers, deadline)? {
         Outcome::Satisfied => {
@@ -288,9 +391,13 @@ pub fn all_up(
     }
 }
 
-/// What helps to see why: the output of the check that failed, the last lines of the log.
+/// What helps to see why: what the kernel did, the output of the check that failed, the last lines of the log.
 fn evidence(engine: &Engine, progress: &Progress, container: &Container, reason: Reason) {
     let name = &container.config.name;
+    let told = super::explain::of_end(&container.state).or_else(|| container.state.error.clone());
+    if let Some(told) = told.filter(|_| !container.state.status.is_up()) {
+        progress.note(&format!("{name}: {told}"));
+    }
     if let (Reason::Unhealthy, Some(last)) = (reason, container.health.as_ref().and_then(|health| health.log.last())) {
         progress.note(&format!("{name}: the last health check ended with {}", last.exit_code));
         last.output.lines().rev().take(LAST_LINES).collect::<Vec<_>>().iter().rev().for_each(|line| {

@@ -127,3 +127,57 @@ fn a_wait_has_an_end() {
     host.ok(&["start", "--wait", "job", "plain"]);
     host.ok(&["down", "-t", "0"]);
 }
+
+#[test]
+fn any_number_of_services_waits_without_holding_up_the_others() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let mut file = "
+x-wait: &wait {image: busybox, command: sleep 1000, stop_grace_period: 0s}
+services:
+  base:
+    image: busybox
+    command: sh -c 'until [ -e /go/now ]; do sleep 0.1; done; touch /ready; sleep 1000'
+    healthcheck: {test: 'test -e /ready', interval: 200ms, start_period: 1h, start_interval: 200ms}
+    stop_grace_period: 0s
+    volumes: [go:/go]
+  middle: {<<: *wait, healthcheck: {test: 'true', interval: 1h}, depends_on: {base: {condition: service_healthy}}}
+  opener:
+    image: busybox
+    command: touch /go/now
+    volumes: [go:/go]
+    depends_on: [before]
+  before: {<<: *wait}
+volumes: {go: }
+"
+    .replace("volumes: {go: }\n", "");
+    for number in 0..12 {
+        file.push_str(&format!("  w{number}: {{<<: *wait, depends_on: {{middle: {{condition: service_healthy}}}}}}\n"));
+    }
+    file.push_str("volumes: {go: }\n");
+    host.write("compose.yaml", &file);
+    // With one worker: whoever waits must not hold it.
+    host.ok(&["--parallel", "1", "up", "-d"]);
+    for number in 0..12 {
+        assert!(started(&host, "demo-middle-1") < started(&host, &format!("demo-w{number}-1")));
+    }
+    host.ok(&["down", "-v", "-t", "0"]);
+}
+
+#[test]
+fn a_step_that_fails_ends_the_waits_of_all_others() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        "
+services:
+  slow: {image: busybox, command: sleep 1000, healthcheck: {test: 'exit 1', interval: 1h}, stop_grace_period: 0s}
+  waits: {image: busybox, command: sleep 1000, depends_on: {slow: {condition: service_healthy}}}
+  early: {image: busybox, command: sleep 1000, stop_grace_period: 0s}
+  broken: {image: busybox, command: nosuchprogram, depends_on: [early]}
+",
+    );
+    // Without an end of its own, the wait for `slow` would be one for ever.
+    let error = host.run(&["up", "-d"]);
+    assert!(error.code != 0 && error.err.contains("nosuchprogram"), "{}", error.err);
+    assert!(host.ids().is_empty(), "what was made is taken back");
+}

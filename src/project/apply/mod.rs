@@ -15,6 +15,7 @@ use umiak_runtime::config::MountKind;
 use super::observe::Member;
 use super::plan::step::reasons;
 use super::plan::{Action, Plan, Step, Target};
+use super::wait::{Gate, Signals};
 use super::{hooks, observe, service, wait};
 use crate::engine::request::volume_mount;
 use crate::engine::{Container, Engine, logs, network, volume};
@@ -78,7 +79,9 @@ impl Apply<'_> {
             self.progress.done(&what(&container.config.name), container.state.status.title());
             lock(&made).current.insert((member.service.clone(), member.number), container.clone());
         }
-        let result = schedule::run(&plan.steps, self.workers.max(1), |step| {
+        let mut gates = BTreeMap::new();
+        let open = |step: &Step, signals: &mut Signals| self.is_open(step, &mut gates, signals);
+        let result = schedule::run(&plan.steps, self.workers.max(1), open, |step| {
             failpoint::reach(step.action.verb());
             self.step(step, &made)
         });
@@ -114,18 +117,12 @@ impl Apply<'_> {
                 Ok(())
             }
             Action::Recreate { target, old, start } => {
-                if *start {
-                    self.await_dependencies(&target.service)?;
-                }
                 let why = reasons(&step.reasons);
                 let container = self.recreate(target, &old.container, *start, &why)?;
                 self.replaced(made, target, container);
                 Ok(())
             }
-            Action::Roll { service, old, rolling } => {
-                self.await_dependencies(service)?;
-                self.roll(service, old, rolling, made)
-            }
+            Action::Roll { service, old, rolling } => self.roll(service, old, rolling, made),
             Action::Rename { target, member } => {
                 self.engine.rename(&member.container, &target.name)?;
                 self.progress.done(&what(&target.name), "Renamed");
@@ -261,23 +258,34 @@ impl Apply<'_> {
         let container = current.or_else(|| member.map(|member| member.container.clone()));
         let container = container.with_context(|| format!("container {} has not been made", target.name))?;
         lock(made).started = true;
-        self.await_dependencies(&target.service)?;
         self.start_one(&container)?;
         self.reload(made, target, &container)
     }
 
-    /// The conditions of `depends_on`; the order alone has seen to it that what is waited for was started.
-    fn await_dependencies(&self, service: &str) -> Result<()> {
-        let mut depends_on = wait::of_service(self.service(service)?);
-        depends_on.retain(|(name, _)| self.chosen.contains(name));
-        if depends_on.iter().all(|(_, on)| on.condition == umiak_compose::Condition::Started) {
-            return Ok(());
-        }
-        let members = observe::replicas(observe::members(self.engine, &self.project.name)?);
-        let of = |name: &str| {
-            members.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
+    /// Whether the conditions of `depends_on` are met for a step that starts something; the order alone has seen to it
+    /// that what is waited for was started. Replicas of a service share one gate.
+    fn is_open(&self, step: &Step, gates: &mut BTreeMap<String, Gate>, signals: &mut Signals) -> Result<bool> {
+        let service = match &step.action {
+            Action::Start { target, .. } | Action::Recreate { target, start: true, .. } => &target.service,
+            Action::Roll { service, .. } => service,
+            _ => return Ok(true),
         };
-        wait::dependencies(self.engine, self.progress, &depends_on, &of)
+        if !gates.contains_key(service) {
+            let mut depends_on = wait::of_service(self.service(service)?);
+            depends_on.retain(|(name, on)| self.chosen.contains(name) && wait::goal(on.condition).is_some());
+            let members = match depends_on.is_empty() {
+                true => Vec::new(),
+                false => observe::replicas(observe::members(self.engine, &self.project.name)?),
+            };
+            let of = |name: &str| {
+                members.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
+            };
+            gates.insert(service.clone(), Gate::new(self.engine, self.progress, &depends_on, &of, signals)?);
+        }
+        match gates.get_mut(service) {
+            Some(gate) => gate.look(self.engine, self.progress, signals),
+            None => Ok(true),
+        }
     }
 
     fn start_one(&self, container: &Container) -> Result<()> {

@@ -145,7 +145,7 @@ fn killed(facts: &Facts, signal: i32) -> Explanation {
     let (cause, says, tries) = match name.as_str() {
         "SIGKILL" => (
             Cause::Killed,
-            "was killed with SIGKILL (exit code 137): neither by umiak nor for memory, so somebody on the host, or the program itself, sent it".to_owned(),
+            "was killed with SIGKILL (exit code 137): not for memory, but by `umiak kill`, by somebody on the host, or by the program itself".to_owned(),
             vec!["look for `kill`, a watchdog or an out-of-memory daemon on the host: `dmesg`, `journalctl -k`".to_owned()],
         ),
         "SIGSEGV" | "SIGBUS" | "SIGFPE" => (
@@ -170,7 +170,7 @@ fn killed(facts: &Facts, signal: i32) -> Explanation {
         ),
         _ => (
             Cause::Killed,
-            format!("was ended with {name} (exit code {}), not by umiak", 128 + signal),
+            format!("was ended with {name} (exit code {}), by somebody who did not stop it", 128 + signal),
             Vec::new(),
         ),
     };

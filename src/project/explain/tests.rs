@@ -248,7 +248,7 @@ fn each_end_has_its_reason_and_what_to_try() {
         (
             by_signal(9),
             Cause::Killed,
-            "was killed with SIGKILL (exit code 137), 3 seconds ago: neither by umiak nor for memory, so somebody on the host, or the program itself, sent it",
+            "was killed with SIGKILL (exit code 137), 3 seconds ago: not for memory, but by `umiak kill`, by somebody on the host, or by the program itself",
             "dmesg",
         ),
         (by_signal(11), Cause::Crashed, "crashed with SIGSEGV (exit code 139), 3 seconds ago", "bug"),
@@ -258,7 +258,7 @@ fn each_end_has_its_reason_and_what_to_try() {
             "crashed with SIGILL (exit code 132), 3 seconds ago: an instruction that this CPU does not have",
             "older CPUs",
         ),
-        (by_signal(1), Cause::Killed, "was ended with SIGHUP (exit code 129), not by umiak, 3 seconds ago", "restart"),
+        (by_signal(1), Cause::Killed, "was ended with SIGHUP (exit code 129), by somebody who did not stop it, 3 seconds ago", "restart"),
         (
             with_end(by_signal(15), |end| end.unhealthy = true),
             Cause::Unhealthy,
