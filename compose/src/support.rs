@@ -24,7 +24,6 @@ pub enum Support {
 
 const SWARM: Support = Support::Warns("it only has a meaning in a Swarm");
 const WINDOWS: Support = Support::Warns("it only has a meaning on Windows");
-const HOOK: Support = Support::Later("containers that run before a service starts");
 const MODEL: Support = Support::Later("AI models");
 
 /// Every key by its path, `*` standing for names and list entries. What stands below a key that does not work does not
@@ -265,7 +264,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.post_start.*.privileged", Support::Works),
     ("services.*.post_start.*.user", Support::Works),
     ("services.*.post_start.*.working_dir", Support::Works),
-    ("services.*.pre_start", HOOK),
+    ("services.*.pre_start", Support::Works),
     ("services.*.pre_start.*.command", Support::Works),
     ("services.*.pre_start.*.environment", Support::Works),
     ("services.*.pre_start.*.image", Support::Works),

@@ -11,7 +11,7 @@ use super::Context;
 use crate::engine::{Container, image, network, volume};
 use crate::failpoint;
 use crate::project::observe::{self, Member};
-use crate::project::{hooks, labels, load, provider, sequence, service};
+use crate::project::{hooks, images, labels, load, provider, sequence, service};
 use crate::ui::progress::Progress;
 
 /// Stop and remove containers, networks.
@@ -136,7 +136,10 @@ impl Down {
                 let chosen =
                     model.services.values().filter(|s| self.services.is_empty() || self.services.contains(&s.name));
                 let chosen = chosen.filter(|s| s.provider.is_none() && (which == Rmi::All || s.image.is_none()));
-                names.extend(chosen.map(|chosen| service::image(model, chosen)));
+                for chosen in chosen {
+                    names.insert(service::image(model, chosen));
+                    names.extend(images::steps(chosen).filter(|_| which == Rmi::All).map(|(name, _)| name));
+                }
             }
             None if which == Rmi::All => {
                 names.extend(members.iter().map(|member| member.container.config.image.clone()))

@@ -8,6 +8,7 @@ use clap::Args;
 use super::{Context, down};
 use crate::engine::restart::Condition;
 use crate::engine::{Engine, events};
+use crate::project::pre_start::{self, PreStarts};
 use crate::project::{hooks, load, observe, sequence};
 
 /// Restart services.
@@ -39,9 +40,10 @@ impl Restart {
                 }
             }
         }
-        let members = observe::members(&context.engine, &project.name)?;
-        let members = observe::select(observe::replicas(members), &services, &|name| project.knows(name))?;
+        let all = observe::replicas(observe::members(&context.engine, &project.name)?);
+        let members = observe::select(all.clone(), &services, &|name| project.knows(name))?;
         let progress = context.progress();
+        let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress));
         let (members, left) = match self.services.is_empty() {
             true => without_stopped(&context.engine, members),
             false => (members, Vec::new()),
@@ -58,6 +60,7 @@ impl Restart {
         });
         errors.extend(sequence::forward(&members, project.model.as_ref(), |member| {
             context.act(|| {
+                pre_start::before_first(pre_starts.as_ref(), &all, project.model.as_ref(), member)?;
                 hooks::start(&context.engine, &member.container)?;
                 events::container(&context.engine.roots, &member.container.config, "restart");
                 Ok(())

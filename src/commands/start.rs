@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::Container;
-use crate::project::{hooks, load, observe, provider, sequence, wait};
+use crate::project::pre_start::PreStarts;
+use crate::project::{hooks, load, observe, pre_start, provider, sequence, wait};
 
 /// Start services.
 #[derive(Debug, Args)]
@@ -36,6 +37,7 @@ impl Start {
             }
         }
         let progress = context.progress();
+        let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress));
         let errors = sequence::forward(&members, project.model.as_ref(), |member| {
             if member.container.state.status.is_up() {
                 return Ok(());
@@ -50,6 +52,7 @@ impl Start {
                 all.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
             };
             context.act(|| wait::dependencies(&context.engine, &progress, &depends_on, &of))?;
+            context.act(|| pre_start::before_first(pre_starts.as_ref(), &all, project.model.as_ref(), member))?;
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Starting");
             context.act(|| hooks::start(&context.engine, &member.container))?;

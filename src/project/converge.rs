@@ -9,6 +9,7 @@ use umiak_compose::{Project, Service};
 use super::apply::{Apply, Containers};
 use super::images::{self, Pull};
 use super::plan::{self, Definitions, Plan, Wanted};
+use super::pre_start::PreStarts;
 use super::{hash, image_mounts, observe, provider, service, show};
 use crate::commands::Context;
 use crate::engine::Engine;
@@ -115,6 +116,9 @@ impl Request {
                 image: service::image(project, service),
                 image_id: state.and_then(|state| Some(state.image.as_ref()?.id.to_string())),
                 pull: state.and_then(|state| state.pull),
+                step_pulls: images::steps(service)
+                    .filter_map(|key| Some((key.0.clone(), states.get(&key)?.pull?)))
+                    .collect(),
             });
         }
         let mut definitions = Definitions::default();
@@ -171,6 +175,8 @@ impl Request {
             keep: self.keep,
             renew_anonymous: self.options.renew_anonymous,
             chosen: chosen.iter().map(|service| service.name.clone()).collect(),
+            due: plan.pre_start.clone(),
+            pre_starts: PreStarts::new(engine, project, progress),
         };
         let mut containers = apply.run(&plan)?;
         containers.retain(|(service, ..)| chosen.iter().any(|chosen| chosen.name == *service));

@@ -65,6 +65,11 @@ pub fn key(project: &Project, service: &Service) -> Key {
     (service::image(project, service), service.platform.clone())
 }
 
+/// The images of the containers that run before a service's own, but for the service's.
+pub fn steps(service: &Service) -> impl Iterator<Item = Key> + '_ {
+    service.pre_start.iter().filter_map(|step| Some((step.image.clone()?, service.platform.clone())))
+}
+
 /// Looks up the images of services and decides which are pulled. Changes nothing.
 pub fn observe(
     engine: &Engine,
@@ -74,8 +79,10 @@ pub fn observe(
     dry_run: bool,
 ) -> Result<States> {
     let mut states = States::new();
-    for service in services {
-        let key = key(project, service);
+    let each = |service| {
+        std::iter::once((key(project, service), service)).chain(steps(service).map(move |key| (key, service)))
+    };
+    for (key, service) in services.iter().copied().flat_map(each) {
         if states.contains_key(&key) {
             continue;
         }
@@ -89,7 +96,8 @@ pub fn observe(
             (Policy::Missing, Some(_)) if aged && older(engine, &key.0, service)? => Some("due for a pull"),
             _ => None,
         };
-        let state = State { image, pull: why, policy, service: service.name.clone(), builds: service.build.is_some() };
+        let builds = service.build.is_some() && key == self::key(project, service);
+        let state = State { image, pull: why, policy, service: service.name.clone(), builds };
         states.insert(key, state);
     }
     Ok(states)

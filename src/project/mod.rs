@@ -16,6 +16,7 @@ pub mod load;
 pub mod names;
 pub mod observe;
 pub mod plan;
+pub mod pre_start;
 pub mod provider;
 pub mod sequence;
 pub mod service;

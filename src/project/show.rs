@@ -9,6 +9,7 @@ use umiak_compose::Project;
 use super::names;
 use super::plan::step::reasons;
 use super::plan::{Action, Plan, Reason, Step};
+use super::pre_start::Due;
 use crate::ui::progress::Progress;
 
 /// What a step is about: `container`, its name, its service.
@@ -67,6 +68,22 @@ impl Action {
     }
 }
 
+impl Plan {
+    /// What runs before the step of this place: before the first one that starts containers of a service.
+    fn before(&self, place: usize) -> Option<&Due> {
+        fn starts(step: &Step) -> Option<&str> {
+            match &step.action {
+                Action::Start { target, .. } | Action::Recreate { target, start: true, .. } => Some(&target.service),
+                Action::Roll { service, .. } => Some(service),
+                _ => None,
+            }
+        }
+        let service = starts(self.steps.get(place)?)?;
+        let first = self.steps.iter().position(|step| starts(step) == Some(service));
+        self.pre_start.get(service).filter(|_| first == Some(place))
+    }
+}
+
 /// The steps as JSON, numbered by their places.
 pub fn json(project: &Project, plan: &Plan) -> Value {
     let told = |reason: &Reason| json!({ "kind": reason.kind(), "text": reason.to_string() });
@@ -89,6 +106,9 @@ pub fn json(project: &Project, plan: &Plan) -> Value {
             }
             if let Some(number) = about.number {
                 value["number"] = json!(number);
+            }
+            if let Some(due) = plan.before(id) {
+                value["pre_start"] = json!(due.names);
             }
             if let Action::Roll { old, rolling, .. } = &step.action {
                 value["order"] = json!(if rolling.start_first { "start-first" } else { "stop-first" });
@@ -114,7 +134,7 @@ pub fn tree(project: &Project, plan: &Plan) -> String {
     let mut top: Vec<String> = Vec::new();
     let mut by_service: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut order: Vec<&str> = Vec::new();
-    for step in &plan.steps {
+    for (id, step) in plan.steps.iter().enumerate() {
         let about = step.action.about();
         let Some(service) = about.service else {
             top.push(line(step));
@@ -124,6 +144,8 @@ pub fn tree(project: &Project, plan: &Plan) -> String {
             order.push(service);
         }
         let below = by_service.entry(service).or_default();
+        let before = plan.before(id).into_iter().flat_map(|due| &due.names);
+        below.extend(before.map(|name| format!("Container {name}  run (pre_start)")));
         match &step.action {
             Action::Roll { old, rolling, .. } => {
                 let order = if rolling.start_first { "start-first" } else { "stop-first" };
@@ -168,9 +190,14 @@ pub fn dry_run(project: &Project, plan: &Plan, progress: &Progress) {
         let container = &member.container;
         progress.done(&format!("Container {}", container.config.name), container.state.status.title());
     }
-    for step in &plan.steps {
+    for (id, step) in plan.steps.iter().enumerate() {
         let about = step.action.about();
         let why = reasons(&step.reasons);
+        for name in plan.before(id).into_iter().flat_map(|due| &due.names) {
+            let what = format!("Container {name}");
+            progress.working(&what, "Starting");
+            progress.done(&what, "Exited");
+        }
         let show = |kind: &str, doing: &str, did: &str| {
             let what = format!("{kind} {}", about.name);
             progress.working(&what, doing);

@@ -27,6 +27,7 @@ mod network;
 mod one_off;
 mod plan;
 mod ports;
+mod pre_start;
 mod provider;
 mod proxy;
 mod restart;

@@ -58,6 +58,8 @@ pub fn copy_up(volume: &Volume, target: &str, container: &str, root: BorrowedFd<
         source,
     })?
     else {
+        // The next one may find the mount point that this container's first look or start makes.
+        seen.write(container)?;
         return Ok(false);
     };
     let copied = place.fill(&source, Path::new(&target), &volume.name)?;

@@ -15,6 +15,7 @@ use umiak_runtime::config::MountKind;
 use super::observe::Member;
 use super::plan::step::reasons;
 use super::plan::{Action, Plan, Step, Target};
+use super::pre_start::{Due, PreStarts, is_fresh, is_one};
 use super::wait::{Gate, Signals};
 use super::{hooks, observe, service, wait};
 use crate::engine::request::volume_mount;
@@ -48,6 +49,10 @@ pub struct Apply<'a> {
     pub renew_anonymous: bool,
     /// The services of the plan: what others depend on is waited for only where it is one of them.
     pub chosen: BTreeSet<String>,
+    /// What is due before containers start, by service.
+    pub due: BTreeMap<String, Due>,
+    /// Runs it.
+    pub pre_starts: PreStarts<'a>,
 }
 
 impl std::fmt::Debug for Apply<'_> {
@@ -210,8 +215,8 @@ impl Apply<'_> {
         let container = &member.container;
         let text = what(&container.config.name);
         self.progress.working(&text, &format!("Removing ({why})"));
-        let removed =
-            hooks::stop(self.engine, container, self.timeout).and_then(|()| self.engine.remove(container, true, false));
+        let removed = hooks::stop(self.engine, container, self.timeout)
+            .and_then(|()| self.engine.remove(container, true, is_one(container)));
         self.tell_failure(&text, removed)?;
         if let Some(heir) = heir {
             self.drop_volumes(container, &heir.container);
@@ -258,6 +263,7 @@ impl Apply<'_> {
         let container = current.or_else(|| member.map(|member| member.container.clone()));
         let container = container.with_context(|| format!("container {} has not been made", target.name))?;
         lock(made).started = true;
+        self.pre_start(target, &container)?;
         self.start_one(&container)?;
         self.reload(made, target, &container)
     }
@@ -285,6 +291,14 @@ impl Apply<'_> {
         match gates.get_mut(service) {
             Some(gate) => gate.look(self.engine, self.progress, signals),
             None => Ok(true),
+        }
+    }
+
+    /// What runs to its end before a container's first start.
+    fn pre_start(&self, target: &Target, container: &Container) -> Result<()> {
+        match self.due.get(&target.service).filter(|_| is_fresh(container)) {
+            Some(due) => self.pre_starts.before(self.service(&target.service)?, container, target.number, due.once),
+            None => Ok(()),
         }
     }
 

@@ -103,6 +103,7 @@ impl Apply<'_> {
     /// Starts the new container.
     pub(super) fn start_new(&self, pair: &Pair) -> Result<()> {
         failpoint::reach("start new");
+        self.pre_start(&pair.target, &pair.new)?;
         hooks::start(self.engine, &pair.new).map_err(|error| {
             self.show_last_lines(&pair.new);
             error.context(format!("start container {}", pair.target.name))

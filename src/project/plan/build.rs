@@ -8,8 +8,8 @@ use umiak_compose::{Project, Service};
 use super::decide::{Decided, Fate, Item, renamed, volume_keys};
 use super::step::{Action, OnFailure, Plan, Reason, Rolling, Step, Target};
 use super::{Options, Wanted};
-use crate::project::names;
 use crate::project::observe::Member;
+use crate::project::{names, pre_start};
 
 type Steps = BTreeSet<usize>;
 
@@ -97,11 +97,13 @@ impl Build<'_> {
 
     fn pulls(&mut self, wanted: &[Wanted<'_>]) {
         for wanted in wanted {
-            let Some(why) = wanted.pull else { continue };
-            if !self.pulls.contains_key(&wanted.image) {
-                let action = Action::Pull { image: wanted.image.clone() };
-                let step = self.add(action, vec![Reason::Pull(why)], Steps::new());
-                self.pulls.insert(wanted.image.clone(), step);
+            let own = wanted.pull.map(|why| (wanted.image.clone(), why));
+            for (image, why) in own.into_iter().chain(wanted.step_pulls.iter().cloned()) {
+                if !self.pulls.contains_key(&image) {
+                    let action = Action::Pull { image: image.clone() };
+                    let step = self.add(action, vec![Reason::Pull(why)], Steps::new());
+                    self.pulls.insert(image, step);
+                }
             }
         }
     }
@@ -185,6 +187,7 @@ impl Build<'_> {
         base.extend(service.networks.keys().filter_map(|key| self.networks.get(key)));
         base.extend(volume_keys(service).filter_map(|key| self.volumes.get(key)));
         base.extend(self.pulls.get(&wanted.image));
+        base.extend(wanted.step_pulls.iter().filter_map(|(image, _)| self.pulls.get(image)));
         base.extend(self.removed.get(&service.name).into_iter().flatten());
         base.extend(self.stops_for.get(&service.name).into_iter().flatten());
         base.extend(self.dependencies(service));
@@ -198,6 +201,7 @@ impl Build<'_> {
     fn service(&mut self, wanted: &Wanted<'_>, items: Vec<Item>, numbers: &[u32]) {
         let service = wanted.service;
         let (base, first_own) = (self.base(wanted), self.plan.steps.len());
+        self.pre_start(service, &items, numbers);
         let mut rolled: Vec<(Member, Vec<Reason>)> = Vec::new();
         let rolling = if self.options.no_start { None } else { self.rolling(service, &items) };
         for item in items {
@@ -230,6 +234,21 @@ impl Build<'_> {
         // Where nothing happens, what comes after waits for what came before.
         let ready = if own.is_empty() { self.dependencies(service) } else { own };
         self.ready.insert(service.name.clone(), ready);
+    }
+
+    /// Steps of `pre_start` are run before containers that have never run, and once for the service where none of
+    /// those that stay has.
+    fn pre_start(&mut self, service: &Service, items: &[Item], numbers: &[u32]) {
+        if self.options.no_start || service.pre_start.is_empty() {
+            return;
+        }
+        let stays = |item: &Item| matches!(item.fate, Fate::Keep | Fate::Limits(_));
+        let passed = |item: &&Item| stays(item) && !pre_start::is_fresh(&item.member.container);
+        let mut fresh: Vec<u32> = items.iter().filter(|item| !passed(item)).map(|item| item.member.number).collect();
+        fresh.extend(numbers);
+        if let Some(due) = pre_start::due(self.project, service, &fresh, items.iter().any(|item| passed(&item))) {
+            self.plan.pre_start.insert(service.name.clone(), due);
+        }
     }
 
     fn create(&mut self, target: Target, inherit: Option<Box<Member>>, reasons: Vec<Reason>, after: Steps) {

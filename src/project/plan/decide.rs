@@ -12,6 +12,7 @@ use crate::engine::update;
 use crate::project::labels;
 use crate::project::names;
 use crate::project::observe::{Member, Observed};
+use crate::project::pre_start;
 
 /// What happens to a container that is there.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +65,7 @@ pub fn decide(
     options: &Options,
 ) -> Decided {
     let mut decided = Decided::default();
-    let mut by_service = sort_out(project, observed, options, &mut decided);
+    let mut by_service = sort_out(project, wanted, observed, options, &mut decided);
     resources(project, definitions, wanted, observed, options, &mut decided);
     let mut replaced: BTreeSet<String> = BTreeSet::new();
     for wanted in wanted {
@@ -95,16 +96,24 @@ pub fn decide(
 /// Containers by service; those of no service of the model are orphans, but for those of another directory.
 fn sort_out(
     project: &Project,
+    wanted: &[Wanted<'_>],
     observed: &Observed,
     options: &Options,
     decided: &mut Decided,
 ) -> BTreeMap<String, Vec<Member>> {
+    let chosen = |member: &Member| wanted.iter().any(|wanted| wanted.service.name == member.service);
     let (mut orphans, mut strangers, mut shared) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut by_service: BTreeMap<String, Vec<Member>> = BTreeMap::new();
     for member in &observed.members {
         let one_off = member.container.label(labels::ONEOFF) == Some("True");
         let elsewhere = observed.elsewhere.get(&member.container.config.id);
         match () {
+            // The project is locked: nobody waits for one that a killed command started, or that has failed.
+            () if pre_start::is_one(&member.container) && project.knows(&member.service) => {
+                if elsewhere.is_none() && chosen(member) {
+                    decided.remove.push((member.clone(), Reason::Leftover, None));
+                }
+            }
             // A one-off that runs is somebody's session.
             () if one_off && member.container.state.status.is_up() => {}
             () if one_off || !project.knows(&member.service) => match elsewhere {

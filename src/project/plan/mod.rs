@@ -76,6 +76,8 @@ pub struct Wanted<'a> {
     pub image_id: Option<String>,
     /// Why the image is to be pulled, if it is.
     pub pull: Option<&'static str>,
+    /// Images of what runs before its containers that are to be pulled, and why.
+    pub step_pulls: Vec<(String, &'static str)>,
 }
 
 /// The hashes of a project's networks and volumes, by key.

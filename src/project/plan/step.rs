@@ -1,11 +1,12 @@
 //! What a plan consists of: steps with their reasons, and what each waits for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use umiak_runtime::config::Limits;
 
 use super::super::hash::Change;
 use super::super::observe::Member;
+use super::super::pre_start::Due;
 use crate::engine::restart::RestartPolicy;
 
 /// The steps, in an order in which each comes after those it waits for.
@@ -13,6 +14,8 @@ use crate::engine::restart::RestartPolicy;
 pub struct Plan {
     /// The steps.
     pub steps: Vec<Step>,
+    /// What is to be run before the containers of services start, by service: part of the steps that start them.
+    pub pre_start: BTreeMap<String, Due>,
     /// Containers of chosen services that stay as they are.
     pub kept: Vec<Member>,
     /// What people should know, and no step changes.

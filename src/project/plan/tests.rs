@@ -42,6 +42,7 @@ fn wanted(project: &Project) -> Vec<Wanted<'_>> {
                 image: service.name.clone(),
                 image_id: Some(format!("id of {}", service.name)),
                 pull: None,
+                step_pulls: Vec::new(),
             }
         })
         .collect()
