@@ -54,9 +54,7 @@ fn imply_dependencies(service: &mut Service) {
         implied.push((link.split(':').next().unwrap_or(link).to_owned(), true));
     }
     implied.extend(service.namespace_services().map(|name| (name.to_owned(), true)));
-    for source in service.volumes_from.iter().filter(|source| !source.starts_with("container:")) {
-        implied.push((source.split(':').next().unwrap_or(source).to_owned(), false));
-    }
+    implied.extend(service.volume_services().map(|name| (name.to_owned(), false)));
     for (name, restart) in implied {
         let dependency = Dependency { restart, ..Dependency::default() };
         service.depends_on.entry(name).or_insert(dependency);

@@ -15,7 +15,7 @@ use crate::engine::image::Policy;
 use crate::engine::request::{NetworkRequest, Request};
 use crate::engine::{Container, network, ports, volume as volumes};
 use crate::monitor::protocol::Attach;
-use crate::project::{labels, load, provider, service};
+use crate::project::{image_mounts, labels, load, provider, service};
 use crate::ui::progress::Progress;
 use crate::{failure, out};
 
@@ -113,6 +113,7 @@ impl Run {
         let quiet = Progress::quiet();
         let shown = if self.quiet_pull { &quiet } else { &progress };
         let image = engine.image(&service::image(&project, &service), policy, service.platform.as_deref(), shown)?;
+        image_mounts::get(engine, &[&service], self.pull, shown)?;
         progress.finish();
         let request = self.request(&project, &service, image.id.as_ref())?;
         let container = engine.create(request, &image)?;

@@ -116,6 +116,7 @@ impl Request {
                 image: service::image(project, service),
                 image_id: state.and_then(|state| Some(state.image.as_ref()?.id.to_string())),
                 pull: state.and_then(|state| state.pull),
+                mounted_images: image_mounts::ids(engine, service)?,
                 step_pulls: images::steps(service)
                     .filter_map(|key| Some((key.0.clone(), states.get(&key)?.pull?)))
                     .collect(),

@@ -442,3 +442,29 @@ fn create_scale_wait_and_down_with_services() {
     host.ok(&["down", "-v"]);
     assert_eq!(host.ok(&["volume", "ls", "-q"]), "");
 }
+
+#[test]
+fn another_image_under_a_mounted_name_makes_another_container() {
+    let Some(host) = Host::new(&["busybox", "alpine"]) else { return };
+    host.ok(&["image", "tag", "alpine", "tools:1"]);
+    host.write(
+        "compose.yaml",
+        "services: { web: { image: busybox, command: sleep 1000, stop_grace_period: 0s, pull_policy: never, \
+         volumes: [{ type: image, source: 'tools:1', target: /tools }] } }\n",
+    );
+    host.ok(&["up", "-d"]);
+    settled(&host);
+    let release = ["exec", "-T", "web", "test", "-e", "/tools/etc/alpine-release"];
+    host.ok(&release);
+    host.ok(&["image", "tag", "busybox", "tools:1"]);
+    let done = host.run(&["up", "-d"]);
+    assert!(done.err.contains("Recreated (mounted image tools:1 changed)"), "{}", done.err);
+    assert_ne!(host.run(&release).code, 0);
+    settled(&host);
+    host.ok(&["down"]);
+    // What `run` alone makes has its images, too.
+    host.ok(&["image", "rm", "tools:1"]);
+    let said = host.fails(1, &["run", "--rm", "-T", "web", "true"]);
+    assert!(said.contains("service web: mount image tools:1"), "{said}");
+    host.ok(&["down"]);
+}

@@ -132,4 +132,10 @@ impl Service {
         });
         network.chain(others)
     }
+
+    /// Services whose volumes this one mounts.
+    pub fn volume_services(&self) -> impl Iterator<Item = &str> {
+        let own = self.volumes_from.iter().filter(|text| !text.starts_with("container:"));
+        own.map(|text| text.split(':').next().unwrap_or(text))
+    }
 }

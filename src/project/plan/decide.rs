@@ -326,6 +326,17 @@ fn reasons(
     if wanted.image_id.as_deref().is_some_and(|id| label(labels::IMAGE) != Some(id)) {
         all.push(Reason::Image);
     }
+    let mounted = |name: &str| {
+        config.runtime.mounts.iter().find_map(|mount| match &mount.kind {
+            MountKind::Image(image) if image.image == name => Some(image.image_id.as_str()),
+            _ => None,
+        })
+    };
+    for (name, id) in &wanted.mounted_images {
+        if mounted(name).is_some_and(|there| there != id) {
+            all.push(Reason::MountedImage(name.clone()));
+        }
+    }
     for mount in service.volumes.iter().filter(|mount| mount.kind == VolumeKind::Volume) {
         let Some(key) = &mount.source else { continue };
         let name = project.volumes.get(key).map_or(key, |definition| &definition.name);
@@ -347,6 +358,8 @@ fn reasons(
     }
     let parents = service.namespace_services().filter(|name| replaced.contains(*name));
     all.extend(parents.map(|name| Reason::Namespace(name.to_owned())));
+    let sources = service.volume_services().filter(|name| replaced.contains(*name));
+    all.extend(sources.map(|name| Reason::VolumesFrom(name.to_owned())));
     all
 }
 

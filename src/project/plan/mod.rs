@@ -74,6 +74,8 @@ pub struct Wanted<'a> {
     pub image: String,
     /// The id of its image, if that is in the store.
     pub image_id: Option<String>,
+    /// The ids of the images that its containers mount, by name, as far as they are in the store.
+    pub mounted_images: BTreeMap<String, String>,
     /// Why the image is to be pulled, if it is.
     pub pull: Option<&'static str>,
     /// Images of what runs before its containers that are to be pulled, and why.

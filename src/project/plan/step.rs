@@ -199,6 +199,10 @@ pub enum Reason {
     Definition,
     /// The image's name leads to another image now.
     Image,
+    /// So does the name of an image that it mounts.
+    MountedImage(String),
+    /// A service whose volumes it mounts is recreated.
+    VolumesFrom(String),
     /// The image is not there, or its policy asks for a pull.
     Pull(&'static str),
     /// The user asked for it.
@@ -234,6 +238,8 @@ impl Reason {
             Self::Key(..) => "configuration",
             Self::Definition => "definition",
             Self::Image => "image",
+            Self::MountedImage(_) => "mounted-image",
+            Self::VolumesFrom(_) => "volumes-from",
             Self::Pull(_) => "pull",
             Self::Forced => "forced",
             Self::Surplus => "surplus",
@@ -258,6 +264,8 @@ impl std::fmt::Display for Reason {
             Self::Key(key, change) => write!(f, "{key} {change}"),
             Self::Definition => f.write_str("configuration changed"),
             Self::Image => f.write_str("image changed"),
+            Self::MountedImage(name) => write!(f, "mounted image {name} changed"),
+            Self::VolumesFrom(service) => write!(f, "mounts the volumes of {service}, which is recreated"),
             Self::Pull(why) => f.write_str(why),
             Self::Forced => f.write_str("forced"),
             Self::Surplus => f.write_str("scaled down"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use umiak_compose::{Project, Service};
+use umiak_runtime::config::{ImageMount, Mount, MountKind};
 
 use super::*;
 use crate::engine::Container;
@@ -43,6 +44,7 @@ fn wanted(project: &Project) -> Vec<Wanted<'_>> {
                 image_id: Some(format!("id of {}", service.name)),
                 pull: None,
                 step_pulls: Vec::new(),
+                mounted_images: BTreeMap::new(),
             }
         })
         .collect()
@@ -209,6 +211,76 @@ services:
         assert!(told.iter().any(|told| told == line), "{line} in {told:#?}");
     }
     assert_eq!(told.len(), expected.len(), "{told:#?}");
+}
+
+#[test]
+fn who_mounts_the_volumes_of_another_or_an_image_goes_along_with_it() {
+    let text = "
+services:
+  data: { image: data, network_mode: none, volumes: [/anonymous] }
+  user: { image: user, network_mode: none, volumes_from: ['data:ro', 'container:outside'] }
+";
+    let (before, after) = (project(text), project(&text.replace("image: data,", "image: data, user: '5',")));
+    let (old, mut new) = (wanted(&before), wanted(&after));
+    let mut there = running(&old);
+    let image = ImageMount { image: "tools".into(), image_id: "one".into(), ..ImageMount::default() };
+    let mount = Mount { target: "/tools".into(), kind: MountKind::Image(image), read_only: true };
+    there.members[1].container.config.runtime.mounts.push(mount);
+    let id = |new: &mut [Wanted<'_>], id: &str| new[1].mounted_images = [("tools".to_owned(), id.to_owned())].into();
+    id(&mut new, "one");
+    assert_eq!(
+        lines(&after, &new, &there, &Options::default()),
+        ["recreate p-data-1 (user added)", "recreate p-user-1 (mounts the volumes of data, which is recreated)"]
+    );
+    id(&mut new, "two");
+    let told = lines(&after, &new, &there, &Options::default());
+    let both = "recreate p-user-1 (mounted image tools changed, mounts the volumes of data, which is recreated)";
+    assert_eq!(told[1], both);
+}
+
+#[test]
+fn a_config_and_a_secret_may_have_one_name() {
+    let text = "
+services: { web: { image: web, network_mode: none, configs: [same], secrets: [same] } }
+configs: { same: { content: one } }
+secrets: { same: { environment: NO_SUCH_VARIABLE_HERE } }
+";
+    let keys = |text: &str| {
+        let project = project(text);
+        hash::service(&project, &project.services["web"]).unwrap().keys
+    };
+    let (before, after) = (keys(text), keys(&text.replace("content: one", "content: two")));
+    let differ: Vec<&String> = before.keys().filter(|key| before.get(*key) != after.get(*key)).collect();
+    assert_eq!(differ, ["config same"]);
+    assert!(before.contains_key("secret same"));
+}
+
+#[test]
+fn what_runs_before_a_service_is_due_once_for_containers_that_have_never_run() {
+    let text = "
+services:
+  web: { image: web, network_mode: none, scale: 2, pre_start: [{ command: a }, { command: b, per_replica: true }] }
+";
+    let project = project(text);
+    let wanted = wanted(&project);
+    let due = |there: Vec<Member>| {
+        let there = Observed { members: there, ..Observed::default() };
+        let planned = plan(&project, &Definitions::default(), &wanted, &there, &Options::default());
+        planned.pre_start.get("web").map(|due| due.names.join(" "))
+    };
+    let one = |number, status| member(&wanted[0], number, status);
+    let all = "p-web-pre_start-0 p-web-pre_start-1-1 p-web-pre_start-1-2";
+    assert_eq!(due(Vec::new()).unwrap(), all);
+    assert_eq!(due(vec![one(1, Status::Created)]).unwrap(), all, "one whose start was interrupted");
+    assert_eq!(due(vec![one(1, Status::Exited)]).unwrap(), "p-web-pre_start-1-2");
+    assert_eq!(due(vec![one(1, Status::Running), one(2, Status::Exited)]), None);
+    let mut left = one(u32::MAX, Status::Running);
+    left.container.config.labels.insert(labels::ONEOFF.into(), "True".into());
+    left.container.config.labels.insert(labels::HOOK.into(), "pre_start".into());
+    let there =
+        Observed { members: vec![one(1, Status::Running), one(2, Status::Running), left], ..Observed::default() };
+    let told = lines(&project, &wanted, &there, &Options::default());
+    assert!(told.len() == 1 && told[0].ends_with("(left by an interrupted command)"), "{told:?}");
 }
 
 #[test]
