@@ -24,7 +24,7 @@ fn with_docker(host: &Host, program: &str, args: &[&str]) -> Command {
     command
 }
 
-fn docker(host: &Host, args: &[&str]) -> Done {
+pub fn docker(host: &Host, args: &[&str]) -> Done {
     finish(with_docker(host, aliases(host).join("docker").to_str().unwrap(), args), b"", &args.join(" "))
 }
 
