@@ -22,34 +22,71 @@ pub fn signal(number: i32) -> Option<Signal> {
     })
 }
 
-/// Unmaps the program's own code and constants, which come back from the page cache when they are needed: what a
-/// monitor used only to start does not count as its memory while it waits for years.
-pub fn drop_own_code() {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/smaps") else { return };
-    let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
-    let program = program.to_string_lossy().into_owned();
-    let mut mapping = None;
-    for line in maps.lines() {
-        if line.ends_with(&program) {
-            mapping = read_only_range(line);
-        } else if line.starts_with("Private_Dirty:")
-            && let Some((start, end)) = mapping.take()
-            // Data that was written to before it was protected (RELRO) would come back without what was written.
-            && line.ends_with(" 0 kB")
-        {
-            let address = std::ptr::without_provenance_mut(start);
-            // SAFETY: a read-only mapping of this program's file without any page of its own: the pages that go are the
-            // same as those that come back, whoever holds a reference into them.
-            let _ = unsafe { rustix::mm::madvise(address, end - start, rustix::mm::Advice::LinuxDontNeed) };
-        }
+/// Another process that goes on here: `None` in it, its pid in the caller. What it writes to is its own from then on,
+/// everything else it shares with the caller.
+///
+/// # Errors
+/// When the kernel has no room for it, or this process has other threads.
+pub fn fork() -> std::io::Result<Option<i32>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(std::io::Error::other("a process with several threads cannot go on in another"));
+    }
+    // SAFETY: this is the only thread, so nothing that the child finds is locked or half changed by another.
+    match unsafe { libc::fork() } {
+        -1 => Err(std::io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Ok(Some(pid)),
     }
 }
 
-/// Start and end of a mapping, from its line in smaps; `None` for one that can be written to.
-fn read_only_range(line: &str) -> Option<(usize, usize)> {
-    let (range, rest) = line.split_once(' ')?;
-    let (start, end) = range.split_once('-')?;
-    let read_only = rest.starts_with("r-xp ") || rest.starts_with("r--p ");
-    let number = |text| usize::from_str_radix(text, 16).ok();
-    read_only.then_some((number(start)?, number(end)?))
+/// Gives back the pages of the program's own code and constants, which come back from the page cache when they are
+/// needed: what a monitor used only to start does not count as its memory while it waits for years.
+pub fn drop_own_code() {
+    // SAFETY: the callback is called for each loaded object before this returns, and keeps to what it is given.
+    unsafe { libc::dl_iterate_phdr(Some(drop_read_only), std::ptr::null_mut()) };
+}
+
+/// For `dl_iterate_phdr`: the first object is the program itself, and the only one looked at.
+unsafe extern "C" fn drop_read_only(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the C library hands out a valid description, whose headers live as long as the program.
+    let (base, headers) = unsafe {
+        let info = &*info;
+        (info.dlpi_addr, std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
+    };
+    let page = rustix::param::page_size();
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+        let (Ok(start), Ok(length)) = (usize::try_from(base + header.p_vaddr), usize::try_from(header.p_memsz)) else {
+            continue;
+        };
+        let (first, end) = (start & !(page - 1), (start + length).next_multiple_of(page));
+        let address = std::ptr::without_provenance_mut(first);
+        // SAFETY: a segment that is never written to (relocated constants are in another): the pages that go are the
+        // same as those that come back, whoever holds a reference into them.
+        let _ = unsafe { rustix::mm::madvise(address, end - first, rustix::mm::Advice::LinuxDontNeed) };
+    }
+    1
+}
+
+/// `struct pidfd_info` of linux/pidfd.h, as far as it was when it first told exit codes.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT` of linux/pidfd.h.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// The wait status of a process that has ended and been waited for, by whomever; `None` where the kernel does not
+/// tell (before Linux 6.15).
+pub fn ended_status(pidfd: std::os::fd::BorrowedFd<'_>) -> Option<i32> {
+    use std::os::fd::AsRawFd as _;
+    let mut info = PidfdInfo { mask: INFO_EXIT, ..PidfdInfo::default() };
+    let request = nix::request_code_readwrite!(0xff, 11, size_of::<PidfdInfo>());
+    // SAFETY: the kernel writes at most as many bytes as the request says, which is the size of `info`.
+    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), request as _, &raw mut info) };
+    (answer == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
 }

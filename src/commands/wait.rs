@@ -8,7 +8,7 @@ use clap::{Args, FromArgMatches as _};
 
 use super::{Context, down};
 use crate::engine::Container;
-use crate::engine::wait::{StateWatch, pidfd, readable};
+use crate::engine::wait::{StateWatch, pidfd, readable, supervisor};
 use crate::project::{load, observe};
 use crate::{failure, out};
 
@@ -82,7 +82,7 @@ fn wait(context: &Context, watch: &StateWatch, waiting: &[Container]) -> Result<
         let current = Container::load(&context.engine.roots, &container.config.id)?;
         let state = current.map(|current| current.state).filter(|state| state.status.is_up());
         let Some(state) = state else { return Ok(()) };
-        processes.extend(state.monitor.and_then(pidfd).or_else(|| state.init.and_then(pidfd)));
+        processes.extend(supervisor(&state).or_else(|| state.init.and_then(pidfd)));
     }
     let fds: Vec<BorrowedFd<'_>> = processes.iter().map(|fd| fd.as_fd()).chain([watch.as_fd()]).collect();
     readable(&fds, None)?;

@@ -245,6 +245,8 @@ pub struct State {
     pub boot_id: String,
     /// Who supervises it.
     pub monitor: Option<ProcessRef>,
+    /// Who goes on as another one when that is killed.
+    pub keeper: Option<ProcessRef>,
     /// The container's PID 1.
     pub init: Option<ProcessRef>,
     /// When its process last started.
@@ -478,7 +480,7 @@ fn observe(mut stored: State) -> State {
     }
     let this_boot = umiak_base::process::boot_id().is_ok_and(|boot| boot == stored.boot_id);
     let alive = |process: Option<ProcessRef>| this_boot && process.is_some_and(ProcessRef::alive);
-    if alive(stored.init) || alive(stored.monitor) {
+    if alive(stored.init) || alive(stored.monitor) || alive(stored.keeper) {
         return stored;
     }
     if stored.status != Status::Restarting {
@@ -491,7 +493,7 @@ fn observe(mut stored: State) -> State {
     stored.status = Status::Exited;
     stored.error = Some(if this_boot { UNSEEN } else { REBOOTED }.into());
     stored.ports.clear();
-    (stored.init, stored.monitor) = (None, None);
+    (stored.init, stored.monitor, stored.keeper) = (None, None, None);
     stored
 }
 

@@ -104,6 +104,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// As after so many retries, for one that was not there to count them.
+    pub fn after_retries(retries: u32) -> Self {
+        Self { pause: None, retries }
+    }
+
     /// The pause before the next run; `None` where there shall be none.
     pub fn after(&mut self, policy: &RestartPolicy, ended: Ended) -> Option<Duration> {
         if ended.by_hand {

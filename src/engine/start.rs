@@ -73,16 +73,19 @@ impl Engine {
         let path = self.roots.container(&order.id).join("monitor.log");
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let log = log.with_context(|| format!("open {}", path.display()))?;
-        Command::new("/proc/self/exe")
+        let mut monitor = Command::new("/proc/self/exe");
+        monitor
             .arg("__monitor")
             .arg(umiak_base::id::short(&order.id))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::from(log))
-            .spawn()
-            .context("start the monitor")?;
+            .stderr(Stdio::from(log));
+        crate::failpoint::pass_on(&mut monitor);
+        monitor.spawn().context("start the monitor")?;
+        // It holds the other end of the socket pair until it is dropped: nobody would see the monitor end.
+        drop(monitor);
         ipc::send(&ours, order, fds)?;
         match ipc::receive::<Outcome>(&ours)? {
             Some((Outcome::Started { .. }, _)) => Ok(()),

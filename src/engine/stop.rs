@@ -154,6 +154,7 @@ impl Engine {
                 error: container.state.error.clone(),
                 finished_at: ended.or_else(|| Some(jiff::Timestamp::now())),
                 monitor: None,
+                keeper: None,
                 init: None,
                 ports: Vec::new(),
                 ..stored

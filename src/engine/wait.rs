@@ -21,6 +21,12 @@ pub fn pidfd(process: ProcessRef) -> Option<OwnedFd> {
     process.alive().then_some(fd)
 }
 
+/// As [`pidfd`], for the process that sees to it that the container's state is written: the keeper, or else a monitor
+/// without one. `None` when both have gone.
+pub fn supervisor(state: &State) -> Option<OwnedFd> {
+    state.keeper.and_then(pidfd).or_else(|| state.monitor.and_then(pidfd))
+}
+
 /// Tells when a container's state file has been written.
 #[derive(Debug)]
 pub struct StateWatch {
@@ -107,8 +113,7 @@ impl Engine {
             if !container.state.status.is_up() {
                 return Ok(Some(container.state.exit_code.unwrap_or(0)));
             }
-            let monitor = container.state.monitor.and_then(pidfd);
-            let Some(monitor) = monitor else {
+            let Some(monitor) = supervisor(&container.state) else {
                 // Its monitor was killed: what is left is to see its process end, and to clear away after it.
                 if !self.wait_unsupervised(&container.state, deadline)? {
                     return Ok(None);

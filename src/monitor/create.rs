@@ -24,6 +24,8 @@ pub struct Order {
     pub roots: Roots,
     /// The container.
     pub id: String,
+    /// The monitor's pid: without it, nobody wants the container.
+    pub monitor: u32,
     /// Namespaces of other containers to join: kind and namespace file.
     pub namespaces: Vec<(String, PathBuf)>,
 }
@@ -77,7 +79,13 @@ pub fn take_streams(streams: &[OwnedFd]) -> Result<()> {
 
 fn run(socket: &OwnedFd) -> Result<Created> {
     clean_signal_mask()?;
+    // A start whose monitor is killed is undone by others, who wait for this process to end.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("end with the monitor")?;
     let (order, streams) = ipc::receive::<Order>(socket)?.context("the monitor has gone")?;
+    if rustix::process::getppid().is_none_or(|parent| parent.as_raw_pid().cast_unsigned() != order.monitor) {
+        bail!("the monitor has gone");
+    }
     let dir = order.roots.container(&order.id);
     let mut config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
     for (kind, path) in order.namespaces {

@@ -55,8 +55,9 @@ impl Drop for Probe {
 }
 
 impl Checks {
-    /// The checks of a run that begins now; `None` where there are none.
-    pub fn new(roots: &crate::engine::Roots, config: &Config, init: ProcessRef) -> Option<Self> {
+    /// The checks of a run that begins now, or of one that another monitor has checked until now; `None` where there
+    /// are none.
+    pub fn new(roots: &crate::engine::Roots, config: &Config, init: ProcessRef, found: Option<Health>) -> Option<Self> {
         let check = config.healthcheck.as_ref()?;
         if !check.is_on() {
             return None;
@@ -74,7 +75,7 @@ impl Checks {
             order,
             retries: check.retries(),
             schedule: Schedule::new(check),
-            health: Health { run: Some(init), ..Health::default() },
+            health: found.unwrap_or_else(|| Health { run: Some(init), ..Health::default() }),
             began: now,
             next: now,
             early: true,

@@ -2,15 +2,36 @@
 //! parent of its PID 1, keeps its output, answers its DNS questions and records
 //! how it ends. Joins `runtime` and `netns::dns` in one poll loop.
 //!
-//! It survives every command, and when it is killed it takes nothing with it:
-//! the kernel holds the container, the files hold the rest.
+//! It survives every command, and it survives itself: what a command starts is
+//! the keeper, which goes on as two (`fork`, no `exec`: they share their pages)
+//! and waits. When the monitor is killed, the keeper goes on as another one, with
+//! the descriptors that cannot be opened again, and as the parent of what the dead
+//! one has left. That one reads the rest from disk (`resume.rs`) and goes on where
+//! the last was: an output in its pipe, a question in its socket, an exit code with
+//! the keeper. A keeper that is killed is missed by nobody until the monitor is
+//! killed, too; then the kernel holds the container, the files hold the rest, and
+//! the next command that wants it running gives it a new pair.
+//!
+//! ```text
+//! keeper     holds what cannot be opened again, and brings up the monitor
+//! start      the first start and each restart, up to the point from which it counts
+//! resume     going on from a killed monitor
+//! fate       how PID 1 ended, whoever was its parent
+//! supervise  the poll loop, and what follows an end
+//! create     the child that builds the container
+//! health  probe  reach      health checks, and the child that makes them
+//! streams  clients  protocol  bytes of the container, and who is attached to them
+//! ```
 
 pub mod clients;
 pub mod create;
+mod fate;
 mod health;
+mod keeper;
 pub mod probe;
 pub mod protocol;
 mod reach;
+mod resume;
 mod start;
 pub use start::withdraw_names;
 mod streams;
@@ -22,40 +43,56 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::ipc;
+use keeper::Keeper;
 use protocol::{Outcome, Start};
+use start::Running;
+use supervise::Stage;
 
-/// Runs a monitor; its orders come over descriptor 0.
+/// Runs a keeper and its monitor; the orders come over descriptor 0.
 pub fn main() -> ExitCode {
     crate::sys::close_inherited();
     // It is started through /proc/self/exe, and would be called `exe`.
-    let _ = rustix::thread::set_name(c"umiak-monitor");
-    let orders = match orders() {
-        Ok(orders) => orders,
-        Err(error) => {
-            tell(&error);
-            return ExitCode::FAILURE;
-        }
+    let _ = rustix::thread::set_name(c"umiak-keeper");
+    // The leader of its own session: no terminal's signals, and not ended with the command's process group.
+    let _ = rustix::process::setsid();
+    start::protect();
+    let (keeper, kept) = match keeper::part() {
+        Ok(Some(given)) => given,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => return failed(&error),
     };
-    let (socket, message, fds) = orders;
-    let container = message.id.clone();
-    match start::start(&socket, message, fds) {
-        Ok(mut running) => {
-            drop(socket);
-            match supervise::run(&mut running) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    tell(&error.context(format!("supervise container {container}")));
-                    ExitCode::FAILURE
-                }
-            }
-        }
+    let _ = rustix::thread::set_name(c"umiak-monitor");
+    start::adopt_orphans();
+    let begun = match kept.is_inherited() {
+        true => resume::take_over(keeper, kept),
+        false => first(keeper),
+    };
+    match begun {
+        Ok(Some((mut running, stage))) => match supervise::run(&mut running, stage) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error.context(format!("supervise container {}", running.config.id))),
+        },
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    tell(error);
+    ExitCode::FAILURE
+}
+
+/// What the first monitor of a container does: it starts it. Nothing where that failed, and somebody was told.
+fn first(keeper: Keeper) -> Result<Option<(Running, Stage)>> {
+    let socket = take_stdin()?;
+    let (message, fds) = ipc::receive::<Start>(&socket)?.context("the command that started this monitor has gone")?;
+    match start::start(&socket, message, fds, keeper) {
+        Ok(running) => Ok(Some((running, Stage::Run))),
         Err(error) => {
             let chain = error.chain().map(ToString::to_string).collect();
             let exit_code = start::exit_code(&error);
-            if ipc::send(&socket, &Outcome::Failed { chain, exit_code }, &[]).is_err() {
-                tell(&error);
-            }
-            ExitCode::FAILURE
+            ipc::send(&socket, &Outcome::Failed { chain, exit_code }, &[]).map_err(|_| error)?;
+            Ok(None)
         }
     }
 }
@@ -67,14 +104,6 @@ fn tell(error: &anyhow::Error) {
         line = if line.is_empty() { cause.to_string() } else { format!("{line}: {cause}") };
     }
     let _ = rustix::io::write(rustix::stdio::stderr(), format!("umiak monitor: {line}\n").as_bytes());
-}
-
-fn orders() -> Result<(OwnedFd, Start, Vec<OwnedFd>)> {
-    let socket = take_stdin()?;
-    let (message, fds) = ipc::receive::<Start>(&socket)?.context("the command that started this monitor has gone")?;
-    // The leader of its own session: no terminal's signals, and not ended with the command's process group.
-    let _ = rustix::process::setsid();
-    Ok((socket, message, fds))
 }
 
 /// Takes descriptor 0 out of the way, so that nothing inherits it, and puts /dev/null there.

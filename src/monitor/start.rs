@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use rustix::pipe::PipeFlags;
+use serde::{Deserialize, Serialize};
 use umiak_base::{ProcessRef, state};
 use umiak_netns::dns;
 use umiak_runtime::logs;
@@ -18,11 +19,14 @@ use umiak_runtime::program::OwnProgram;
 
 use super::clients::Client;
 use super::create;
+use super::fate::Fate;
 use super::health::Checks;
+use super::keeper::{Keeper, OF_ONE_RUN, Thing};
 use super::protocol::{Kind, Outcome, Start};
 use super::streams::{Input, Output};
 use crate::engine::container::{Config, End, PublishedPort, State, Status};
-use crate::engine::{Roots, events, ports};
+use crate::engine::{Roots, cgroup, events, ports};
+use crate::failpoint::reach;
 use crate::failure::Coded;
 use crate::ipc;
 
@@ -35,8 +39,12 @@ pub struct Running {
     pub config: Config,
     /// What was seen of it.
     pub state: State,
-    /// The monitor's child.
+    /// Who takes over when this monitor is killed.
+    pub keeper: Keeper,
+    /// The container's first process.
     pub init: ProcessRef,
+    /// How that ended.
+    pub fate: Fate,
     /// Its outputs.
     pub outputs: Vec<Output>,
     /// Its input.
@@ -70,15 +78,31 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
     error.downcast_ref::<Coded>().map_or(125, |coded| coded.code)
 }
 
+/// What a monitor that takes over must know, besides what lies on disk.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Note {
+    /// Where state lies.
+    pub roots: Roots,
+    /// The container.
+    pub id: String,
+    /// Host ports, as they are to be published.
+    pub ports: Vec<PublishedPort>,
+}
+
 /// Starts the container that `order` names, and tells the other side of `socket`.
-pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>) -> Result<Running> {
-    protect();
+pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>, mut keeper: Keeper) -> Result<Running> {
     let lock = fds.pop();
     let dir = order.roots.container(&order.id);
     let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
     let attached = order.attach.and_then(|attach| Some(Client::new(fds.pop()?, Some(attach))));
+    let note = Note { roots: order.roots.clone(), id: order.id.clone(), ports: order.ports.clone() };
+    keeper.note(&serde_json::to_vec(&note).context("encode a message")?);
+    keeper.keep(Thing::Orders, socket.as_fd());
+    lock.iter().for_each(|lock| keeper.keep(Thing::Lock, lock.as_fd()));
+    fds.iter().for_each(|port| keeper.keep(Thing::Port, port.as_fd()));
+    reach("monitor: has its orders");
     let undo = Undo { roots: &order.roots, config: &config, ports: &order.ports };
-    let result = begin(&order, &config);
+    let result = begin(&order, &config, keeper);
     let mut running = match result {
         Ok(running) => running,
         Err(error) => {
@@ -89,6 +113,12 @@ pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>) -> Result<Ru
     running.clients.extend(attached);
     running.held = fds;
     let pid = running.init.pid;
+    reach("monitor: before the start is settled");
+    // From here on, a monitor that takes over goes on with this run; before, it undoes the start.
+    for thing in [Thing::Create, Thing::Lock, Thing::Orders] {
+        running.keeper.forget(thing);
+    }
+    reach("monitor: the start is settled");
     announce(&running);
     drop(lock);
     // The command may have been killed meanwhile: the container runs all the same.
@@ -96,19 +126,33 @@ pub fn start(socket: &OwnedFd, order: Start, mut fds: Vec<OwnedFd>) -> Result<Ru
     Ok(running)
 }
 
+/// The first monitor was killed while it started the container: nothing is left of that, and the command is told.
+pub fn abandon(note: &Note, orders: &OwnedFd) -> Result<()> {
+    let error = anyhow::anyhow!("the monitor was killed while it started the container");
+    let config: Option<Config> = state::read(&note.roots.container(&note.id).join("config.json"))?;
+    if let Some(config) = &config {
+        Undo { roots: &note.roots, config, ports: &note.ports }.run(&error);
+    }
+    let _ = ipc::send(orders, &Outcome::Failed { chain: vec![error.to_string()], exit_code: exit_code(&error) }, &[]);
+    Ok(())
+}
+
 /// The monitor must not be what the kernel kills when the host runs out of memory; and what it starts
-/// must become its child. Both are best effort: without the right it runs unprotected.
-fn protect() {
+/// must become its child. Both are best effort: without the right it runs unprotected. A monitor has all of it from
+/// its keeper, but for what [`adopt_orphans`] does.
+pub fn protect() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
-    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // Each question that is passed on to a resolver holds descriptors. The container's own limit is set by its config.
     let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
     if let Ok((_, hard)) = nix::sys::resource::getrlimit(resource) {
         let _ = nix::sys::resource::setrlimit(resource, hard.min(8192), hard);
     }
-    let mut signals = nix::sys::signal::SigSet::all();
-    signals.remove(nix::sys::signal::Signal::SIGKILL);
-    let _ = signals.thread_block();
+    adopt_orphans();
+}
+
+/// Children of children become ours when their parents end.
+pub fn adopt_orphans() {
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
 /// What others are told of the start.
@@ -130,6 +174,7 @@ struct Undo<'a> {
 impl Undo<'_> {
     fn run(&self, error: &anyhow::Error) {
         // The first error is what is told; what fails here is repaired by `rm`.
+        let _ = cgroup::clear(&self.config.runtime.cgroup_path);
         let _ = ports::withdraw(self.config, self.ports);
         let _ = withdraw_names(self.roots, self.config);
         self.roots.forget_run(&self.config.id);
@@ -139,21 +184,24 @@ impl Undo<'_> {
         seen.error = Some(crate::failure::one_line(error));
         seen.exit_code = Some(exit_code(error));
         seen.end = End { not_started: true, ..End::default() };
-        (seen.init, seen.monitor, seen.ports) = (None, None, Vec::new());
+        (seen.init, seen.monitor, seen.keeper, seen.ports) = (None, None, None, Vec::new());
         let _ = state::write(&path, &seen);
     }
 }
 
-fn begin(order: &Start, config: &Config) -> Result<Running> {
+fn begin(order: &Start, config: &Config, mut keeper: Keeper) -> Result<Running> {
     let roots = &order.roots;
     let run_dir = roots.container_run(&config.id);
     crate::engine::roots::make_dir(&run_dir)?;
     let control = listen(roots, &config.id)?;
-    let log = open_log(roots, config)?;
-    let dns = resolver(roots, config)?;
+    keeper.keep(Thing::Control, control.as_fd());
+    let log = open_log(roots, config, true)?;
+    let dns = resolver(roots, config, &mut keeper, None)?;
+    reach("monitor: listens");
     publish_names(roots, config, None)?;
     ports::publish(config, &order.ports)?;
-    let launched = launch(roots, config, &order.namespaces)?;
+    reach("monitor: published");
+    let launched = launch(roots, config, &order.namespaces, &mut keeper)?;
     let running = Running {
         roots: roots.clone(),
         config: config.clone(),
@@ -161,12 +209,15 @@ fn begin(order: &Start, config: &Config) -> Result<Running> {
             status: Status::Running,
             boot_id: umiak_base::process::boot_id().context("read the boot id")?,
             monitor: ProcessRef::of(std::process::id()),
+            keeper: keeper.process,
             init: Some(launched.init),
             started_at: Some(Timestamp::now()),
             ports: order.ports.clone(),
             ..State::default()
         },
+        keeper,
         init: launched.init,
+        fate: Fate::of_child(launched.init),
         outputs: launched.outputs,
         input: launched.input,
         terminal: launched.terminal,
@@ -175,7 +226,7 @@ fn begin(order: &Start, config: &Config) -> Result<Running> {
         control,
         clients: Vec::new(),
         held: Vec::new(),
-        checks: Checks::new(roots, config, launched.init),
+        checks: Checks::new(roots, config, launched.init, None),
         gave_up: false,
         kill_at: None,
         since: Instant::now(),
@@ -192,8 +243,9 @@ pub fn again(running: &mut Running) -> Result<()> {
     let _ = std::fs::remove_dir_all(roots.runtime_state().join(&config.id));
     let namespaces = crate::engine::start::shared_namespaces(roots, config)?;
     publish_names(roots, config, None)?;
-    let launched = launch(roots, config, &namespaces)?;
-    running.checks = Checks::new(roots, config, launched.init);
+    let launched = launch(roots, config, &namespaces, &mut running.keeper)?;
+    running.checks = Checks::new(roots, config, launched.init, None);
+    running.fate = Fate::of_child(launched.init);
     (running.gave_up, running.kill_at) = (false, None);
     running.since = Instant::now();
     (running.init, running.outputs) = (launched.init, launched.outputs);
@@ -203,6 +255,9 @@ pub fn again(running: &mut Running) -> Result<()> {
     (state.started_at, state.oom_killed, state.error) = (Some(Timestamp::now()), false, None);
     state.end.next_start = None;
     state::write(&roots.container(&config.id).join("state.json"), state)?;
+    reach("monitor: before the restart is settled");
+    running.keeper.forget(Thing::Create);
+    reach("monitor: the restart is settled");
     announce(running);
     Ok(())
 }
@@ -215,22 +270,32 @@ struct Launched {
     terminal: Option<OwnedFd>,
 }
 
-fn launch(roots: &Roots, config: &Config, namespaces: &[(String, PathBuf)]) -> Result<Launched> {
+fn launch(roots: &Roots, config: &Config, namespaces: &[(String, PathBuf)], keeper: &mut Keeper) -> Result<Launched> {
     let plumbing = Plumbing::new(config)?;
-    let created = spawn_create(roots, config, namespaces, &plumbing)?;
-    let Plumbing { mut input, mut outputs, .. } = plumbing;
-    let mut terminal = None;
-    if let Some(console) = created.console {
-        let again = |fd: &OwnedFd| fd.try_clone().context("duplicate the terminal");
-        outputs = vec![Output::new(Kind::Stdout, again(&console)?)];
-        input = Some(Input::new(again(&console)?));
-        terminal = Some(console);
+    plumbing.keep(keeper);
+    let created = spawn_create(roots, config, namespaces, &plumbing, keeper);
+    if created.is_err() {
+        OF_ONE_RUN.into_iter().chain([Thing::Create]).for_each(|thing| keeper.forget(thing));
     }
+    let created = created?;
+    keeper.began(created.pid);
+    let Plumbing { mut input, mut outputs, .. } = plumbing;
+    if let Some(console) = &created.console {
+        keeper.keep(Thing::Terminal, console.as_fd());
+        (input, outputs) = of_terminal(console)?;
+    }
+    reach("monitor: the program runs");
     let init = ProcessRef::of(created.pid).unwrap_or(ProcessRef { pid: created.pid, start_time: 0 });
-    Ok(Launched { init, outputs, input: input.unwrap_or_default(), terminal })
+    Ok(Launched { init, outputs, input: input.unwrap_or_default(), terminal: created.console })
 }
 
-fn listen(roots: &Roots, id: &str) -> Result<UnixListener> {
+/// Both streams of a terminal.
+pub fn of_terminal(console: &OwnedFd) -> Result<(Option<Input>, Vec<Output>)> {
+    let again = || console.try_clone().context("duplicate the terminal");
+    Ok((Some(Input::new(again()?)), vec![Output::new(Kind::Stdout, again()?)]))
+}
+
+pub fn listen(roots: &Roots, id: &str) -> Result<UnixListener> {
     let path = roots.control_socket(id);
     let _ = std::fs::remove_file(&path);
     // 0600 from the first moment on: the directory is 0700 and the mask covers the rest.
@@ -243,16 +308,32 @@ fn listen(roots: &Roots, id: &str) -> Result<UnixListener> {
     Ok(listener)
 }
 
-fn open_log(roots: &Roots, config: &Config) -> Result<Option<logs::Writer>> {
-    crate::engine::logs::writer(roots, config, true)
+/// The container's log. `strict`: its driver's receiver has to be there.
+pub fn open_log(roots: &Roots, config: &Config, strict: bool) -> Result<Option<logs::Writer>> {
+    crate::engine::logs::writer(roots, config, strict)
 }
 
-fn resolver(roots: &Roots, config: &Config) -> Result<Option<dns::Server>> {
+/// The container's resolver; on the sockets of the last monitor, if there are any.
+pub fn resolver(
+    roots: &Roots,
+    config: &Config,
+    keeper: &mut Keeper,
+    sockets: Option<(OwnedFd, OwnedFd)>,
+) -> Result<Option<dns::Server>> {
     if config.network.attachments().is_empty() {
         return Ok(None);
     }
     let settings = resolver_settings(roots, config)?;
-    let sockets = in_namespace(&roots.netns(&config.id), || dns::Sockets::bind(None))?;
+    let taken_over = sockets.is_some();
+    let sockets = in_namespace(&roots.netns(&config.id), || match sockets {
+        Some((udp, tcp)) => dns::Sockets::take_over(udp, tcp),
+        None => dns::Sockets::bind(None),
+    })?;
+    if !taken_over {
+        let (udp, tcp) = sockets.fds();
+        keeper.keep(Thing::DnsUdp, udp);
+        keeper.keep(Thing::DnsTcp, tcp);
+    }
     dns::Server::new(&settings, sockets).context("start the resolver").map(Some)
 }
 
@@ -365,6 +446,15 @@ impl Plumbing {
             outputs: vec![Output::new(Kind::Stdout, out_read), Output::new(Kind::Stderr, err_read)],
         })
     }
+
+    /// Gives copies of our ends into keeping.
+    fn keep(&self, keeper: &mut Keeper) {
+        for output in &self.outputs {
+            let thing = if output.kind == Kind::Stderr { Thing::Stderr } else { Thing::Stdout };
+            output.fd().iter().for_each(|fd| keeper.keep(thing, *fd));
+        }
+        self.input.iter().filter_map(Input::fd).for_each(|fd| keeper.keep(Thing::Stdin, fd));
+    }
 }
 
 struct Created {
@@ -377,8 +467,10 @@ fn spawn_create(
     config: &Config,
     namespaces: &[(String, PathBuf)],
     plumbing: &Plumbing,
+    keeper: &mut Keeper,
 ) -> Result<Created> {
     let (ours, theirs) = ipc::pair()?;
+    keeper.keep(Thing::Create, ours.as_fd());
     // Kept until the child runs: what the container could ever reach of it is read-only (CVE-2019-5736).
     let program = OwnProgram::open().context("open our own program")?;
     let mut child = Command::new(program.path())
@@ -391,8 +483,17 @@ fn spawn_create(
         .spawn()
         .context("start the create process")?;
     let fds: Vec<BorrowedFd<'_>> = plumbing.inside.iter().flatten().map(AsFd::as_fd).collect();
-    let order = create::Order { roots: roots.clone(), id: config.id.clone(), namespaces: namespaces.to_vec() };
-    let answer = ipc::send(&ours, &order, &fds).and_then(|()| ipc::receive::<create::Answer>(&ours));
+    let order = create::Order {
+        roots: roots.clone(),
+        id: config.id.clone(),
+        monitor: std::process::id(),
+        namespaces: namespaces.to_vec(),
+    };
+    reach("monitor: before its child has its orders");
+    let answer = ipc::send(&ours, &order, &fds).and_then(|()| {
+        reach("monitor: its child is at work");
+        ipc::receive::<create::Answer>(&ours)
+    });
     // Its exit is reaped by the loop: the kernel takes its time to tear down the child's mount namespace, and the
     // container runs already.
     match answer? {

@@ -65,6 +65,11 @@ impl Input {
         Self { fd: Some(fd), ..Self::default() }
     }
 
+    /// The descriptor, until the input is closed.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
     /// The descriptor, while there is something to write.
     pub fn wants_write(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().filter(|_| !self.pending.is_empty()).map(AsFd::as_fd)

@@ -8,43 +8,73 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use umiak_base::state;
 
 use super::clients::{Client, Request};
+use super::fate::{self, Exit};
+use super::keeper::{OF_ONE_RUN, Thing};
 use super::protocol::Kind;
 use super::start::{self, Running, publish_names, resolver_settings, withdraw_names};
 use crate::engine::container::{Config, End, Status, Want};
 use crate::engine::events::{self, Event};
 use crate::engine::restart::{self, Backoff};
-use crate::engine::{cgroup, ports};
+use crate::engine::{Roots, cgroup, ports};
+use crate::failpoint::reach;
 
 /// How much is read from one stream per turn.
 const CHUNK: usize = 64 * 1024;
 /// How long output of a container that has ended is waited for, should something else hold its pipe.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// After the last that happened, what is not needed for waiting is kept for so long.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Where supervision begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// In a run.
+    Run,
+    /// Between two runs.
+    Rest,
+}
+
 /// Supervises until the container has ended for good and everything of it is cleared away.
-pub fn run(running: &mut Running) -> Result<()> {
+pub fn run(running: &mut Running, stage: Stage) -> Result<()> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_block().context("block SIGCHLD")?;
     let signals =
         SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")?;
-    let mut buffer = vec![0_u8; CHUNK];
-    let mut backoff = Backoff::default();
-    loop {
-        crate::sys::drop_own_code();
-        let (code, signal) = one_run(running, &signals, &mut buffer)?;
-        let lasted = running.since.elapsed();
-        let told = end_run(running, code, signal);
+    let mut room = Room::default();
+    let mut backoff = Backoff::after_retries(running.state.restart_count);
+    let mut pause = None;
+    if stage == Stage::Rest {
+        backoff = Backoff::after_retries(running.state.restart_count.saturating_sub(1));
         reread(running);
-        running.state.end.by_hand = running.stay_down;
-        let ended = restart::Ended { code, lasted, by_hand: running.stay_down, unhealthy: running.gave_up };
-        let Some(pause) = backoff.after(&running.config.restart, ended) else { return finish(running, told) };
-        announce_restart(running, told, pause)?;
-        if !rest(running, &signals, pause, &mut buffer)? {
+        // That it is to be started again was decided before; for how long it waits begins anew.
+        pause = backoff.after(&running.config.restart, how_it_ended(running, 0, true));
+        if pause.is_none() {
+            running.state.end.by_hand = running.stay_down;
+            return finish(running, Vec::new());
+        }
+    }
+    loop {
+        let pause = match pause.take() {
+            Some(pause) => pause,
+            None => {
+                let (code, signal) = one_run(running, &signals, &mut room)?;
+                let told = end_run(running, code, signal);
+                reread(running);
+                running.state.end.by_hand = running.stay_down;
+                let ended = how_it_ended(running, code, running.gave_up);
+                let Some(pause) = backoff.after(&running.config.restart, ended) else { return finish(running, told) };
+                announce_restart(running, told, pause)?;
+                pause
+            }
+        };
+        reach("monitor: rests");
+        if !rest(running, &signals, pause, &mut room)? {
             running.state.end.by_hand = true;
             return finish(running, Vec::new());
         }
@@ -57,17 +87,33 @@ pub fn run(running: &mut Running) -> Result<()> {
     }
 }
 
-/// A first process's exit code, and the signal that killed it, if one did.
-type Exit = (i32, Option<i32>);
+fn how_it_ended(running: &Running, code: i32, unhealthy: bool) -> restart::Ended {
+    restart::Ended { code, lasted: running.since.elapsed(), by_hand: running.stay_down, unhealthy }
+}
+
+/// What is needed only while something happens.
+#[derive(Debug, Default)]
+struct Room {
+    buffer: Vec<u8>,
+    /// When it is given back.
+    until: Option<Instant>,
+}
+
+impl Room {
+    fn buffer(&mut self) -> &mut [u8] {
+        self.buffer.resize(CHUNK, 0);
+        &mut self.buffer
+    }
+}
 
 /// From a start to the end of the container's first process; how that ended.
-fn one_run(running: &mut Running, signals: &SignalFd, buffer: &mut [u8]) -> Result<Exit> {
+fn one_run(running: &mut Running, signals: &SignalFd, room: &mut Room) -> Result<Exit> {
     let mut ended: Option<(Exit, Instant)> = None;
     loop {
         // Before the first wait, too: the container may have ended before the signalfd was there.
         while signals.read_signal().context("read the signalfd")?.is_some() {}
-        if let Some(code) = reap(running.init.pid) {
-            ended = Some((code, Instant::now() + DRAIN));
+        if ended.is_none() {
+            ended = running.fate.look(&mut running.keeper).map(|code| (code, Instant::now() + DRAIN));
         }
         if let Some((code, deadline)) = ended {
             let quiet = running.outputs.iter().all(|output| output.fd().is_none());
@@ -75,24 +121,25 @@ fn one_run(running: &mut Running, signals: &SignalFd, buffer: &mut [u8]) -> Resu
                 return Ok(code);
             }
         }
-        turn(running, signals, ended.map(|(_, deadline)| deadline), buffer)?;
+        turn(running, signals, ended.map(|(_, deadline)| deadline), room)?;
     }
 }
 
 /// The pause between two runs; whether another shall follow.
-fn rest(running: &mut Running, signals: &SignalFd, pause: Duration, buffer: &mut [u8]) -> Result<bool> {
+fn rest(running: &mut Running, signals: &SignalFd, pause: Duration, room: &mut Room) -> Result<bool> {
     let deadline = Instant::now() + pause;
     loop {
         while signals.read_signal().context("read the signalfd")?.is_some() {}
         // What the last run left, if anything.
-        let _ = reap(0);
+        fate::reap_all();
+        let _ = running.keeper.hear(0);
         if running.stay_down {
             return Ok(false);
         }
         if Instant::now() >= deadline {
             return Ok(true);
         }
-        turn(running, signals, Some(deadline), buffer)?;
+        turn(running, signals, Some(deadline), room)?;
     }
 }
 
@@ -116,40 +163,23 @@ fn announce_restart(running: &mut Running, told: Vec<Event>, pause: Duration) ->
     Ok(written?)
 }
 
-/// Collects every child that has ended; the exit code once PID 1 is among them.
-fn reap(init: u32) -> Option<Exit> {
-    let init = i32::try_from(init).unwrap_or(-1);
-    let mut code = None;
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) if pid.as_raw() == init => code = Some((status, None)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == init => {
-                code = Some((128 + signal as i32, Some(signal as i32)));
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return code,
-            Ok(_) => {}
-        }
-    }
-}
-
 /// What a descriptor of the poll set is.
 enum Source {
-    Signals,
+    /// What the loop looks at in each turn anyway.
+    Told,
     Control,
     Output(usize),
     Input,
     Client(usize),
-    Check,
-    Dns,
-    Log,
 }
 
-fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, buffer: &mut [u8]) -> Result<()> {
+fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, room: &mut Room) -> Result<()> {
     let now = Instant::now();
     let dns_deadline = running.dns.as_ref().and_then(umiak_netns::dns::Server::next_deadline);
     let log_deadline = running.log.as_ref().and_then(umiak_runtime::logs::Writer::deadline);
     let check_deadline = running.checks.as_ref().map(super::health::Checks::deadline);
-    let timeout = [deadline, dns_deadline, log_deadline, check_deadline, running.kill_at].into_iter().flatten().min();
+    let all = [deadline, dns_deadline, log_deadline, check_deadline, running.kill_at, room.until];
+    let timeout = all.into_iter().flatten().min();
     let timeout = timeout.map(|deadline| timespec(deadline.saturating_duration_since(now)));
     let ready: Vec<(Source, PollFlags)> = {
         let (sources, mut fds) = poll_set(running, signals);
@@ -159,14 +189,18 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
         }
         sources.into_iter().zip(fds.iter().map(PollFd::revents)).filter(|(_, events)| !events.is_empty()).collect()
     };
+    if !ready.is_empty() {
+        room.until = Some(Instant::now() + CALM);
+    } else if room.until.is_some_and(|until| until <= Instant::now()) {
+        calm(running, room);
+    }
     for (source, events) in ready {
         match source {
-            Source::Signals => {}
+            Source::Told => {}
             Source::Control => accept(running),
-            Source::Output(index) => read_outputs(running, index, buffer),
+            Source::Output(index) => read_outputs(running, index, room.buffer()),
             Source::Input => running.input.flush(),
             Source::Client(index) => serve(running, index, events),
-            Source::Check | Source::Dns | Source::Log => {}
         }
     }
     super::health::turn(running);
@@ -190,11 +224,24 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, bu
         running.input.end();
     }
     running.clients.retain(|client| !client.gone());
+    if running.input.fd().is_none() {
+        // The container sees the end of its input when nobody holds it any more.
+        running.keeper.forget(Thing::Stdin);
+    }
     Ok(())
 }
 
+/// Nothing has happened for a while: what is not needed for waiting is given back.
+fn calm(running: &mut Running, room: &mut Room) {
+    *room = Room::default();
+    if let Some(dns) = &mut running.dns {
+        dns.rest();
+    }
+    crate::sys::drop_own_code();
+}
+
 fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Vec<PollFd<'a>>) {
-    let mut sources = vec![Source::Signals, Source::Control];
+    let mut sources = vec![Source::Told, Source::Control];
     let mut fds = vec![entry(signals.as_fd(), PollFlags::IN), entry(running.control.as_fd(), PollFlags::IN)];
     let log_behind = running.log.as_ref().is_some_and(umiak_runtime::logs::Writer::behind);
     let held_back = log_behind || running.clients.iter().any(Client::behind);
@@ -216,17 +263,15 @@ fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Ve
         sources.push(Source::Client(index));
         fds.push(entry(client.fd(), events));
     }
-    if let Some(check) = running.checks.as_ref().and_then(super::health::Checks::fd) {
-        sources.push(Source::Check);
-        fds.push(entry(check, PollFlags::IN));
-    }
     if let Some(log) = running.log.as_ref().and_then(umiak_runtime::logs::Writer::wants_write) {
-        sources.push(Source::Log);
+        sources.push(Source::Told);
         fds.push(entry(log, PollFlags::OUT));
     }
-    if let Some(dns) = &running.dns {
-        sources.push(Source::Dns);
-        fds.push(entry(dns.as_fd(), PollFlags::IN));
+    let check = running.checks.as_ref().and_then(super::health::Checks::fd);
+    let dns = running.dns.as_ref().map(AsFd::as_fd);
+    for fd in [check, dns, running.keeper.fd(), running.fate.fd()].into_iter().flatten() {
+        sources.push(Source::Told);
+        fds.push(entry(fd, PollFlags::IN));
     }
     (sources, fds)
 }
@@ -336,6 +381,7 @@ fn end_run(running: &mut Running, code: i32, signal: Option<i32>) -> Vec<Event> 
     let cleared = cgroup::clear(path);
     running.outputs.iter_mut().for_each(super::streams::Output::close);
     (running.input, running.terminal) = (super::streams::Input::default(), None);
+    OF_ONE_RUN.into_iter().for_each(|thing| running.keeper.forget(thing));
     if let Some(log) = &mut running.log {
         let _ = log.end(umiak_runtime::logs::Stream::Stdout);
         let _ = log.end(umiak_runtime::logs::Stream::Stderr);
@@ -358,7 +404,7 @@ fn finish(running: &mut Running, told: Vec<Event>) -> Result<()> {
     let withdrawn = ports::withdraw(config, &running.state.ports);
     running.held.clear();
     running.state.status = Status::Exited;
-    running.state.monitor = None;
+    (running.state.monitor, running.state.keeper) = (None, None);
     running.state.end.next_start = None;
     running.state.ports.clear();
     if let Err(error) = withdrawn {
@@ -372,7 +418,7 @@ fn finish(running: &mut Running, told: Vec<Event>) -> Result<()> {
     let left_alone = !running.clients.iter().any(Client::is_starter);
     part(&mut running.clients);
     if running.config.auto_remove && left_alone {
-        remove_itself(running);
+        remove_itself(&running.roots, &running.config.id);
     }
     Ok(written?)
 }
@@ -418,14 +464,13 @@ fn part(clients: &mut Vec<Client>) {
 }
 
 /// `--rm`: a last command of its own, because removal needs what a monitor does not have.
-fn remove_itself(running: &Running) {
-    let roots = &running.roots;
+pub fn remove_itself(roots: &Roots, id: &str) {
     let _ = std::process::Command::new("/proc/self/exe")
         .arg("--root")
         .arg(&roots.data)
         .arg("--run-root")
         .arg(&roots.run)
-        .args(["container", "rm", "--volumes", "--force", &running.config.id])
+        .args(["container", "rm", "--volumes", "--force", id])
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .spawn();

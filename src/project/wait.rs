@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use super::labels;
 use crate::engine::container::Status;
 use crate::engine::health::HealthStatus;
-use crate::engine::wait::{StateWatch, pidfd, readable};
+use crate::engine::wait::{StateWatch, pidfd, readable, supervisor};
 use crate::engine::{Container, Engine, logs};
 use crate::ui::progress::Progress;
 use umiak_compose::{Condition, Dependency, Service};
@@ -223,7 +223,7 @@ impl Group {
             let Some(now) = Container::load(&engine.roots, id)? else {
                 return Ok(Some(Outcome::Failed(Box::new(container.clone()), Reason::Gone)));
             };
-            let monitor = now.state.monitor.and_then(pidfd);
+            let monitor = supervisor(&now.state);
             let before = *self.restarts.entry(id.to_owned()).or_insert(now.state.restart_count);
             let restarts = now.state.restart_count.saturating_sub(before);
             let seen = Seen { supervised: monitor.is_some(), ..Seen::of(&now, restarts) };

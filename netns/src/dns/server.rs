@@ -136,6 +136,11 @@ impl Server {
         [self.forwarder.next_deadline(), self.clients.next_deadline(), self.paused_until].into_iter().flatten().min()
     }
 
+    /// Gives back the memory that answering needs, until the next question.
+    pub fn rest(&mut self) {
+        (self.batch, self.room) = (None, Room::default());
+    }
+
     /// Does what there is to do, without waiting for anything.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The responder's sockets inside a container's network namespace.
 
 use std::net::{SocketAddr, SocketAddrV4};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -44,6 +44,24 @@ impl Sockets {
         Ok(Self { udp: udp.0, tcp: tcp.0, netns, ports })
     }
 
+    /// Goes on with the sockets of a dead responder, in the network namespace of the calling thread, which is theirs.
+    ///
+    /// # Errors
+    /// When they are not bound, or the namespace cannot be opened.
+    pub fn take_over(udp: OwnedFd, tcp: OwnedFd) -> Result<Self, DnsError> {
+        let bound = |protocol, socket: &OwnedFd| {
+            port_of(socket).map_err(|error| DnsError::Bind { protocol, port: 0, source: error.into() })
+        };
+        let ports = Ports { udp: bound("udp", &udp)?, tcp: bound("tcp", &tcp)? };
+        Ok(Self { udp, tcp, netns: current_namespace()?, ports })
+    }
+
+    /// The sockets for datagrams and for connections, to be kept for a later responder.
+    #[must_use]
+    pub fn fds(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.udp.as_fd(), self.tcp.as_fd())
+    }
+
     /// The ports, for a later responder.
     #[must_use]
     pub const fn ports(&self) -> Ports {
@@ -84,6 +102,11 @@ fn bind(kind: SocketType, port: u16) -> rustix::io::Result<(OwnedFd, u16)> {
     if kind == SocketType::STREAM {
         rustix::net::listen(&socket, 128)?;
     }
-    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?).map_err(|_| rustix::io::Errno::AFNOSUPPORT)?;
-    Ok((socket, bound.port()))
+    let port = port_of(&socket)?;
+    Ok((socket, port))
+}
+
+fn port_of(socket: &OwnedFd) -> rustix::io::Result<u16> {
+    let bound = SocketAddr::try_from(rustix::net::getsockname(socket)?).map_err(|_| rustix::io::Errno::AFNOSUPPORT)?;
+    Ok(bound.port())
 }

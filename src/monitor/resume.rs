@@ -1,0 +1,144 @@
+//! Going on from a monitor that was killed: with what its keeper holds, and
+//! with what lies on disk. Everything that a monitor writes down before it acts
+//! can be done once more, so it does not matter where the last one was.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use umiak_base::{ProcessRef, state};
+
+use super::fate::Fate;
+use super::health::Checks;
+use super::keeper::{Keeper, Kept, OF_ONE_RUN, Thing};
+use super::protocol::Kind;
+use super::start::{self, Note, Running};
+use super::streams::{Input, Output};
+use super::supervise::{self, Stage};
+use crate::engine::container::{Config, State, Status};
+use crate::engine::health::Health;
+use crate::engine::{cgroup, wait};
+
+/// For a `create` child to be gone that was killed with its monitor.
+const DYING: Duration = Duration::from_secs(10);
+
+/// Takes over. `None` where there is nothing to supervise (any more).
+pub fn take_over(mut keeper: Keeper, mut kept: Kept) -> Result<Option<(Running, Stage)>> {
+    crate::failpoint::disarm();
+    if kept.note().is_empty() {
+        // Killed before it had its orders: the command sees that.
+        return Ok(None);
+    }
+    let note: Note = serde_json::from_slice(kept.note()).context("read what the last monitor wrote down")?;
+    let half_made = kept.take(Thing::Create);
+    if let Some(create) = &half_made {
+        // Its processes hold the other end until they are gone, or run the container's program.
+        let _ = wait::readable(&[std::os::fd::AsFd::as_fd(create)], Some(Instant::now() + DYING));
+        keeper.forget(Thing::Create);
+    }
+    if let Some(orders) = kept.take(Thing::Orders) {
+        start::abandon(&note, &orders)?;
+        return Ok(None);
+    }
+    let dir = note.roots.container(&note.id);
+    let Some(config) = state::read::<Config>(&dir.join("config.json"))? else { return Ok(None) };
+    let stored: State = state::read(&dir.join("state.json"))?.context("the container has no state.json")?;
+    let stage = match stored.status {
+        Status::Running if half_made.is_none() => Stage::Run,
+        status if status.is_up() => Stage::Rest,
+        _ => {
+            if config.auto_remove {
+                supervise::remove_itself(&note.roots, &note.id);
+            }
+            return Ok(None);
+        }
+    };
+    if half_made.is_some() {
+        let _ = cgroup::clear(&config.runtime.cgroup_path);
+    }
+    if stage == Stage::Rest {
+        for thing in OF_ONE_RUN {
+            keeper.forget(thing);
+            drop(kept.take(thing));
+        }
+    }
+    go_on(note, config, stored, stage, keeper, kept).map(|running| Some((running, stage)))
+}
+
+fn go_on(
+    note: Note,
+    config: Config,
+    stored: State,
+    stage: Stage,
+    mut keeper: Keeper,
+    mut kept: Kept,
+) -> Result<Running> {
+    let roots = note.roots;
+    let init = stored.init.unwrap_or(ProcessRef { pid: 0, start_time: 0 });
+    let fate = Fate::inherited(init, &keeper, &kept);
+    let control = match kept.take(Thing::Control) {
+        Some(fd) => UnixListener::from(fd),
+        None => {
+            crate::engine::roots::make_dir(&roots.container_run(&config.id))?;
+            let control = start::listen(&roots, &config.id)?;
+            keeper.keep(Thing::Control, std::os::fd::AsFd::as_fd(&control));
+            control
+        }
+    };
+    let sockets = kept.take(Thing::DnsUdp).zip(kept.take(Thing::DnsTcp));
+    // Better one that answers no names, or keeps no log, than none.
+    let dns = start::resolver(&roots, &config, &mut keeper, sockets).unwrap_or_else(complain);
+    let log = start::open_log(&roots, &config, false).unwrap_or_else(complain);
+    let checks = match stage {
+        Stage::Run => {
+            let found = state::read::<Health>(&Health::path(&roots, &config.id)).ok().flatten();
+            Checks::new(&roots, &config, init, found.filter(|found| found.run == Some(init)))
+        }
+        Stage::Rest => None,
+    };
+    let (outputs, input, terminal) = streams(&mut kept)?;
+    let held: Vec<OwnedFd> = std::iter::from_fn(|| kept.take(Thing::Port)).collect();
+    let state = State { monitor: ProcessRef::of(std::process::id()), keeper: keeper.process, ..stored };
+    let running = Running {
+        state,
+        keeper,
+        init,
+        fate,
+        outputs,
+        input,
+        terminal,
+        log,
+        dns,
+        control,
+        clients: Vec::new(),
+        held,
+        checks,
+        gave_up: false,
+        kill_at: None,
+        since: Instant::now(),
+        stay_down: false,
+        roots,
+        config,
+    };
+    let path = running.roots.container(&running.config.id).join("state.json");
+    state::write(&path, &running.state).map_err(anyhow::Error::from).unwrap_or_else(complain);
+    Ok(running)
+}
+
+fn complain<T: Default>(error: anyhow::Error) -> T {
+    super::tell(&error.context("take over from a monitor that was killed"));
+    T::default()
+}
+
+fn streams(kept: &mut Kept) -> Result<(Vec<Output>, Input, Option<OwnedFd>)> {
+    if let Some(terminal) = kept.take(Thing::Terminal) {
+        let (input, outputs) = start::of_terminal(&terminal)?;
+        return Ok((outputs, input.unwrap_or_default(), Some(terminal)));
+    }
+    let mut outputs = Vec::new();
+    for (thing, kind) in [(Thing::Stdout, Kind::Stdout), (Thing::Stderr, Kind::Stderr)] {
+        outputs.extend(kept.take(thing).map(|fd| Output::new(kind, fd)));
+    }
+    Ok((outputs, kept.take(Thing::Stdin).map(Input::new).unwrap_or_default(), None))
+}
