@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::termios::{OptionalActions, Termios};
 
-use super::container::{Container, EXIT_UNKNOWN};
+use super::container::{Container, EXIT_UNKNOWN, Status};
 use super::detach::{self, Keys};
 use super::{Engine, wait};
 use crate::monitor::protocol::{Attach, Kind, put_frame, take_frame};
@@ -111,8 +111,8 @@ impl Left {
 
 /// A session with an attached container.
 #[derive(Debug)]
-struct Session<'a> {
-    socket: &'a OwnedFd,
+struct Session {
+    socket: OwnedFd,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
     stdin_open: bool,
@@ -120,7 +120,7 @@ struct Session<'a> {
     detached: bool,
 }
 
-impl Session<'_> {
+impl Session {
     fn put(&mut self, kind: Kind, payload: &[u8]) {
         put_frame(&mut self.outgoing, kind, payload);
     }
@@ -131,9 +131,22 @@ impl Session<'_> {
         }
     }
 
+    fn go_on_with(&mut self, socket: OwnedFd, tty: bool, feeds: bool) {
+        self.socket = socket;
+        // What the last monitor has not taken in is lost, and half a frame of it with it.
+        self.outgoing.clear();
+        self.incoming.clear();
+        if tty {
+            self.resize();
+        }
+        if feeds && !self.stdin_open {
+            self.put(Kind::StdinEnd, b"");
+        }
+    }
+
     fn flush(&mut self) -> Result<()> {
         while !self.outgoing.is_empty() {
-            match rustix::net::send(self.socket, &self.outgoing, rustix::net::SendFlags::NOSIGNAL) {
+            match rustix::net::send(&self.socket, &self.outgoing, rustix::net::SendFlags::NOSIGNAL) {
                 Ok(sent) => drop(self.outgoing.drain(..sent)),
                 Err(rustix::io::Errno::INTR) => {}
                 // The container has ended; what it said last is still to be read.
@@ -164,7 +177,7 @@ impl Session<'_> {
 
     /// The exit code, once it has come; `Some(None)` when the monitor has gone without one.
     fn read_frames(&mut self, buffer: &mut [u8]) -> Result<Option<Option<i32>>> {
-        match rustix::io::read(self.socket, &mut *buffer) {
+        match rustix::io::read(&self.socket, &mut *buffer) {
             Ok(0) | Err(rustix::io::Errno::CONNRESET) => return Ok(Some(None)),
             Ok(count) => self.incoming.extend_from_slice(&buffer[..count]),
             Err(rustix::io::Errno::INTR) => {}
@@ -187,6 +200,12 @@ impl Session<'_> {
 impl Engine {
     /// Becomes a client of a running container's monitor.
     pub fn attach(&self, container: &Container, attach: Attach) -> Result<OwnedFd> {
+        let socket = self.reach(container, attach)?;
+        super::events::container(&self.roots, &container.config, "attach");
+        Ok(socket)
+    }
+
+    fn reach(&self, container: &Container, attach: Attach) -> Result<OwnedFd> {
         let config = &container.config;
         let path = self.roots.control_socket(&config.id);
         let stream = super::roots::with_short_path(&path, |path| UnixStream::connect(path))
@@ -194,8 +213,16 @@ impl Engine {
         let mut frame = Vec::new();
         put_frame(&mut frame, Kind::Attach, &serde_json::to_vec(&attach).context("encode a message")?);
         std::io::Write::write_all(&mut &stream, &frame).context("write to the container")?;
-        super::events::container(&self.roots, config, "attach");
         Ok(stream.into())
+    }
+
+    /// The monitor has gone without a word: joins the next one, if there is one and the container runs.
+    fn rejoin(&self, container: &Container, attach: Attach) -> Result<Option<OwnedFd>> {
+        let now = Container::load(&self.roots, &container.config.id)?;
+        let runs = now.is_some_and(|now| {
+            matches!(now.state.status, Status::Running | Status::Paused) && wait::supervisor(&now.state).is_some()
+        });
+        Ok(if runs { self.reach(container, attach).ok() } else { None })
     }
 
     /// Passes streams and signals until the container ends, or the user leaves it.
@@ -206,7 +233,7 @@ impl Engine {
         let signals = signals(&watched)?;
         let _raw = if tty && attach.stdin { RawTerminal::enter()? } else { None };
         let mut session = Session {
-            socket,
+            socket: socket.try_clone().context("duplicate a socket")?,
             outgoing: Vec::new(),
             incoming: Vec::new(),
             stdin_open: attach.stdin,
@@ -222,7 +249,7 @@ impl Engine {
             session.flush()?;
             let stdin = rustix::stdio::stdin();
             let mut fds = vec![
-                PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(session.socket.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
             ];
             if session.stdin_open {
@@ -235,13 +262,6 @@ impl Engine {
             }
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(fds);
-            if ready.get(2) == Some(&true) {
-                session.read_stdin(&mut buffer);
-            }
-            if session.detached {
-                session.flush()?;
-                return Ok(Left::Detached);
-            }
             if ready[1] {
                 while let Some(signal) = signals.read_signal().context("read the signalfd")? {
                     self.pass_on(container, signal.ssi_signo, &mut session, tty);
@@ -250,15 +270,26 @@ impl Engine {
             if ready[0]
                 && let Some(code) = session.read_frames(&mut buffer)?
             {
-                return match code {
-                    Some(code) => Ok(Left::Ended(code)),
-                    None => Ok(Left::Ended(self.wait(&container.config.id, None)?.unwrap_or(EXIT_UNKNOWN))),
+                if let Some(code) = code {
+                    return Ok(Left::Ended(code));
+                }
+                let Some(socket) = self.rejoin(container, attach)? else {
+                    return Ok(Left::Ended(self.wait(&container.config.id, None)?.unwrap_or(EXIT_UNKNOWN)));
                 };
+                session.go_on_with(socket, tty, attach.stdin);
+            }
+            // Last: what is read is for the monitor that is there now.
+            if ready.get(2) == Some(&true) {
+                session.read_stdin(&mut buffer);
+            }
+            if session.detached {
+                session.flush()?;
+                return Ok(Left::Detached);
             }
         }
     }
 
-    fn pass_on(&self, container: &Container, number: u32, session: &mut Session<'_>, tty: bool) {
+    fn pass_on(&self, container: &Container, number: u32, session: &mut Session, tty: bool) {
         let number = i32::try_from(number).unwrap_or(0);
         if number == Signal::SIGWINCH as i32 {
             if tty {

@@ -249,6 +249,8 @@ pub struct State {
     pub keeper: Option<ProcessRef>,
     /// The container's PID 1.
     pub init: Option<ProcessRef>,
+    /// Inode numbers of the pipes that are its streams, by descriptor; 0 for what is none.
+    pub pipes: [u64; 3],
     /// When its process last started.
     pub started_at: Option<Timestamp>,
     /// When its process last ended.

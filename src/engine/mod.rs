@@ -1,6 +1,7 @@
 //! Containers, images, networks and volumes as objects: what commands and
 //! projects call. Joins the three libraries; none of them knows another.
 
+mod adopt;
 pub mod attach;
 pub mod cdi;
 pub mod cgroup;

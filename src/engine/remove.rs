@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, bail};
 
 use super::container::{Container, NetworkMode, Status};
-use super::{Engine, events, names, network, volume};
+use super::{Engine, cgroup, events, names, network, volume};
 
 impl Engine {
     /// Removes a container that does not run; with `force` one that does is killed first.
@@ -41,6 +41,8 @@ impl Engine {
                 first_error.get_or_insert(error);
             }
         };
+        // Of a start whose command, monitor and keeper were all killed; before its root goes.
+        note(cgroup::clear(&config.runtime.cgroup_path));
         // The interfaces of a network's last container go with the bridge: the kernel waits once instead of twice.
         let with_bridge = network::goes_with(&self.roots, config)?;
         if !with_bridge {

@@ -12,7 +12,7 @@ use umiak_base::FileLock;
 
 use super::container::{Config, Container, NetworkMode, Status, Want};
 use super::roots::make_dir;
-use super::{Engine, Roots, hosts, network, ports};
+use super::{Engine, Roots, cgroup, hosts, network, ports};
 use crate::failure::Coded;
 use crate::ipc;
 use crate::monitor::protocol::{Attach, Outcome, Start};
@@ -36,8 +36,10 @@ impl Engine {
             bail!("cannot start a paused container, try unpause instead: {}", container.config.name);
         }
         if container.state.status.is_up() {
-            return Ok(());
+            return self.adopt_locked(&container);
         }
+        // Of a start whose command, monitor and keeper were all killed.
+        cgroup::clear(&container.config.runtime.cgroup_path)?;
         self.want(&container, Want::UP)?;
         if umiak_base::process::boot_id().is_ok_and(|boot| boot != container.state.boot_id) {
             // It names a process of its last run, and another boot may have one with the same numbers.
@@ -60,15 +62,17 @@ impl Engine {
             ports: published,
             namespaces,
             attach: attach.as_ref().map(|(attach, _)| *attach),
+            adopt: false,
         };
         let mut fds: Vec<BorrowedFd<'_>> = held.iter().map(|fd| fd.as_fd()).collect();
         fds.extend(attach.as_ref().map(|(_, socket)| socket.as_fd()));
         // The monitor holds the lock as well: when this command is killed, others still wait for the start to end.
         fds.push(lock.as_fd());
-        self.spawn_monitor(&order, &fds)
+        self.spawn_monitor(&order, &fds).map(drop)
     }
 
-    fn spawn_monitor(&self, order: &Start, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    /// Starts a monitor (behind its keeper) and waits until it has done what is ordered.
+    pub(super) fn spawn_monitor(&self, order: &Start, fds: &[BorrowedFd<'_>]) -> Result<Outcome> {
         let (ours, theirs) = ipc::pair()?;
         let path = self.roots.container(&order.id).join("monitor.log");
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
@@ -88,12 +92,28 @@ impl Engine {
         drop(monitor);
         ipc::send(&ours, order, fds)?;
         match ipc::receive::<Outcome>(&ours)? {
-            Some((Outcome::Started { .. }, _)) => Ok(()),
+            Some((outcome @ (Outcome::Started { .. } | Outcome::Adopted { .. }), _)) => Ok(outcome),
             Some((Outcome::Failed { chain, exit_code }, _)) => {
                 Err(Coded { text: chain.join(": "), code: exit_code }.into())
             }
-            None => bail!("the monitor ended without a word; see {}", path.display()),
+            None => self.without_a_word(order, &path),
         }
+    }
+
+    /// The monitor was killed, and its keeper with it. Where it had not got to the point from which the start counts,
+    /// the start is undone here.
+    fn without_a_word(&self, order: &Start, log: &std::path::Path) -> Result<Outcome> {
+        if let Some(container) = Container::load(&self.roots, &order.id)? {
+            if let Some(init) = container.state.init.filter(|_| container.state.status.is_up()) {
+                return Ok(Outcome::Started { pid: init.pid });
+            }
+            let config = &container.config;
+            let _ = cgroup::clear(&config.runtime.cgroup_path);
+            let _ = ports::withdraw(config, &order.ports);
+            let _ = crate::monitor::withdraw_names(&self.roots, config);
+            self.roots.forget_run(&config.id);
+        }
+        bail!("the monitor ended without a word; see {}", log.display())
     }
 
     fn network(&self, container: &Container) -> Result<()> {

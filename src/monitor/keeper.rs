@@ -98,6 +98,11 @@ impl Kept {
         self.inherited
     }
 
+    /// Puts a thing in.
+    pub fn put(&mut self, thing: Thing, fd: OwnedFd) {
+        self.things.push((thing, fd));
+    }
+
     /// Takes out a thing.
     pub fn take(&mut self, wanted: Thing) -> Option<OwnedFd> {
         let place = self.things.iter().position(|(thing, _)| *thing == wanted)?;

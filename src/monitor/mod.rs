@@ -86,7 +86,11 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn first(keeper: Keeper) -> Result<Option<(Running, Stage)>> {
     let socket = take_stdin()?;
     let (message, fds) = ipc::receive::<Start>(&socket)?.context("the command that started this monitor has gone")?;
-    match start::start(&socket, message, fds, keeper) {
+    let begun = match message.adopt {
+        true => resume::adopt(&socket, message, fds, keeper),
+        false => start::start(&socket, message, fds, keeper),
+    };
+    match begun {
         Ok(running) => Ok(Some((running, Stage::Run))),
         Err(error) => {
             let chain = error.chain().map(ToString::to_string).collect();

@@ -23,6 +23,9 @@ pub struct Start {
     pub namespaces: Vec<(String, std::path::PathBuf)>,
     /// A client is attached from the first byte on.
     pub attach: Option<Attach>,
+    /// The container runs already, and has lost the monitor that it had.
+    #[serde(default)]
+    pub adopt: bool,
 }
 
 /// How a start ended.
@@ -32,6 +35,11 @@ pub enum Outcome {
     Started {
         /// In the host's pid namespace.
         pid: u32,
+    },
+    /// The container has a monitor again.
+    Adopted {
+        /// What it writes is heard.
+        heard: bool,
     },
     /// Nothing runs, and nothing was left.
     Failed {

@@ -2,23 +2,25 @@
 //! with what lies on disk. Everything that a monitor writes down before it acts
 //! can be done once more, so it does not matter where the last one was.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{Mode, OFlags};
 use umiak_base::{ProcessRef, state};
 
 use super::fate::Fate;
 use super::health::Checks;
 use super::keeper::{Keeper, Kept, OF_ONE_RUN, Thing};
-use super::protocol::Kind;
+use super::protocol::{Kind, Outcome, Start};
 use super::start::{self, Note, Running};
 use super::streams::{Input, Output};
 use super::supervise::{self, Stage};
 use crate::engine::container::{Config, State, Status};
 use crate::engine::health::Health;
 use crate::engine::{cgroup, wait};
+use crate::ipc;
 
 /// For a `create` child to be gone that was killed with its monitor.
 const DYING: Duration = Duration::from_secs(10);
@@ -34,7 +36,7 @@ pub fn take_over(mut keeper: Keeper, mut kept: Kept) -> Result<Option<(Running, 
     let half_made = kept.take(Thing::Create);
     if let Some(create) = &half_made {
         // Its processes hold the other end until they are gone, or run the container's program.
-        let _ = wait::readable(&[std::os::fd::AsFd::as_fd(create)], Some(Instant::now() + DYING));
+        let _ = wait::readable(&[create.as_fd()], Some(Instant::now() + DYING));
         keeper.forget(Thing::Create);
     }
     if let Some(orders) = kept.take(Thing::Orders) {
@@ -66,6 +68,47 @@ pub fn take_over(mut keeper: Keeper, mut kept: Kept) -> Result<Option<(Running, 
     go_on(note, config, stored, stage, keeper, kept).map(|running| Some((running, stage)))
 }
 
+/// Takes over a container that runs, but has neither monitor nor keeper any more. Tells the other side of `socket`.
+pub fn adopt(socket: &OwnedFd, order: Start, held: Vec<OwnedFd>, mut keeper: Keeper) -> Result<Running> {
+    let dir = order.roots.container(&order.id);
+    let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
+    let stored: State = state::read(&dir.join("state.json"))?.context("the container has no state.json")?;
+    let init = stored.init.context("the container does not run")?;
+    let note = Note { roots: order.roots, id: order.id, ports: order.ports };
+    keeper.note(&serde_json::to_vec(&note).context("encode a message")?);
+    let mut kept = Kept::default();
+    let ports = held.into_iter().map(|fd| (Thing::Port, fd));
+    for (thing, fd) in ports.chain(reopened(init, stored.pipes)) {
+        keeper.keep(thing, fd.as_fd());
+        kept.put(thing, fd);
+    }
+    let running = go_on(note, config, stored, Stage::Run, keeper, kept)?;
+    let heard = !running.outputs.is_empty();
+    // The command may have been killed meanwhile.
+    let _ = ipc::send(socket, &Outcome::Adopted { heard }, &[]);
+    Ok(running)
+}
+
+/// Our ends of the container's pipes, opened anew through the other ends, as far as its first process still has them.
+fn reopened(init: ProcessRef, pipes: [u64; 3]) -> Vec<(Thing, OwnedFd)> {
+    let Some(_same) = wait::pidfd(init) else { return Vec::new() };
+    let Ok((any_pipe, _)) = rustix::pipe::pipe() else { return Vec::new() };
+    let of_pipes = rustix::fs::fstat(&any_pipe).map(|stat| stat.st_dev);
+    let open = |number: usize, flags: OFlags| {
+        let path = format!("/proc/{}/fd/{number}", init.pid);
+        // Looked at before it is opened: it may be anything by now.
+        let found = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let stat = rustix::fs::fstat(&found).ok()?;
+        let ours =
+            pipes.get(number).is_some_and(|inode| *inode != 0 && *inode == stat.st_ino) && of_pipes == Ok(stat.st_dev);
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
+        ours.then(|| rustix::fs::open(path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok())?
+    };
+    let all = [(Thing::Stdin, OFlags::WRONLY), (Thing::Stdout, OFlags::RDONLY), (Thing::Stderr, OFlags::RDONLY)];
+    let numbered = all.into_iter().enumerate();
+    numbered.filter_map(|(number, (thing, flags))| Some((thing, open(number, flags)?))).collect()
+}
+
 fn go_on(
     note: Note,
     config: Config,
@@ -82,7 +125,7 @@ fn go_on(
         None => {
             crate::engine::roots::make_dir(&roots.container_run(&config.id))?;
             let control = start::listen(&roots, &config.id)?;
-            keeper.keep(Thing::Control, std::os::fd::AsFd::as_fd(&control));
+            keeper.keep(Thing::Control, control.as_fd());
             control
         }
     };

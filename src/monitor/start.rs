@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use rustix::fs::FileType;
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
 use umiak_base::{ProcessRef, state};
@@ -211,6 +212,7 @@ fn begin(order: &Start, config: &Config, mut keeper: Keeper) -> Result<Running> 
             monitor: ProcessRef::of(std::process::id()),
             keeper: keeper.process,
             init: Some(launched.init),
+            pipes: launched.pipes,
             started_at: Some(Timestamp::now()),
             ports: order.ports.clone(),
             ..State::default()
@@ -251,7 +253,7 @@ pub fn again(running: &mut Running) -> Result<()> {
     (running.init, running.outputs) = (launched.init, launched.outputs);
     (running.input, running.terminal) = (launched.input, launched.terminal);
     let state = &mut running.state;
-    (state.status, state.init) = (Status::Running, Some(launched.init));
+    (state.status, state.init, state.pipes) = (Status::Running, Some(launched.init), launched.pipes);
     (state.started_at, state.oom_killed, state.error) = (Some(Timestamp::now()), false, None);
     state.end.next_start = None;
     state::write(&roots.container(&config.id).join("state.json"), state)?;
@@ -265,6 +267,7 @@ pub fn again(running: &mut Running) -> Result<()> {
 /// What belongs to one run.
 struct Launched {
     init: ProcessRef,
+    pipes: [u64; 3],
     outputs: Vec<Output>,
     input: Input,
     terminal: Option<OwnedFd>,
@@ -279,6 +282,7 @@ fn launch(roots: &Roots, config: &Config, namespaces: &[(String, PathBuf)], keep
     }
     let created = created?;
     keeper.began(created.pid);
+    let pipes = plumbing.inodes();
     let Plumbing { mut input, mut outputs, .. } = plumbing;
     if let Some(console) = &created.console {
         keeper.keep(Thing::Terminal, console.as_fd());
@@ -286,7 +290,7 @@ fn launch(roots: &Roots, config: &Config, namespaces: &[(String, PathBuf)], keep
     }
     reach("monitor: the program runs");
     let init = ProcessRef::of(created.pid).unwrap_or(ProcessRef { pid: created.pid, start_time: 0 });
-    Ok(Launched { init, outputs, input: input.unwrap_or_default(), terminal: created.console })
+    Ok(Launched { init, pipes, outputs, input: input.unwrap_or_default(), terminal: created.console })
 }
 
 /// Both streams of a terminal.
@@ -445,6 +449,17 @@ impl Plumbing {
             input,
             outputs: vec![Output::new(Kind::Stdout, out_read), Output::new(Kind::Stderr, err_read)],
         })
+    }
+
+    /// What the pipes are known by, to whom may have to open them again.
+    fn inodes(&self) -> [u64; 3] {
+        let mut all = [0; 3];
+        for (inode, fd) in all.iter_mut().zip(self.inside.iter().flatten()) {
+            let pipe =
+                rustix::fs::fstat(fd).ok().filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+            *inode = pipe.map_or(0, |stat| stat.st_ino);
+        }
+        all
     }
 
     /// Gives copies of our ends into keeping.

@@ -180,6 +180,10 @@ impl Request {
             pre_starts: PreStarts::new(engine, project, progress),
         };
         let mut containers = apply.run(&plan)?;
+        for (.., container) in &containers {
+            // One that stayed as it is.
+            engine.adopt(container)?;
+        }
         containers.retain(|(service, ..)| chosen.iter().any(|chosen| chosen.name == *service));
         Ok(containers)
     }

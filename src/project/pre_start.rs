@@ -18,7 +18,7 @@ use crate::engine::health::Healthcheck;
 use crate::engine::image::Policy;
 use crate::engine::request::{NetworkRequest, Request, volume_mount};
 use crate::engine::restart::RestartPolicy;
-use crate::engine::wait::{StateWatch, pidfd, readable};
+use crate::engine::wait::{StateWatch, readable, supervisor};
 use crate::engine::{Container, Engine, logs};
 use crate::failpoint;
 use crate::failure::WithHint as _;
@@ -270,7 +270,7 @@ impl<'a> PreStarts<'a> {
             watch.clear();
             let now = Container::load(roots, id)?
                 .with_context(|| format!("container {} was removed", container.config.name))?;
-            let monitor = now.state.monitor.and_then(pidfd);
+            let monitor = supervisor(&now.state);
             // Without its monitor nothing more is written.
             let going = now.state.status.is_up() && monitor.is_some();
             if let Some(reader) = &mut reader {

@@ -476,12 +476,37 @@ pub fn processes_of(root: &Path) -> Vec<String> {
     found
 }
 
-/// The pid of a container's monitor, by its state.
-pub fn monitor_pid(host: &Host, name: &str) -> u32 {
+/// The stored state of a container.
+pub fn stored_state(host: &Host, name: &str) -> Value {
     let id = host.inspect(name)["Id"].as_str().unwrap().to_owned();
     let state = fs::read(host.root().join("containers").join(id).join("state.json")).unwrap();
-    let state: Value = serde_json::from_slice(&state).unwrap();
-    u32::try_from(state["monitor"]["pid"].as_u64().unwrap()).unwrap()
+    serde_json::from_slice(&state).unwrap()
+}
+
+/// The pid of a container's monitor, by its state.
+pub fn monitor_pid(host: &Host, name: &str) -> u32 {
+    u32::try_from(stored_state(host, name)["monitor"]["pid"].as_u64().unwrap()).unwrap()
+}
+
+/// The pid of the keeper behind it.
+pub fn keeper_pid(host: &Host, name: &str) -> u32 {
+    u32::try_from(stored_state(host, name)["keeper"]["pid"].as_u64().unwrap()).unwrap()
+}
+
+/// Kills a container's monitor and its keeper.
+pub fn kill_supervision(host: &Host, name: &str) {
+    let (keeper, monitor) = (keeper_pid(host, name), monitor_pid(host, name));
+    // One that stands still brings up no other monitor.
+    signal(keeper, "STOP");
+    signal(monitor, "KILL");
+    signal(keeper, "KILL");
+    eventually("both are gone", || {
+        let alive = |pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.contains("(umiak-") && !stat.contains(") Z ")
+        };
+        if [keeper, monitor].iter().any(alive) { Err(format!("{keeper} {monitor}")) } else { Ok(()) }
+    });
 }
 
 /// Sends a signal to one process.

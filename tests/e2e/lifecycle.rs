@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::harness::{Host, eventually, finish_child, free_port, http, monitor_pid, names_in, signal};
+use crate::harness::{Host, eventually, finish_child, free_port, http, kill_supervision, names_in, signal};
 
 const STACK: &str = "services:\n  web:\n    image: busybox\n    command: sh -c 'mkdir /www; echo here > /www/index.html; trap \"exit 0\" TERM; httpd -f -p 80 -h /www & wait'\n    ports: [\"${PORT}:80\"]\n  other:\n    image: busybox\n    command: sleep 1000\n    stop_grace_period: 0s\n";
 
@@ -20,7 +20,7 @@ fn a_container_outlives_its_monitor_and_is_still_managed() {
         })
     };
     assert_eq!(ask(), "here\n");
-    signal(monitor_pid(&host, "demo-web-1"), "KILL");
+    kill_supervision(&host, "demo-web-1");
     assert_eq!(ask(), "here\n", "its port still leads to it");
     let listed = host.lines(&["ps", "--format", "json", "web"]);
     assert_eq!(listed[0]["State"], "running", "{}", listed[0]);
@@ -30,8 +30,8 @@ fn a_container_outlives_its_monitor_and_is_still_managed() {
     assert!(http("GET", &address, "/", "").is_err());
     host.ok(&["start", "web"]);
     assert_eq!(ask(), "here\n");
-    signal(monitor_pid(&host, "demo-web-1"), "KILL");
-    signal(monitor_pid(&host, "demo-other-1"), "KILL");
+    kill_supervision(&host, "demo-web-1");
+    kill_supervision(&host, "demo-other-1");
     host.ok(&["down"]);
     assert!(host.ids().is_empty());
 }
@@ -41,7 +41,7 @@ fn a_container_that_ends_unseen_is_shown_as_ended_and_is_removed() {
     let Some(host) = Host::new(&["busybox"]) else { return };
     host.ok(&["container", "run", "-d", "--name", "alone", "busybox", "sleep", "1000"]);
     let pid = u32::try_from(host.inspect("alone")["State"]["Pid"].as_u64().unwrap()).unwrap();
-    signal(monitor_pid(&host, "alone"), "KILL");
+    kill_supervision(&host, "alone");
     assert_eq!(host.inspect("alone")["State"]["Status"], "running");
     signal(pid, "KILL");
     let state = eventually("it is seen to have ended", || {
@@ -52,7 +52,7 @@ fn a_container_that_ends_unseen_is_shown_as_ended_and_is_removed() {
     assert!(host.ok(&["container", "ls", "-a"]).contains("Exited (255)"));
     host.ok(&["container", "start", "alone"]);
     assert_eq!(host.inspect("alone")["State"]["Status"], "running");
-    signal(monitor_pid(&host, "alone"), "KILL");
+    kill_supervision(&host, "alone");
     host.ok(&["container", "rm", "-f", "alone"]);
 }
 

@@ -1,6 +1,6 @@
 //! Restart policies: what is started again, what stays down, and what is kept.
 
-use crate::harness::{Host, eventually, free_port, http, monitor_pid, names_in, signal};
+use crate::harness::{Host, eventually, free_port, http, kill_supervision, names_in, signal};
 
 fn run(host: &Host, policy: &str, name: &str, script: &str) -> String {
     host.ok(&["container", "run", "-d", "--restart", policy, "--name", name, "busybox", "sh", "-c", script])
@@ -87,7 +87,7 @@ fn a_pause_between_two_runs_is_shown_and_a_stop_ends_it_at_once() {
     host.ok(&["start"]);
     host.until("demo-c-1", "it rests once more", |state| state["Status"] == "restarting");
     // The monitor is killed in the pause: nothing will start it, and that is what is said.
-    signal(monitor_pid(&host, "demo-c-1"), "KILL");
+    kill_supervision(&host, "demo-c-1");
     host.until("demo-c-1", "it is seen to have ended", |state| state["Status"] == "exited");
     host.ok(&["down"]);
 }

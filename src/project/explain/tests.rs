@@ -258,7 +258,12 @@ fn each_end_has_its_reason_and_what_to_try() {
             "crashed with SIGILL (exit code 132), 3 seconds ago: an instruction that this CPU does not have",
             "older CPUs",
         ),
-        (by_signal(1), Cause::Killed, "was ended with SIGHUP (exit code 129), by somebody who did not stop it, 3 seconds ago", "restart"),
+        (
+            by_signal(1),
+            Cause::Killed,
+            "was ended with SIGHUP (exit code 129), by somebody who did not stop it, 3 seconds ago",
+            "restart",
+        ),
         (
             with_end(by_signal(15), |end| end.unhealthy = true),
             Cause::Unhealthy,
