@@ -296,7 +296,9 @@ fn a_start_whose_monitor_is_killed_is_undone_or_goes_on() {
         } else {
             undone += 1;
             assert_eq!(done.code, 1, "killed at {place:?}: {}", done.err);
-            assert_eq!(host.inspect("one")["State"]["Status"], "created", "killed at {place:?}");
+            // It ran already where that had been written down.
+            let status = host.inspect("one")["State"]["Status"].take();
+            assert!(status == "created" || status == "exited", "killed at {place:?}: {status}");
             for dir in ["containers", "dns", "state"] {
                 let left = names_in(&host.run_root().join(dir));
                 let left: Vec<&String> =
