@@ -64,19 +64,19 @@ pub struct Up {
     #[arg(short, long, value_name = "SECONDS")]
     timeout: Option<i64>,
     /// Stops all containers if any container was stopped
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long)]
     abort_on_container_exit: bool,
     /// Stops all containers if any container exited with failure
-    #[arg(long, conflicts_with_all = ["detach", "abort_on_container_exit"])]
+    #[arg(long)]
     abort_on_container_failure: bool,
     /// Return the exit code of the selected service container; implies --abort-on-container-exit
-    #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
+    #[arg(long, value_name = "SERVICE")]
     exit_code_from: Option<String>,
     /// Restrict attaching to the specified services
     #[arg(long, value_name = "SERVICE")]
     attach: Vec<String>,
     /// Automatically attach to log output of dependent services
-    #[arg(long, conflicts_with = "attach")]
+    #[arg(long)]
     attach_dependencies: bool,
     /// Do not attach (stream logs) to the specified services
     #[arg(long, value_name = "SERVICE")]
@@ -100,7 +100,7 @@ pub struct Up {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     menu: Option<bool>,
     /// Watch source code and rebuild/refresh containers when files are updated
-    #[arg(short, long, conflicts_with = "detach")]
+    #[arg(short, long)]
     watch: bool,
     /// Assume "yes" as answer to all prompts
     #[arg(short, long)]
@@ -118,8 +118,10 @@ impl Up {
         if self.menu == Some(true) {
             bail!("--menu: the interactive menu is not supported yet by this version of umiak");
         }
+        self.check_flags()?;
         let began = jiff::Timestamp::now();
         let project = load::model(context, &self.services, true)?;
+        self.check_names(&project)?;
         let lock = context.lock_project(&project.name)?;
         let progress = context.progress();
         let containers = self.request(&project)?.converge(context, &project, &progress)?;
@@ -138,6 +140,44 @@ impl Up {
             return Ok(ExitCode::SUCCESS);
         }
         self.follow(context, &project, containers, began)
+    }
+
+    /// Whether containers that end stop all others.
+    const fn cascades(&self) -> bool {
+        self.abort_on_container_exit || self.abort_on_container_failure || self.exit_code_from.is_some()
+    }
+
+    /// Refuses what makes no sense together, in Docker Compose's words.
+    fn check_flags(&self) -> Result<()> {
+        let attaches = !self.attach.is_empty() || self.attach_dependencies;
+        if self.abort_on_container_exit && self.abort_on_container_failure {
+            bail!("--abort-on-container-failure cannot be combined with --abort-on-container-exit");
+        }
+        if self.wait && (self.cascades() || attaches) {
+            bail!("--wait cannot be combined with --abort-on-container-exit, --attach or --attach-dependencies");
+        }
+        if self.detach && (self.cascades() || attaches || self.watch) {
+            bail!(
+                "--detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, --attach-dependencies or --watch"
+            );
+        }
+        if !self.attach.is_empty() && self.attach_dependencies {
+            bail!("cannot combine --attach and --attach-dependencies");
+        }
+        Ok(())
+    }
+
+    /// Refuses services that flags name and that are not there.
+    fn check_names(&self, project: &Project) -> Result<()> {
+        let known = |name: &&String| project.services.contains_key(name.as_str());
+        if let Some(name) = self.exit_code_from.iter().find(|name| !known(name)) {
+            bail!("no such service: {name}: not found");
+        }
+        let unknown: Vec<&str> = self.attach.iter().filter(|name| !known(name)).map(String::as_str).collect();
+        if !unknown.is_empty() {
+            bail!("cannot attach to services not included in up: {}", unknown.join(", "));
+        }
+        Ok(())
     }
 
     fn request(&self, project: &Project) -> Result<Request> {
@@ -208,14 +248,14 @@ impl Up {
         }
         let mut stopping = Stopping::default();
         let mut watching = self.watch.then(|| self.start_watch(context, project)).transpose()?;
-        let mut first_exit: Option<(String, i32)> = None;
+        let mut first_exit = None;
         loop {
             for Ended { service, code } in follow.turn()? {
-                let failed = self.abort_on_container_failure && code != 0;
-                if !self.abort_on_container_failure || failed {
-                    first_exit.get_or_insert((service, code));
-                }
-                if (self.abort_on_container_exit || failed || self.exit_code_from.is_some()) && !stopping.begun {
+                // As in Docker Compose, what was only started for others does not count.
+                let selected = self.services.is_empty() || self.services.contains(&service);
+                let aborts = self.cascades() && (code != 0 || !self.abort_on_container_failure);
+                if selected && aborts && !stopping.begun {
+                    first_exit = Some(code);
                     crate::note!("Aborting on container exit...");
                     stopping.next(context, &containers, self.timeout);
                 }
@@ -269,9 +309,9 @@ impl Up {
         context: &Context,
         containers: &[(String, u32, Container)],
         interrupted: bool,
-        first_exit: Option<(String, i32)>,
+        first_exit: Option<i32>,
     ) -> Result<ExitCode> {
-        if let Some(service) = &self.exit_code_from {
+        if let Some(service) = self.exit_code_from.as_ref().filter(|_| !self.abort_on_container_failure) {
             let (_, _, container) = containers
                 .iter()
                 .find(|(name, ..)| name == service)
@@ -281,8 +321,8 @@ impl Up {
         }
         Ok(match first_exit {
             _ if interrupted => failure::code(130),
-            Some((_, code)) if self.abort_on_container_exit || self.abort_on_container_failure => failure::code(code),
-            _ => ExitCode::SUCCESS,
+            Some(code) => failure::code(code),
+            None => ExitCode::SUCCESS,
         })
     }
 }

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use super::labels;
-use crate::engine::container::Status;
+use crate::engine::container::{State, Status};
 use crate::engine::health::HealthStatus;
 use crate::engine::wait::{StateWatch, pidfd, readable, supervisor};
 use crate::engine::{Container, Engine, logs};
@@ -22,6 +22,8 @@ const LAST_LINES: usize = 10;
 /// Restarts during one wait after which a container is taken for one that never succeeds: about two minutes of
 /// growing pauses.
 const RESTARTS: u32 = 10;
+/// A run of this length is one: the time after which Docker Compose looks first.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum Goal {
     Completed,
     /// Healthy where health is checked, else running; or it ended with exit code 0.
     Up,
+    /// The same, and where nothing checks its health, it runs for half a second: what ends at once was never up.
+    Stays,
 }
 
 /// What was seen of one container.
@@ -47,6 +51,8 @@ pub struct Seen {
     pub restarts: u32,
     /// Its monitor is there.
     pub supervised: bool,
+    /// It has only just started.
+    pub young: bool,
 }
 
 impl Seen {
@@ -59,8 +65,18 @@ impl Seen {
             health: container.health.as_ref().map(|health| health.status),
             restarts,
             supervised: state.monitor.is_some_and(umiak_base::ProcessRef::alive),
+            young: until_settled(state).is_some(),
         }
     }
+}
+
+/// How long it takes until a container has run for long enough to be up; nothing when it has.
+fn until_settled(state: &State) -> Option<Duration> {
+    let ran = state.started_at.map_or(Duration::ZERO, |started| {
+        // A clock that was set back must not make anybody wait for long.
+        Duration::try_from(started.duration_until(jiff::Timestamp::now())).unwrap_or(SETTLED)
+    });
+    SETTLED.checked_sub(ran).filter(|left| !left.is_zero())
 }
 
 /// What a condition of `depends_on` waits for; nothing where the start is all.
@@ -135,7 +151,7 @@ pub fn judge(goal: Goal, seen: &Seen) -> Verdict {
     };
     match (goal, seen.status) {
         (_, Status::Created) => Verdict::Fails(Reason::NotStarted),
-        (Goal::Completed | Goal::Up, Status::Exited) if code == 0 => Verdict::Satisfied,
+        (Goal::Completed | Goal::Up | Goal::Stays, Status::Exited) if code == 0 => Verdict::Satisfied,
         (_, Status::Exited) => Verdict::Fails(Reason::Exited(code)),
         // That it runs again is its policy's doing.
         (Goal::Completed, _) if seen.restarts > 0 && seen.exit_code == Some(0) => Verdict::Satisfied,
@@ -146,7 +162,8 @@ pub fn judge(goal: Goal, seen: &Seen) -> Verdict {
             Some(HealthStatus::Unhealthy) => Verdict::Fails(Reason::Unhealthy),
             Some(HealthStatus::Starting) if !seen.supervised => Verdict::Fails(Reason::Unsupervised),
             Some(HealthStatus::Starting) => again,
-            None if goal == Goal::Up => Verdict::Satisfied,
+            None if goal == Goal::Stays && seen.young => Verdict::Wait,
+            None if matches!(goal, Goal::Up | Goal::Stays) => Verdict::Satisfied,
             None => Verdict::Fails(Reason::NoHealthcheck),
         },
     }
@@ -179,6 +196,8 @@ pub struct Signals {
     /// Made when there is something to watch: the kernel gives a user only 128.
     watch: Option<StateWatch>,
     processes: Vec<OwnedFd>,
+    /// When to look again, whatever comes.
+    again: Option<Instant>,
 }
 
 impl Signals {
@@ -186,6 +205,7 @@ impl Signals {
     pub fn clear(&mut self) {
         self.watch.iter().for_each(StateWatch::clear);
         self.processes.clear();
+        self.again = None;
     }
 
     fn add(&mut self, engine: &Engine, container: &Container) -> Result<()> {
@@ -204,7 +224,9 @@ impl Signals {
         let mut fds: Vec<BorrowedFd<'_>> = others.to_vec();
         fds.extend(self.watch.iter().map(|watch| watch.as_fd()));
         fds.extend(self.processes.iter().map(|process| process.as_fd()));
-        readable(&fds, deadline)
+        let first = deadline.into_iter().chain(self.again).min();
+        let came = readable(&fds, first)?;
+        Ok(came || (first == self.again && first.is_some() && first != deadline))
     }
 }
 
@@ -232,6 +254,10 @@ impl Group {
                 Verdict::Fails(reason) => return Ok(Some(Outcome::Failed(Box::new(now), reason))),
                 Verdict::Wait => {
                     satisfied = false;
+                    if let Some(left) = until_settled(&now.state).filter(|_| self.goal == Goal::Stays) {
+                        let then = Instant::now() + left;
+                        signals.again = Some(signals.again.map_or(then, |again| again.min(then)));
+                    }
                     // Without its monitor nobody writes its state: then the end of its process is what there is.
                     signals.processes.extend(monitor.or_else(|| now.state.init.and_then(pidfd)));
                 }
@@ -361,15 +387,10 @@ fn what(container: &Container) -> String {
 }
 
 /// `--wait`: until all are healthy or running.
-pub fn all_up(
-    engine: &Engine,
-    progress: &Progress,
-    containers: &[Container],
-    timeout: Option<std::time::Duration>,
-) -> Result<()> {
+pub fn all_up(engine: &Engine, progress: &Progress, containers: &[Container], timeout: Option<Duration>) -> Result<()> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     containers.iter().for_each(|container| progress.working(&what(container), "Waiting"));
-    match until(engine, Goal::Up, containers, deadline)? {
+    match until(engine, Goal::Stays, containers, deadline)? {
         Outcome::Satisfied => {
             for container in containers {
                 let now = Container::load(&engine.roots, &container.config.id)?;
@@ -434,7 +455,7 @@ mod tests {
     use super::*;
 
     const RUNNING: Seen =
-        Seen { status: Status::Running, exit_code: None, health: None, restarts: 0, supervised: true };
+        Seen { status: Status::Running, exit_code: None, health: None, restarts: 0, supervised: true, young: false };
 
     #[test]
     fn each_goal_has_its_ends() {
@@ -462,6 +483,9 @@ mod tests {
             (pausing(3, RESTARTS), [Fails(KeepsFailing(3)); 3]),
             (again, [Fails(NoHealthcheck), Satisfied, Satisfied]),
         ];
+        let young = Seen { young: true, ..RUNNING };
+        assert_eq!([Goal::Up, Goal::Stays].map(|goal| judge(goal, &young)), [Satisfied, Wait]);
+        assert_eq!(judge(Goal::Stays, &RUNNING), Satisfied);
         for (seen, verdicts) in cases {
             let found = [Goal::Healthy, Goal::Completed, Goal::Up].map(|goal| judge(goal, &seen));
             assert_eq!(found, verdicts, "{seen:?}");

@@ -42,4 +42,5 @@ mod tutorials_data;
 mod tutorials_health;
 mod tutorials_limits;
 mod tutorials_restart;
+mod up_flags;
 mod watch;

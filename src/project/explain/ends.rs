@@ -170,7 +170,7 @@ fn killed(facts: &Facts, signal: i32) -> Explanation {
         ),
         _ => (
             Cause::Killed,
-            format!("was ended with {name} (exit code {}), by somebody who did not stop it", 128 + signal),
+            format!("was ended with {name} (exit code {}), which `umiak stop` did not send", 128 + signal),
             Vec::new(),
         ),
     };

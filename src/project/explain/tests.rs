@@ -261,7 +261,7 @@ fn each_end_has_its_reason_and_what_to_try() {
         (
             by_signal(1),
             Cause::Killed,
-            "was ended with SIGHUP (exit code 129), by somebody who did not stop it, 3 seconds ago",
+            "was ended with SIGHUP (exit code 129), which `umiak stop` did not send, 3 seconds ago",
             "restart",
         ),
         (
