@@ -215,6 +215,16 @@ fn host_variant() -> Option<&'static str> {
     None
 }
 
+impl Platform {
+    /// Whether an image for this platform is what somebody means who asks for `wanted`: a variant that is not named may
+    /// be any.
+    #[must_use]
+    pub fn is_asked_for_by(&self, wanted: &Self) -> bool {
+        let variant = wanted.variant.is_none() || self.variant.is_none() || self.variant == wanted.variant;
+        self.os == wanted.os && self.architecture == wanted.architecture && variant
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;

@@ -126,10 +126,7 @@ pub fn attach(links: &Links, network: &Network, netns: impl AsFd, spec: &Endpoin
         mtu: network.mtu,
     };
     create(links, network, &veth)?;
-    let result = finish(links, network, spec).and_then(|()| {
-        let routes = network.gateways(spec);
-        namespace::with(netns, || inside(network, spec, &routes))
-    });
+    let result = finish(links, network, spec).and_then(|()| namespace::with(netns, || inside(network, spec)));
     if result.is_err() {
         let _ = links.delete(&spec.host_ifname);
     }
@@ -158,20 +155,7 @@ fn attach_direct(
         }
         result => result?,
     }
-    let routes = network.gateways(spec);
-    let result = namespace::with(netns, || {
-        inside(network, spec, &routes)?;
-        if direct.is_routed() && spec.default_route {
-            let links = Links::open()?;
-            let index = links.index(&spec.ifname)?;
-            for ipv4 in [true, false] {
-                if spec.addresses.iter().any(|address| address.is_ipv4() == ipv4) {
-                    links.add_device_route(index, &spec.ifname, ipv4)?;
-                }
-            }
-        }
-        Ok(())
-    });
+    let result = namespace::with(netns, || inside(network, spec));
     if result.is_err() {
         let _ = detach_inside(netns, &spec.ifname);
     }
@@ -217,7 +201,7 @@ fn finish(links: &Links, network: &Network, spec: &EndpointSpec) -> Result<(), E
 }
 
 /// The container's side, on a thread in its namespace.
-fn inside(network: &Network, spec: &EndpointSpec, gateways: &[IpAddr]) -> Result<(), EndpointError> {
+fn inside(network: &Network, spec: &EndpointSpec) -> Result<(), EndpointError> {
     let name = &spec.ifname;
     let ipv6 = spec.addresses.iter().any(IpAddr::is_ipv6);
     sysctl::write_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), if ipv6 { "0" } else { "1" })?;
@@ -237,8 +221,32 @@ fn inside(network: &Network, spec: &EndpointSpec, gateways: &[IpAddr]) -> Result
     }
     links.up(links.index("lo")?, "lo", None)?;
     links.up(index, name, None)?;
-    gateways.iter().try_for_each(|gateway| links.add_default_route(index, name, *gateway))?;
+    lead(&links, network, index, spec)
+}
+
+/// The default routes that go through an endpoint, in place of others.
+fn lead(links: &Links, network: &Network, index: u32, spec: &EndpointSpec) -> Result<(), EndpointError> {
+    let name = &spec.ifname;
+    network.gateways(spec).iter().try_for_each(|gateway| links.add_default_route(index, name, *gateway))?;
+    if spec.default_route && network.direct.as_ref().is_some_and(Direct::is_routed) {
+        for ipv4 in [true, false] {
+            if spec.addresses.iter().any(|address| address.is_ipv4() == ipv4) {
+                links.add_device_route(index, name, ipv4)?;
+            }
+        }
+    }
     Ok(())
+}
+
+/// Leads the default route of a namespace through an endpoint that it has.
+///
+/// # Errors
+/// When the namespace cannot be entered, the interface is not there, or the kernel refuses.
+pub fn lead_through(network: &Network, netns: impl AsFd, spec: &EndpointSpec) -> Result<(), EndpointError> {
+    namespace::with(netns, || {
+        let links = Links::open()?;
+        lead(&links, network, links.index(&spec.ifname)?, spec)
+    })
 }
 
 /// Sets `lo` up in a namespace that is attached to nothing.

@@ -156,6 +156,9 @@ pub struct Network {
     /// Driver options as given.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// For `inspect`: only a Swarm has networks that single containers may not join.
+    #[serde(default)]
+    pub attachable: bool,
     /// When it was made, RFC 3339.
     pub created: String,
 }
@@ -182,6 +185,8 @@ pub struct NetworkRequest {
     pub labels: BTreeMap<String, String>,
     /// Driver options (`com.docker.network.…`).
     pub options: BTreeMap<String, String>,
+    /// For `inspect`.
+    pub attachable: bool,
 }
 
 fn default_prefix() -> String {
@@ -189,6 +194,12 @@ fn default_prefix() -> String {
 }
 
 impl Network {
+    /// Whether containers have IPv4 addresses; where somebody else gives addresses, they may.
+    #[must_use]
+    pub fn enable_ipv4(&self) -> bool {
+        self.subnets.is_empty() || self.subnets.iter().any(|subnet| subnet.cidr.is_ipv4())
+    }
+
     /// Decides what a network will be. `taken` is what [`Links::taken`] finds, with the ranges of all
     /// networks that are not up.
     ///
@@ -220,6 +231,7 @@ impl Network {
             interface_prefix: default_prefix(),
             labels: request.labels.clone(),
             options: request.options.clone(),
+            attachable: request.attachable,
             created: created.to_owned(),
         };
         for (option, value) in &request.options {

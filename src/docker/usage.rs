@@ -31,8 +31,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Docker's flags that this version does not have.
-const FLAGS: &[&str] =
-    &["--disable-content-trust", "--isolation", "--link-local-ip", "--storage-opt", "--volume-driver"];
+const FLAGS: &[&str] = &["--isolation", "--storage-opt", "--volume-driver"];
 
 fn text(error: &clap::Error, kind: ContextKind) -> String {
     match error.get(kind) {

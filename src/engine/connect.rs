@@ -17,8 +17,8 @@ use crate::monitor::protocol::{Kind, put_frame};
 const ANSWER: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Engine {
-    /// Joins one more network.
-    pub fn connect(&self, container: &Container, join: &Join) -> Result<()> {
+    /// Joins one more network, where `links` (alias and the target's name) are known to the container too.
+    pub fn connect(&self, container: &Container, join: &Join, links: &[(String, String)]) -> Result<()> {
         let _lock = self.lock(&container.config.id)?;
         let mut config = self.changeable(container)?;
         let NetworkMode::Networks(attachments) = &mut config.network else {
@@ -29,8 +29,10 @@ impl Engine {
         }
         // Interfaces keep their places: a new one never takes the name of one that stays.
         let place = (0..).find(|place| attachments.iter().all(|attachment| attachment.place != *place)).unwrap_or(0);
-        let attachment = network::one_attachment(&self.roots, &config.id, place, join)?;
-        attachments.push(attachment.clone());
+        attachments.push(network::one_attachment(&self.roots, &config.id, place, join)?);
+        network::choose_default_route(attachments);
+        let Some(attachment) = attachments.last().cloned() else { return Ok(()) };
+        config.dns.links.extend(links.iter().cloned());
         if let Err(error) = network::attach_one(&self.roots, &config, &attachment) {
             network::release_one(&self.roots, &attachment, &config.id)?;
             return Err(error);
@@ -62,6 +64,14 @@ impl Engine {
         }
         network::detach_one(&self.roots, &config, &attachment)?;
         umiak_netns::dns::withdraw(&self.roots.run.join("dns"), &attachment.network_id, &config.id)?;
+        if attachment.default_route
+            && let NetworkMode::Networks(attachments) = &mut config.network
+        {
+            network::choose_default_route(attachments);
+            if let Some(next) = attachments.iter().find(|attachment| attachment.default_route).cloned() {
+                network::lead_through(&self.roots, &config, &next)?;
+            }
+        }
         self.write_changed(&config)?;
         network::release_one(&self.roots, &attachment, &config.id)?;
         events::membership(&self.roots, "disconnect", name, &attachment.network_id, &config.id);

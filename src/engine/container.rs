@@ -201,6 +201,8 @@ pub struct Attachment {
     pub mac: Option<String>,
     /// The container's default route goes through this network.
     pub default_route: bool,
+    /// The highest has the default route.
+    pub gateway_priority: i32,
     /// The network has no way out.
     pub internal: bool,
     /// More addresses of the interface.

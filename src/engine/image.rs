@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use umiak_images::auth::{Credentials, Places};
 use umiak_images::platform::Platform;
 use umiak_images::progress::{Event, Progress as PullProgress};
@@ -67,12 +67,42 @@ pub fn in_use(containers: &[Container], id: &ImageId) -> Vec<String> {
     containers.iter().filter(uses).map(|c| c.config.name.clone()).collect()
 }
 
+/// `--platform`.
+pub fn parse_platform(text: &str) -> Result<Platform> {
+    text.parse().with_context(|| format!("invalid platform: {text}"))
+}
+
+/// Whether an image is for the platform that was asked for, if any was.
+pub fn check_platform(name: &str, image: &Image, wanted: Option<&Platform>) -> Result<()> {
+    match wanted {
+        Some(wanted) if !image.platform.is_asked_for_by(wanted) => bail!(
+            "image with reference {name} was found but its platform ({}) does not match the specified platform ({wanted})",
+            image.platform
+        ),
+        _ => Ok(()),
+    }
+}
+
 impl Engine {
+    /// The tags that a registry has for a repository.
+    pub fn tags(&self, repository: &str) -> Result<Vec<String>> {
+        let reference: Reference =
+            repository.parse().with_context(|| format!("invalid reference format: {repository}"))?;
+        Ok(self.client()?.list_tags(&reference)?)
+    }
+
     /// An image by name, pulled as the policy says.
     pub fn image(&self, name: &str, policy: Policy, platform: Option<&str>, progress: &Progress) -> Result<Image> {
         let store = self.store()?;
+        let platform = platform.map(parse_platform).transpose()?;
         if policy != Policy::Always {
+            let other = |image: &Image| platform.as_ref().is_some_and(|wanted| !image.platform.is_asked_for_by(wanted));
             match store.resolve(name) {
+                Ok(image) if other(&image) && policy == Policy::Never => {
+                    check_platform(name, &image, platform.as_ref())?;
+                }
+                // The registry may have it for the other platform, too.
+                Ok(image) if other(&image) => {}
                 Ok(image) if store.layer_dirs(&image).is_ok() => return Ok(image),
                 Err(StoreError::NotFound { .. }) if policy == Policy::Never => {
                     return Err(anyhow::anyhow!("No such image: {name}"))
@@ -84,10 +114,7 @@ impl Engine {
             }
         }
         let reference: Reference = name.parse().with_context(|| format!("invalid reference format: {name}"))?;
-        let platform = match platform {
-            Some(text) => text.parse::<Platform>().with_context(|| format!("invalid platform: {text}"))?,
-            None => Platform::host(),
-        };
+        let platform = platform.unwrap_or_else(Platform::host);
         let what = format!("Image {}", reference.familiar());
         progress.working(&what, "Pulling");
         let bridge = Bridge { progress, layers: Mutex::default() };

@@ -48,6 +48,8 @@ pub struct Wanted {
     pub no_ipv4: bool,
     /// `default`, or `null`: no addresses.
     pub ipam: Option<String>,
+    /// For `inspect`.
+    pub attachable: bool,
 }
 
 impl Wanted {
@@ -84,6 +86,7 @@ impl Wanted {
             subnets,
             no_ipv4: definition.enable_ipv4 == Some(false),
             ipam: definition.ipam.driver.clone(),
+            attachable: definition.attachable,
         })
     }
 }
@@ -100,6 +103,7 @@ impl Wanted {
             enable_ipv6: self.ipv6,
             labels: self.labels.clone(),
             options: self.options.clone(),
+            attachable: self.attachable,
         }
     }
 }
@@ -274,14 +278,18 @@ pub fn attachments(roots: &Roots, id: &str, joins: &[Join]) -> Result<Vec<Attach
         let network = joined(roots, &join.network)?;
         all.push(attachment(roots, id, index, join, &network).with_context(|| format!("network {}", join.network))?);
     }
-    // The default route goes through the network with the highest priority, the first one among equals.
-    let usable = |index: &usize| !all[*index].internal;
-    let best =
-        (0..joins.len()).filter(usable).max_by_key(|index| (joins[*index].gateway_priority, std::cmp::Reverse(*index)));
-    if let Some(best) = best {
-        all[best].default_route = true;
-    }
+    choose_default_route(&mut all);
     Ok(all)
+}
+
+/// The default route goes through the network with the highest priority, the first one among equals.
+pub fn choose_default_route(attachments: &mut [Attachment]) {
+    let usable = attachments.iter().enumerate().filter(|(_, attachment)| !attachment.internal);
+    let best = usable.max_by_key(|(index, attachment)| (attachment.gateway_priority, std::cmp::Reverse(*index)));
+    let best = best.map(|(index, _)| index);
+    for (index, attachment) in attachments.iter_mut().enumerate() {
+        attachment.default_route = best == Some(index);
+    }
 }
 
 /// The network that a container joins; the default one is made for its first container.
@@ -313,6 +321,7 @@ fn attachment(roots: &Roots, id: &str, index: usize, join: &Join, network: &Netw
         static_address: join.ipv4.is_some() || join.ipv6.is_some(),
         mac: join.mac.clone(),
         internal: network.internal,
+        gateway_priority: join.gateway_priority,
         link_local: join.link_local.clone(),
         sysctls: options.sysctls,
         ..Attachment::default()
@@ -458,9 +467,22 @@ fn bring_up(roots: &Roots, links: &Links, attachment: &Attachment) -> Result<Net
 
 fn connect_one(roots: &Roots, links: &Links, config: &Config, netns: &File, attachment: &Attachment) -> Result<()> {
     let network = bring_up(roots, links, attachment)?;
+    endpoint::attach(links, &network, netns, &endpoint_spec(config, attachment, &network)?)?;
+    Ok(())
+}
+
+/// Leads a running container's default route through one of its networks.
+pub fn lead_through(roots: &Roots, config: &Config, attachment: &Attachment) -> Result<()> {
+    let Ok(netns) = namespace::open(&roots.netns(&config.id)) else { return Ok(()) };
+    let network = lookup(roots, &attachment.network)?;
+    endpoint::lead_through(&network, &netns, &endpoint_spec(config, attachment, &network)?)?;
+    Ok(())
+}
+
+fn endpoint_spec(config: &Config, attachment: &Attachment, network: &Network) -> Result<EndpointSpec> {
     let v4 = |(ip, _): (Ipv4Addr, u8)| IpAddr::V4(ip);
     let v6 = |(ip, _): (Ipv6Addr, u8)| IpAddr::V6(ip);
-    let spec = EndpointSpec {
+    Ok(EndpointSpec {
         ifname: attachment.ifname.clone(),
         addresses: attachment.ipv4.map(v4).into_iter().chain(attachment.ipv6.map(v6)).collect(),
         mac: attachment.mac.as_deref().map(parse_mac).transpose()?,
@@ -468,9 +490,7 @@ fn connect_one(roots: &Roots, links: &Links, config: &Config, netns: &File, atta
         host_ifname: host_ifname(&config.id, attachment.place),
         extra: attachment.link_local.iter().filter_map(|address| link_local(*address)).collect(),
         sysctls: attachment.sysctls.clone(),
-    };
-    endpoint::attach(links, &network, netns, &spec)?;
-    Ok(())
+    })
 }
 
 /// With the prefix of its kind, as Docker gives it.

@@ -136,7 +136,7 @@ impl Default for NetworkRequest {
 }
 
 /// One network to join.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Join {
     /// The network's name.
     pub network: String,

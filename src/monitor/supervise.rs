@@ -359,7 +359,7 @@ fn reload(running: &mut Running) {
     let path = running.roots.container(&running.config.id).join("config.json");
     let Ok(Some(config)) = state::read::<Config>(&path) else { return };
     (running.config.name, running.config.network) = (config.name, config.network);
-    running.config.restart = config.restart;
+    (running.config.dns, running.config.restart) = (config.dns, config.restart);
     // What fails here is seen by whoever asks for a name; the container goes on.
     let healthy = running.checks.as_ref().and_then(super::health::Checks::healthy);
     let _ = publish_names(&running.roots, &running.config, healthy);

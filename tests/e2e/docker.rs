@@ -92,6 +92,11 @@ fn script_networks() {
 }
 
 #[test]
+fn script_options() {
+    script("options", &["busybox"]);
+}
+
+#[test]
 fn script_wait_for_service() {
     script("wait-for-service", &["redis:7-alpine"]);
 }

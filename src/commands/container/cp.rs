@@ -19,6 +19,9 @@ pub struct Cp {
     /// Always follow symbol link in SRC_PATH
     #[arg(short = 'L', long)]
     follow_link: bool,
+    /// Suppress progress output; there is none
+    #[arg(short, long, hide = true)]
+    quiet: bool,
     /// CONTAINER:SRC_PATH, SRC_PATH or - for a tar archive on the standard input
     #[arg(value_name = "SRC")]
     source: String,

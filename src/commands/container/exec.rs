@@ -1,11 +1,12 @@
 //! `container exec`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::flags::variable;
+use super::flags::environment;
 use crate::commands::Context;
 use crate::engine::exec::Request;
 use crate::engine::{Container, detach};
@@ -20,6 +21,9 @@ pub struct Exec {
     /// Set environment variables
     #[arg(short, long, value_name = "K=V")]
     env: Vec<String>,
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Keep STDIN open
     #[arg(short, long)]
     interactive: bool,
@@ -54,7 +58,7 @@ impl Exec {
         }
         let request = Request {
             args: self.command,
-            env: self.env.iter().filter_map(|entry| variable(entry)).collect(),
+            env: environment(&self.env_file, &self.env)?,
             user: self.user,
             cwd: self.workdir,
             tty: self.tty,

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use umiak_runtime::config::{Bind, Device, DeviceRate, Mount, MountKind, Namespace, Tmpfs, Ulimit, Volume};
+use umiak_runtime::config::{Device, DeviceRate, Mount, Namespace, Ulimit};
 
 use super::health;
 use super::host_flags::HostFlags;
+use super::mount_flag::{self, volume};
+use super::network_flag::{self, NetworkFlag};
 use crate::engine::cdi;
 use crate::engine::container::{DnsConfig, LogConfig};
 use crate::engine::request::{Join, NetworkRequest, Request};
@@ -70,15 +72,15 @@ pub struct Flags {
     /// Bind mount or volume: [SOURCE:]TARGET[:OPTIONS]
     #[arg(short, long, value_name = "VOLUME")]
     volume: Vec<String>,
-    /// Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly]
-    #[arg(long, value_name = "MOUNT")]
-    mount: Vec<String>,
+    /// Mount: type=bind|volume|tmpfs|image,source=…,target=…[,readonly]
+    #[arg(long, value_name = "MOUNT", value_parser = mount_flag::parse)]
+    mount: Vec<Mount>,
     /// Mount a tmpfs directory: PATH[:OPTIONS]
     #[arg(long, value_name = "PATH")]
     tmpfs: Vec<String>,
-    /// Connect to a network: NAME, none, host, or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Vec<String>,
+    /// Connect to a network: NAME, none, host, container:NAME, or name=NAME,alias=…,ip=…,gw-priority=…
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = network_flag::parse)]
+    network: Vec<NetworkFlag>,
     /// Network-scoped alias
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
@@ -88,6 +90,9 @@ pub struct Flags {
     /// IPv6 address
     #[arg(long)]
     ip6: Option<std::net::Ipv6Addr>,
+    /// Add an address to the interfaces, such as a link-local one
+    #[arg(long, value_name = "IP")]
+    link_local_ip: Vec<std::net::IpAddr>,
     /// Add a link to another container: NAME[:ALIAS]
     #[arg(long, value_name = "NAME")]
     link: Vec<String>,
@@ -119,7 +124,7 @@ pub struct Flags {
     #[arg(long, value_name = "N")]
     cpus: Option<f64>,
     /// CPU shares (relative weight)
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "N")]
     cpu_shares: Option<u64>,
     /// CPU time in microseconds per period
     #[arg(long, value_name = "MICROSECONDS")]
@@ -184,6 +189,15 @@ pub struct Flags {
     /// Run an init inside the container that forwards signals and reaps processes
     #[arg(long)]
     init: bool,
+    /// Kernel memory limit: cgroups have none any more
+    #[arg(long, value_name = "BYTES", hide = true)]
+    kernel_memory: Option<String>,
+    /// Skip image verification: there is none of that kind
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: Option<bool>,
+    /// Attach to STDIN, STDOUT or STDERR; to all of them, if not given
+    #[arg(short, long, value_name = "STREAM", value_parser = stream)]
+    pub attach: Vec<Stream>,
     /// Allocate a pseudo-TTY
     #[arg(short, long)]
     pub tty: bool,
@@ -226,7 +240,32 @@ pub struct Flags {
     host: HostFlags,
 }
 
+/// A stream of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Its input.
+    Stdin,
+    /// Its output.
+    Stdout,
+    /// Its errors.
+    Stderr,
+}
+
+fn stream(text: &str) -> Result<Stream, String> {
+    match text.to_lowercase().as_str() {
+        "stdin" => Ok(Stream::Stdin),
+        "stdout" => Ok(Stream::Stdout),
+        "stderr" => Ok(Stream::Stderr),
+        _ => Err("valid streams are STDIN, STDOUT and STDERR".to_owned()),
+    }
+}
+
 impl Flags {
+    /// Whether a stream of a container in the foreground is attached to.
+    pub fn attaches(&self, stream: Stream) -> bool {
+        (self.attach.is_empty() || self.attach.contains(&stream)) && (stream != Stream::Stdin || self.interactive)
+    }
+
     /// The request for `image` with the command line `command`.
     pub fn request(&self, image: &str, command: &[String]) -> Result<Request> {
         let mut request = Request {
@@ -234,7 +273,7 @@ impl Flags {
             image: image.to_owned(),
             entrypoint: self.entrypoint.as_ref().map(|e| if e.is_empty() { Vec::new() } else { vec![e.clone()] }),
             command: (!command.is_empty()).then(|| command.to_vec()),
-            env: self.environment()?,
+            env: environment(&self.env_file, &self.env)?,
             labels: self.labels()?,
             annotations: self.annotation.iter().map(|annotation| pair(annotation)).collect(),
             working_dir: self.workdir.clone(),
@@ -290,22 +329,7 @@ impl Flags {
     }
 
     fn links(&self) -> Vec<(String, String)> {
-        let link = |text: &String| {
-            let (name, alias) = text.split_once(':').unwrap_or((text, text));
-            (alias.trim_start_matches('/').to_owned(), name.trim_start_matches('/').to_owned())
-        };
-        self.link.iter().map(link).collect()
-    }
-
-    fn environment(&self) -> Result<Vec<(String, Option<String>)>> {
-        let mut all = Vec::new();
-        for path in &self.env_file {
-            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-            let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-            all.extend(lines.filter_map(variable));
-        }
-        all.extend(self.env.iter().filter_map(|entry| variable(entry)));
-        Ok(all)
+        self.link.iter().map(|text| link(text)).collect()
     }
 
     fn ports(&self) -> Result<Vec<umiak_netns::publish::PortSpec>> {
@@ -317,32 +341,15 @@ impl Flags {
     }
 
     fn networks(&self) -> Result<NetworkRequest> {
-        let join = |network: &str| Join {
-            network: network.to_owned(),
+        let defaults = Join {
             aliases: self.network_alias.clone(),
             ipv4: self.ip,
             ipv6: self.ip6,
             mac: self.mac_address.clone(),
+            link_local: self.link_local_ip.clone(),
             ..Join::default()
         };
-        match self.network.as_slice() {
-            [] => Ok(NetworkRequest::Networks(vec![join(crate::engine::network::DEFAULT)])),
-            [one] => Ok(match one.as_str() {
-                "none" => NetworkRequest::None,
-                "host" => NetworkRequest::Host,
-                "default" => NetworkRequest::Networks(vec![join(crate::engine::network::DEFAULT)]),
-                name => match name.strip_prefix("container:") {
-                    Some(container) => NetworkRequest::Container(container.to_owned()),
-                    None => NetworkRequest::Networks(vec![join(name)]),
-                },
-            }),
-            several => {
-                if let Some(alone) = several.iter().find(|n| matches!(n.as_str(), "none" | "host") || n.contains(':')) {
-                    bail!("--network {alone} cannot be combined with other networks");
-                }
-                Ok(NetworkRequest::Networks(several.iter().map(|name| join(name)).collect()))
-            }
-        }
+        network_flag::request(&self.network, &defaults).map_err(anyhow::Error::msg)
     }
 
     fn extra_hosts(&self) -> Result<Vec<(String, String)>> {
@@ -361,9 +368,7 @@ impl Flags {
         for text in &self.volume {
             runtime.mounts.push(volume(text)?);
         }
-        for text in &self.mount {
-            runtime.mounts.push(mount(text)?);
-        }
+        runtime.mounts.extend(self.mount.iter().cloned());
         for text in &self.tmpfs {
             runtime.mounts.push(crate::engine::mounts::tmpfs(text)?);
         }
@@ -447,6 +452,11 @@ impl Flags {
         limits.blkio_write_bps = rates("--device-write-bps", &self.device_write_bps)?;
         limits.blkio_read_iops = rates("--device-read-iops", &self.device_read_iops)?;
         limits.blkio_write_iops = rates("--device-write-iops", &self.device_write_iops)?;
+        if self.kernel_memory.is_some() {
+            crate::note!(
+                "WARNING: --kernel-memory is ignored: Linux counts the kernel's memory with the container's own"
+            );
+        }
         limits.oom_score_adj = self.oom_score_adj.unwrap_or(0);
         Ok(())
     }
@@ -466,6 +476,24 @@ pub fn variable(text: &str) -> Option<(String, Option<String>)> {
     }
 }
 
+/// The variables of files and flags; flags are later and win.
+pub fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, Option<String>)>> {
+    let mut all = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        all.extend(lines.filter_map(variable));
+    }
+    all.extend(flags.iter().filter_map(|entry| variable(entry)));
+    Ok(all)
+}
+
+/// `NAME[:ALIAS]`: the alias and the name.
+pub fn link(text: &str) -> (String, String) {
+    let (name, alias) = text.split_once(':').unwrap_or((text, text));
+    (alias.trim_start_matches('/').to_owned(), name.trim_start_matches('/').to_owned())
+}
+
 /// A size of memory.
 pub(super) fn bytes(flag: &str, text: &str) -> Result<u64> {
     parse_size(text).with_context(|| format!("{flag}: \"{text}\" is not a size like 64m or 1.5g"))
@@ -474,42 +502,6 @@ pub(super) fn bytes(flag: &str, text: &str) -> Result<u64> {
 fn rate(flag: &str, text: &str) -> Result<DeviceRate> {
     let (path, rate) = text.rsplit_once(':').with_context(|| format!("{flag}: \"{text}\" is not DEVICE:RATE"))?;
     Ok(DeviceRate { path: path.into(), rate: bytes(flag, rate)? })
-}
-
-/// `[SOURCE:]TARGET[:OPTIONS]`.
-pub fn volume(text: &str) -> Result<Mount> {
-    let mut parts: Vec<&str> = text.split(':').collect();
-    let options: Vec<&str> = match parts.len() {
-        3 => parts.pop().into_iter().flat_map(|options| options.split(',')).collect(),
-        1 | 2 => Vec::new(),
-        _ => bail!("invalid volume specification: '{text}'"),
-    };
-    crate::engine::mounts::short(if parts.len() == 2 { Some(parts[0]) } else { None }, parts[parts.len() - 1], &options)
-}
-
-fn mount(text: &str) -> Result<Mount> {
-    let fields = text.split(',').map(pair);
-    let (mut kind, mut source, mut target, mut read_only) = ("volume".to_owned(), None, None, false);
-    let mut tmpfs = Tmpfs::default();
-    for (key, value) in fields {
-        match key.as_str() {
-            "type" => kind = value,
-            "source" | "src" => source = Some(value),
-            "target" | "destination" | "dst" => target = Some(value),
-            "readonly" | "ro" => read_only = !matches!(value.as_str(), "false" | "0"),
-            "tmpfs-size" => tmpfs.size = bytes("tmpfs-size", &value)?,
-            "tmpfs-mode" => tmpfs.mode = Some(u32::from_str_radix(&value, 8).context("tmpfs-mode is octal")?),
-            _ => bail!("--mount: unknown option '{key}' in '{text}'"),
-        }
-    }
-    let target = target.with_context(|| format!("--mount: target is required in '{text}'"))?;
-    let kind = match (kind.as_str(), source) {
-        ("bind", Some(source)) => MountKind::Bind(Bind { source: std::path::absolute(source)?, ..Bind::default() }),
-        ("volume", source) => MountKind::Volume(Volume { name: source.unwrap_or_default(), ..Volume::default() }),
-        ("tmpfs", None) => MountKind::Tmpfs(tmpfs),
-        _ => bail!("--mount: '{text}' is not a bind with a source, a volume, or a tmpfs without one"),
-    };
-    Ok(Mount { target, kind, read_only })
 }
 
 fn device(text: &str) -> Result<Device> {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use umiak_runtime::cgroup::Cgroup;
 use umiak_runtime::cgroup::limits::take_missing;
-use umiak_runtime::config::DeviceWeight;
+use umiak_runtime::config::{DeviceWeight, Limits};
 
 use crate::engine::cdi;
 use crate::engine::request::{Request, VolumesFrom};
@@ -88,14 +88,19 @@ impl HostFlags {
         limits.oom_kill_disable = self.oom_kill_disable;
         limits.cpu_rt_period = self.cpu_rt_period.filter(|period| *period != 0);
         limits.cpu_rt_runtime = self.cpu_rt_runtime.filter(|runtime| *runtime != 0);
-        // Without any cgroups the container fails later, and says why.
-        if let Ok(cgroup) = Cgroup::new("/umiak") {
-            for (key, why) in take_missing(limits, &cgroup) {
-                let flag = if key == "mem_swappiness" { "memory_swappiness" } else { key }.replace('_', "-");
-                crate::note!("WARNING: --{flag} is ignored: {why}");
-            }
-        }
+        warn_of_missing(limits);
         Ok(())
+    }
+}
+
+/// Takes away what this host's cgroups do not have, and says so.
+pub fn warn_of_missing(limits: &mut Limits) {
+    // Without any cgroups the container fails later, and says why.
+    if let Ok(cgroup) = Cgroup::new("/umiak") {
+        for (key, why) in take_missing(limits, &cgroup) {
+            let flag = if key == "mem_swappiness" { "memory_swappiness" } else { key }.replace('_', "-");
+            crate::note!("WARNING: --{flag} is ignored: {why}");
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod logs;
 pub mod ls;
+mod mount_flag;
+mod network_flag;
 pub mod port;
 pub mod prune;
 pub mod restart;
@@ -29,7 +31,8 @@ use clap::Subcommand;
 
 use super::Context;
 
-pub use flags::{pair, volume};
+pub use flags::{link, pair};
+pub use mount_flag::volume;
 
 /// Manage single containers.
 #[derive(Debug, Subcommand)]

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::flags::Flags;
+use super::flags::{Flags, Stream};
 use super::foreground::Foreground;
 use crate::commands::Context;
 use crate::engine::attach::Left;
 use crate::engine::image::Policy;
 use crate::engine::{Container, attach};
-use crate::failure::{self, Coded};
+use crate::failure::{self, Coded, Plain};
 use crate::monitor::protocol::Attach;
 use crate::out;
 
@@ -55,6 +55,9 @@ impl Run {
         {
             bail!("the input device is not a TTY");
         }
+        if self.detach && !self.flags.attach.is_empty() {
+            return Err(Plain("conflicting options: cannot specify both --attach and --detach".into()).into());
+        }
         let how = self.foreground.how().map_err(not_started)?;
         let request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
@@ -73,8 +76,13 @@ impl Run {
             out!("{}", container.config.id);
             return Ok(ExitCode::SUCCESS);
         }
-        let wanted =
-            Attach { stdin: self.flags.interactive, stdout: true, stderr: true, close_stdin: self.flags.interactive };
+        let stdin = self.flags.attaches(Stream::Stdin);
+        let wanted = Attach {
+            stdin,
+            stdout: self.flags.attaches(Stream::Stdout),
+            stderr: self.flags.attaches(Stream::Stderr),
+            close_stdin: stdin,
+        };
         let (ours, theirs) = attach::pair()?;
         if let Err(error) = engine.start_attached(&container, Some((wanted, theirs))) {
             give_up(context, &container);

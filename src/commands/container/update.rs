@@ -8,6 +8,7 @@ use clap::Args;
 use umiak_runtime::config::Limits;
 
 use super::flags::bytes;
+use super::host_flags::warn_of_missing;
 use super::lifecycle::each;
 use crate::commands::Context;
 use crate::engine::restart::{Condition, RestartPolicy};
@@ -25,6 +26,12 @@ pub struct Update {
     /// CPU time in microseconds per period
     #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
     cpu_quota: Option<i64>,
+    /// Length of a period of real-time tasks
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<u64>,
+    /// Time that real-time tasks may use of a period
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_runtime: Option<i64>,
     /// CPU shares (relative weight)
     #[arg(short, long, value_name = "N")]
     cpu_shares: Option<u64>,
@@ -121,6 +128,9 @@ impl Update {
         if let Some(pids) = self.pids_limit {
             limits.pids = if pids == 0 { -1 } else { pids };
         }
+        limits.cpu_rt_period = self.cpu_rt_period.or(now.cpu_rt_period);
+        limits.cpu_rt_runtime = self.cpu_rt_runtime.or(now.cpu_rt_runtime);
+        warn_of_missing(&mut limits);
         Ok(limits)
     }
 }

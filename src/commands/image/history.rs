@@ -23,6 +23,9 @@ pub struct History {
     /// Don't truncate output
     #[arg(long)]
     no_trunc: bool,
+    /// Only an image for this platform: os[/arch[/variant]]
+    #[arg(long)]
+    platform: Option<String>,
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
@@ -45,7 +48,7 @@ const LISTING: Listing = Listing {
 impl History {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let image = super::resolve(context, &self.image)?;
+        let image = super::resolve_for(context, &self.image, self.platform.as_deref())?;
         let mut layers = context.engine.store()?.layer_dirs(&image).unwrap_or_default().into_iter();
         let mut rows = Vec::new();
         for (index, step) in image.config.history.iter().enumerate() {

@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use super::Context;
 use super::filters::{Filters, LongFilters};
 use crate::engine::events;
-use crate::engine::image::{Policy, in_use, split_name};
+use crate::engine::image::{Policy, check_platform, in_use, parse_platform, split_name};
 use crate::ui::human;
 use crate::{failure, out};
 
@@ -51,6 +51,12 @@ pub struct Pull {
     /// Platform of the image: os[/arch[/variant]]
     #[arg(long)]
     platform: Option<String>,
+    /// Download all tagged images in the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// Skip image verification: there is none of that kind
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: Option<bool>,
     /// Suppress verbose output
     #[arg(short, long)]
     quiet: bool,
@@ -64,6 +70,9 @@ pub struct Names {
     /// Format output: json, or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Only an image for this platform: os[/arch[/variant]]
+    #[arg(long)]
+    platform: Option<String>,
     /// Images, by name or id
     #[arg(required = true)]
     images: Vec<String>,
@@ -75,6 +84,9 @@ pub struct Rm {
     /// Remove an image with several names by its id
     #[arg(short, long)]
     force: bool,
+    /// Only take the names away, and leave the images without a name
+    #[arg(long)]
+    no_prune: bool,
     /// Images, by name or id
     #[arg(required = true)]
     images: Vec<String>,
@@ -108,6 +120,9 @@ pub struct Save {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Only images for this platform: os[/arch[/variant]]
+    #[arg(long)]
+    platform: Option<String>,
     /// Images, by name or id
     #[arg(required = true)]
     images: Vec<String>,
@@ -119,6 +134,9 @@ pub struct Load {
     /// Read from a file, instead of STDIN
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// The platform to load of an archive with several: os[/arch[/variant]]
+    #[arg(long)]
+    platform: Option<String>,
     /// Only print the names of what was loaded
     #[arg(short, long)]
     quiet: bool,
@@ -145,14 +163,30 @@ impl Image {
 impl Pull {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let names = match self.all_tags {
+            true => self.tagged(context)?,
+            false => vec![self.image.clone()],
+        };
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
-        let image = context.engine.image(&self.image, Policy::Always, self.platform.as_deref(), &progress)?;
-        progress.finish();
-        match self.quiet {
-            true => out!("{}", full_name(&self.image)),
-            false => out!("{}", image.names.first().map_or_else(|| image.id.to_string(), Clone::clone)),
+        let mut shown = Vec::new();
+        for name in &names {
+            let image = context.engine.image(name, Policy::Always, self.platform.as_deref(), &progress)?;
+            shown.push(match self.quiet || self.all_tags {
+                true => full_name(name),
+                false => image.names.first().map_or_else(|| image.id.to_string(), Clone::clone),
+            });
         }
+        progress.finish();
+        shown.iter().for_each(|name| out!("{name}"));
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn tagged(&self, context: &Context) -> Result<Vec<String>> {
+        if self.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
+            return Err(failure::Plain("tag can't be used with --all-tags/-a".into()).into());
+        }
+        let tags = context.engine.tags(&self.image)?;
+        Ok(tags.iter().map(|tag| format!("{}:{tag}", self.image)).collect())
     }
 }
 
@@ -174,6 +208,7 @@ fn full_name(name: &str) -> String {
 impl Names {
     fn inspect(self, context: &Context) -> Result<ExitCode> {
         super::inspect::show(&self.images, self.format.as_deref(), |name| {
+            resolve_for(context, name, self.platform.as_deref())?;
             super::inspect::image(context, name).map(Some)
         })
     }
@@ -186,6 +221,14 @@ pub fn resolve(context: &Context, name: &str) -> Result<umiak_images::store::Ima
         StoreError::NotFound { .. } => missing(name),
         error => error.into(),
     })
+}
+
+/// The same; the image has to be for `platform`, if one is given.
+pub fn resolve_for(context: &Context, name: &str, platform: Option<&str>) -> Result<umiak_images::store::Image> {
+    let platform = platform.map(parse_platform).transpose()?;
+    let image = resolve(context, name)?;
+    check_platform(name, &image, platform.as_ref())?;
+    Ok(image)
 }
 
 fn missing(name: &str) -> anyhow::Error {
@@ -202,7 +245,7 @@ impl Rm {
         for name in &self.images {
             match context.engine.remove_image(name, &containers, self.force) {
                 Ok(removed) => {
-                    removed.untagged.iter().for_each(|name| out!("Untagged: {name}"));
+                    removed.untagged.iter().for_each(|name| out!("Untagged: {}", familiar(name)));
                     removed.deleted.iter().for_each(|digest| out!("Deleted: {digest}"));
                 }
                 Err(error) if is_missing(&error) => {
@@ -215,6 +258,12 @@ impl Rm {
         }
         Ok(result)
     }
+}
+
+/// A full name as people write it.
+fn familiar(name: &str) -> String {
+    let (repository, tag) = split_name(name);
+    format!("{repository}:{tag}")
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {
@@ -274,6 +323,9 @@ impl Save {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let store = context.engine.store()?;
+        for image in self.images.iter().filter(|_| self.platform.is_some()) {
+            resolve_for(context, image, self.platform.as_deref())?;
+        }
         let Some(path) = &self.output else {
             if std::io::stdout().is_terminal() {
                 bail!("cowardly refusing to save to a terminal: use -o or redirect");
@@ -308,14 +360,11 @@ impl Load {
             }
             None => Box::new(std::io::stdin().lock()),
         };
-        let platform = umiak_images::platform::Platform::host();
+        let host = umiak_images::platform::Platform::host;
+        let platform = self.platform.as_deref().map_or_else(|| Ok(host()), parse_platform)?;
         let silent = umiak_images::progress::Silent;
         for image in umiak_images::archive::load(context.engine.store()?, input, &platform, &silent)? {
-            let familiar = |name: &String| {
-                let (repository, tag) = split_name(name);
-                format!("{repository}:{tag}")
-            };
-            let name = image.names.first().map_or_else(|| image.id.to_string(), familiar);
+            let name = image.names.first().map_or_else(|| image.id.to_string(), |name| familiar(name));
             events::image(&context.engine.roots, "load", image.id.as_ref(), &name);
             match self.quiet {
                 true => out!("{name}"),

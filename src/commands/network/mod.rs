@@ -1,10 +1,10 @@
 //! `umiak network`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use umiak_netns::Cidr;
@@ -74,6 +74,9 @@ pub struct Inspect {
     /// Format output: json, or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Verbose output: in a Swarm, the services of a network
+    #[arg(short, long, hide = true)]
+    verbose: bool,
     /// Networks, by name or id
     #[arg(required = true)]
     networks: Vec<String>,
@@ -105,9 +108,24 @@ pub struct Create {
     /// Restrict external access to the network
     #[arg(long)]
     internal: bool,
-    /// Enable IPv6
+    /// Show the network as one that single containers may join, as all are outside of a Swarm
     #[arg(long)]
+    attachable: bool,
+    /// Enable or disable IPv4 address assignment
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    ipv4: bool,
+    /// Enable IPv6
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     ipv6: bool,
+    /// IP address management: default, or null (containers get no addresses)
+    #[arg(long, value_name = "DRIVER")]
+    ipam_driver: Option<String>,
+    /// Auxiliary addresses that containers are not given: NAME=IP
+    #[arg(long, value_name = "NAME=IP", value_parser = auxiliary)]
+    aux_address: Vec<(String, IpAddr)>,
+    /// The network's scope: local
+    #[arg(long, value_name = "SCOPE", value_parser = scope, hide = true)]
+    scope: Option<()>,
     /// Subnet in CIDR format
     #[arg(long)]
     subnet: Vec<Cidr>,
@@ -137,9 +155,24 @@ pub struct Connect {
     /// Add a name for the container on this network
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
+    /// Driver options of the attachment
+    #[arg(long, value_name = "K=V")]
+    driver_opt: Vec<String>,
+    /// Priority of the network's gateway: the highest is the container's default route
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, allow_hyphen_values = true)]
+    gw_priority: i32,
     /// IPv4 address
     #[arg(long)]
     ip: Option<Ipv4Addr>,
+    /// IPv6 address
+    #[arg(long)]
+    ip6: Option<Ipv6Addr>,
+    /// Add a link to another container: NAME[:ALIAS]
+    #[arg(long, value_name = "NAME")]
+    link: Vec<String>,
+    /// Add an address to the interface, such as a link-local one
+    #[arg(long, value_name = "IP")]
+    link_local_ip: Vec<IpAddr>,
     /// The network
     network: String,
     /// The container
@@ -178,8 +211,18 @@ impl Network {
             Self::Connect(command) => {
                 let container = Container::find(&engine.roots, &command.container)?;
                 let network = network::lookup(&engine.roots, &command.network)?;
-                let join = Join { network: network.name, aliases: command.alias, ipv4: command.ip, ..Join::default() };
-                engine.connect(&container, &join)?;
+                let links: Vec<_> = command.link.iter().map(|text| super::container::link(text)).collect();
+                let join = Join {
+                    network: network.name,
+                    aliases: command.alias,
+                    ipv4: command.ip,
+                    ipv6: command.ip6,
+                    gateway_priority: command.gw_priority,
+                    link_local: command.link_local_ip,
+                    driver_opts: command.driver_opt.iter().map(|option| super::container::pair(option)).collect(),
+                    ..Join::default()
+                };
+                engine.connect(&container, &join, &links)?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Disconnect(command) => {
@@ -194,6 +237,20 @@ impl Network {
                 Ok(ExitCode::SUCCESS)
             }
         }
+    }
+}
+
+/// `NAME=IP`.
+fn auxiliary(text: &str) -> Result<(String, IpAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("expected NAME=IP")?;
+    Ok((name.to_owned(), address.parse().map_err(|error| format!("{error}: {address}"))?))
+}
+
+fn scope(text: &str) -> Result<(), String> {
+    match text {
+        "local" => Ok(()),
+        "swarm" => Err("cannot create a swarm scoped network when swarm is not active".to_owned()),
+        other => Err(format!("there is no scope {other}: use local")),
     }
 }
 
@@ -235,7 +292,7 @@ impl Ls {
                 ("Name", json!(found.name)),
                 ("Driver", json!(found.driver)),
                 ("Scope", json!("local")),
-                ("IPv4", json!("true")),
+                ("IPv4", json!(found.enable_ipv4().to_string())),
                 ("IPv6", json!(found.enable_ipv6.to_string())),
                 ("Internal", json!(found.internal.to_string())),
                 ("CreatedAt", json!(created.unwrap_or_else(|| found.created.clone()))),
@@ -257,7 +314,7 @@ impl Create {
             all.iter().map(|text| super::container::pair(text)).collect()
         };
         let count = self.subnet.len().max(self.gateway.len()).max(self.ip_range.len());
-        let subnets = (0..count)
+        let mut subnets: Vec<SubnetRequest> = (0..count)
             .map(|index| SubnetRequest {
                 cidr: self.subnet.get(index).copied(),
                 gateway: self.gateway.get(index).copied(),
@@ -265,6 +322,13 @@ impl Create {
                 ..SubnetRequest::default()
             })
             .collect();
+        for (name, address) in self.aux_address {
+            let within = |subnet: &&mut SubnetRequest| subnet.cidr.is_some_and(|cidr| cidr.contains(address));
+            match subnets.iter_mut().find(within) {
+                Some(subnet) => drop(subnet.aux.insert(name, address)),
+                None => bail!("no matching subnet for aux-address {address}"),
+            }
+        }
         let wanted = network::Wanted {
             name: self.name,
             driver: Some(self.driver),
@@ -273,7 +337,9 @@ impl Create {
             internal: self.internal,
             ipv6: self.ipv6,
             subnets,
-            ..network::Wanted::default()
+            no_ipv4: !self.ipv4,
+            ipam: self.ipam_driver,
+            attachable: self.attachable,
         };
         out!("{}", network::create(&context.engine.roots, &wanted)?.id);
         Ok(ExitCode::SUCCESS)

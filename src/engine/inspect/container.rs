@@ -232,7 +232,7 @@ fn endpoint(container: &Container, attachment: &Attachment, up: bool) -> Value {
         ("Aliases", or_null(&a.aliases)),
         ("MacAddress", json!(text(mac(a)))),
         ("DriverOpts", Value::Null),
-        ("GwPriority", json!(0)),
+        ("GwPriority", json!(a.gateway_priority)),
         ("NetworkID", json!(a.network_id)),
         ("EndpointID", json!(text(Some(endpoint_id(container, a))))),
         ("Gateway", json!(text(a.gateway.filter(|_| !a.internal).map(|ip| ip.to_string())))),

@@ -85,7 +85,7 @@ impl Apply<'_> {
                 ipv6: attachment.ipv6.map(|(address, _)| address).filter(|_| attachment.static_address),
                 mac: attachment.mac.clone(),
                 ifname: Some(attachment.ifname.clone()),
-                gateway_priority: i32::from(attachment.default_route),
+                gateway_priority: attachment.gateway_priority,
                 link_local: attachment.link_local.clone(),
                 ..Join::default()
             })
