@@ -15,7 +15,7 @@ use crate::engine::image::Policy;
 use crate::engine::request::{NetworkRequest, Request};
 use crate::engine::{Container, network, ports, volume as volumes};
 use crate::monitor::protocol::Attach;
-use crate::project::{image_mounts, labels, load, provider, service};
+use crate::project::{image_mounts, labels, load, provider, service, wait};
 use crate::ui::progress::Progress;
 use crate::{failure, out};
 
@@ -106,7 +106,7 @@ impl Run {
         let progress = if self.quiet { Progress::quiet() } else { context.progress() };
         let project = self.provided(context, &project, &progress)?;
         let service = self.changed(&project)?;
-        self.dependencies(context, &project, &service)?;
+        self.dependencies(context, &project, &service, &progress)?;
         let lock = engine.lock_project(&project.name)?;
         self.prepare(context, &project, &service, &progress)?;
         let policy = self.pull.unwrap_or_else(|| Policy::of_service(&service));
@@ -218,17 +218,23 @@ impl Run {
         Ok(request)
     }
 
-    /// What the service depends on is brought up as `up -d` would.
-    fn dependencies(&self, context: &Context, project: &Project, service: &Service) -> Result<()> {
-        let on: Vec<&String> = service.depends_on.keys().filter(|name| !provider::is_provided(project, name)).collect();
+    /// What the service depends on is brought up as `up -d` would, and is what its conditions ask for.
+    fn dependencies(&self, context: &Context, project: &Project, service: &Service, progress: &Progress) -> Result<()> {
+        let mut on = wait::of_service(service);
+        on.retain(|(name, _)| !provider::is_provided(project, name) && project.services.contains_key(name));
         if self.no_deps || on.is_empty() {
             return Ok(());
         }
+        self.bring_up(context, on.iter().map(|(name, _)| name.as_str()))?;
+        wait::of_project(&context.engine, progress, &project.name, &on)
+    }
+
+    fn bring_up<'n>(&self, context: &Context, services: impl Iterator<Item = &'n str>) -> Result<()> {
         let mut words = vec!["up", "--detach"];
         words.extend(self.quiet_pull.then_some("--quiet-pull"));
         words.extend(self.remove_orphans.then_some("--remove-orphans"));
         words.push("--");
-        words.extend(on.into_iter().map(String::as_str));
+        words.extend(services);
         let matches = up::Up::augment_args(clap::Command::new("up")).try_get_matches_from(words)?;
         let quiet = super::Global { progress: crate::ui::progress::Mode::Quiet, ..context.global.clone() };
         let global = if self.quiet { quiet } else { context.global.clone() };
@@ -252,8 +258,15 @@ impl Run {
         if self.no_deps || names.is_empty() {
             return Ok(std::borrow::Cow::Borrowed(project));
         }
-        let services = project.levels(&project.select(&names, true)?)?.concat();
-        provider::up(context, project, &services, progress)
+        let (containers, providers) = provider::split(project.levels(&project.select(&names, true)?)?.concat());
+        if !containers.is_empty() {
+            self.bring_up(context, containers.iter().map(|service| service.name.as_str()))?;
+        }
+        let mut provided = std::borrow::Cow::Borrowed(project);
+        for service in providers {
+            provided = provider::up(context, provided, service, progress)?;
+        }
+        Ok(provided)
     }
 
     /// The networks and volumes of the service are made where they are missing.

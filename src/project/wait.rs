@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::labels;
+use super::{labels, observe};
 use crate::engine::container::{State, Status};
 use crate::engine::health::HealthStatus;
 use crate::engine::wait::{StateWatch, pidfd, readable, supervisor};
@@ -359,6 +359,23 @@ impl Awaited {
             _ => bail!("dependency failed to start: {said}"),
         }
     }
+}
+
+/// As [`dependencies`], with the containers of a project as they are now.
+pub fn of_project(
+    engine: &Engine,
+    progress: &Progress,
+    project: &str,
+    depends_on: &[(String, Dependency)],
+) -> Result<()> {
+    if depends_on.iter().all(|(_, dependency)| goal(dependency.condition).is_none()) {
+        return Ok(());
+    }
+    let all = observe::replicas(observe::members(engine, project)?);
+    let of = |name: &str| {
+        all.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
+    };
+    dependencies(engine, progress, depends_on, &of)
 }
 
 /// Waits until the containers of all services that one depends on are what its `depends_on` says.

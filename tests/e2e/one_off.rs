@@ -213,3 +213,37 @@ fn a_signal_reaches_the_command_that_runs() {
     assert_eq!((done.code, done.out.as_str()), (9, "asked\n"), "{}", done.err);
     host.ok(&["down"]);
 }
+
+#[test]
+fn run_waits_for_what_its_service_depends_on() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let file = |job: &str| {
+        format!(
+            r#"
+services:
+  web:
+    image: busybox
+    volumes: [shared:/shared]
+    depends_on:
+      db: {{condition: service_healthy}}
+      job: {{condition: service_completed_successfully}}
+  db:
+    image: busybox
+    stop_grace_period: 0s
+    command: sh -c 'sleep 1; touch /ready; sleep 1000'
+    healthcheck: {{test: 'test -e /ready', interval: 1h}}
+  job: {{image: busybox, volumes: [shared:/shared], command: "sh -c 'sleep 1; {job}'"}}
+volumes: {{shared: }}
+"#
+        )
+    };
+    host.write("compose.yaml", &file("echo done > /shared/job"));
+    let done = host.run(&["run", "--rm", "-T", "web", "cat", "/shared/job"]);
+    assert_eq!((done.code, done.out.as_str()), (0, "done\n"), "{}", done.err);
+    assert_eq!(host.inspect("demo-db-1")["State"]["Health"]["Status"], "healthy");
+    host.write("compose.yaml", &file("exit 3"));
+    let said = host.fails(1, &["run", "--rm", "-T", "web", "true"]);
+    assert!(said.contains("service \"job\" didn't complete successfully: exit 3"), "{said}");
+    host.ok(&["run", "--rm", "-T", "--no-deps", "web", "true"]);
+    host.ok(&["down", "-v"]);
+}
