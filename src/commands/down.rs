@@ -53,23 +53,7 @@ impl Down {
         let all = observe::select(everybody.clone(), &self.services, &|name| project.knows(name))?;
         let sorted = Sorted::new(all, &project, self.remove_orphans(&project));
         sorted.warn(&project.name);
-        let mut errors = sequence::reverse(&sorted.ours, project.model.as_ref(), |member| {
-            let what = format!("Container {}", member.container.config.name);
-            if member.container.state.status.is_up() {
-                failpoint::reach("stop");
-                progress.working(&what, "Stopping");
-                context.act(|| hooks::stop(engine, &member.container, self.timeout))?;
-                progress.done(&what, "Stopped");
-            }
-            failpoint::reach("remove");
-            progress.working(&what, "Removing");
-            context.act(|| engine.remove(&member.container, true, self.volumes))?;
-            progress.done(&what, "Removed");
-            Ok(())
-        });
-        if let Some(model) = &project.model {
-            errors.extend(provider::down(context, model, &self.services, &progress)?);
-        }
+        let mut errors = self.containers(context, &project, sorted.ours.clone(), &progress)?;
         let gone: BTreeSet<&str> = sorted.ours.iter().map(|member| member.container.config.id.as_str()).collect();
         let stays: Vec<Container> =
             engine.containers()?.into_iter().filter(|container| !gone.contains(container.config.id.as_str())).collect();
@@ -82,6 +66,49 @@ impl Down {
         }
         progress.finish();
         finish(errors)
+    }
+
+    /// Stops and removes containers, dependents first. Those that a provider's service depends on outlive it, those that
+    /// depend on it do not.
+    fn containers(
+        &self,
+        context: &Context,
+        project: &load::Named,
+        mut rest: Vec<Member>,
+        progress: &Progress,
+    ) -> Result<Vec<anyhow::Error>> {
+        let (engine, mut errors) = (&context.engine, Vec::new());
+        let remove = |members: &[Member]| {
+            sequence::reverse(members, project.model.as_ref(), |member| {
+                let what = format!("Container {}", member.container.config.name);
+                if member.container.state.status.is_up() {
+                    failpoint::reach("stop");
+                    progress.working(&what, "Stopping");
+                    context.act(|| hooks::stop(engine, &member.container, self.timeout))?;
+                    progress.done(&what, "Stopped");
+                }
+                failpoint::reach("remove");
+                progress.working(&what, "Removing");
+                context.act(|| engine.remove(&member.container, true, self.volumes))?;
+                progress.done(&what, "Removed");
+                Ok(())
+            })
+        };
+        if let Some(model) = &project.model {
+            let mut leaving = provider::leaving(model, &self.services)?;
+            while !leaving.is_empty() {
+                let names: Vec<String> = leaving.iter().map(|service| service.name.clone()).collect();
+                let needed: BTreeSet<&str> =
+                    model.select(&names, true)?.into_iter().map(|service| service.name.as_str()).collect();
+                let (later, now): (Vec<Member>, Vec<Member>) =
+                    rest.into_iter().partition(|member| needed.contains(member.service.as_str()));
+                errors.extend(remove(&now));
+                errors.extend(provider::down(context, model, leaving.remove(0), progress).err());
+                rest = later;
+            }
+        }
+        errors.extend(remove(&rest));
+        Ok(errors)
     }
 
     fn remove_orphans(&self, project: &load::Named) -> bool {

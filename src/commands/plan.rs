@@ -79,6 +79,7 @@ impl PlanCommand {
                 scale: converge::scale(&self.scale, "--scale option")?,
                 named: self.services.clone(),
                 renew_volumes,
+                ..plan::Options::default()
             },
             services: self.services,
             no_deps: self.no_deps,

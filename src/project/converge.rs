@@ -1,6 +1,7 @@
 //! Bringing a project to what its model says: what `up`, `create` and `scale` do,
 //! and `plan` only shows.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
@@ -10,7 +11,7 @@ use super::apply::{Apply, Containers};
 use super::images::{self, Pull};
 use super::plan::{self, Definitions, Plan, Wanted};
 use super::pre_start::PreStarts;
-use super::{hash, image_mounts, observe, provider, service, show};
+use super::{hash, image_mounts, observe, provider, service, show, wait};
 use crate::commands::Context;
 use crate::engine::Engine;
 use crate::ui::progress::Progress;
@@ -144,14 +145,59 @@ impl Request {
             images::pull(engine, &mut states, context.workers(), shown)?;
             image_mounts::get(engine, &chosen, self.pull.and_then(Pull::policy), shown)?;
         }
-        let given = provider::up(context, project, &providers, progress)?;
-        let (project, asked) = (given.as_ref(), !dry_run && !self.no_deps);
-        let (chosen, _) = provider::split(self.chosen(project)?);
-        let mut plan = self.plan_with(engine, project, &chosen, &states, asked)?;
+        let mut given = Cow::Borrowed(project);
+        for service in providers {
+            if !dry_run && !self.no_deps {
+                self.before_provider(context, &given, service, &states, progress)?;
+            }
+            given = provider::up(context, given, service, progress)?;
+        }
+        let (chosen, _) = provider::split(self.chosen(&given)?);
+        self.carry_out(context, &given, &chosen, &states, progress)
+    }
+
+    /// The containers that the service of a provider depends on are there, and as it wants them, before it is given.
+    fn before_provider(
+        &mut self,
+        context: &Context,
+        project: &Project,
+        service: &Service,
+        states: &images::States,
+        progress: &Progress,
+    ) -> Result<()> {
+        let needed = project.select(std::slice::from_ref(&service.name), true)?;
+        let (needed, _) = provider::split(project.levels(&needed)?.concat());
+        let new: Vec<&Service> =
+            needed.into_iter().filter(|needed| !self.options.settled.contains(&needed.name)).collect();
+        if !new.is_empty() {
+            let mut early = self.clone();
+            (early.options.remove_orphans, early.options.ignore_orphans) = (false, true);
+            early.carry_out(context, project, &new, states, progress)?;
+            self.options.settled.extend(new.iter().map(|service| service.name.clone()));
+        }
+        if self.options.no_start {
+            return Ok(());
+        }
+        let mut depends_on = wait::of_service(service);
+        depends_on.retain(|(name, _)| !provider::is_provided(project, name));
+        wait::of_project(&context.engine, progress, &project.name, &depends_on)
+    }
+
+    fn carry_out(
+        &mut self,
+        context: &Context,
+        project: &Project,
+        chosen: &[&Service],
+        states: &images::States,
+        progress: &Progress,
+    ) -> Result<Containers> {
+        let (engine, dry_run) = (&context.engine, context.global.dry_run);
+        let asked = !dry_run && !self.no_deps;
+        let mut plan = self.plan_with(engine, project, chosen, states, asked)?;
         let renewed = self.ask(project, &plan, dry_run)?;
         if !renewed.is_empty() {
             self.options.renew_volumes = renewed;
-            plan = self.plan_with(engine, project, &chosen, &states, asked)?;
+            plan = self.plan_with(engine, project, chosen, states, asked)?;
         }
         for warning in &plan.warnings {
             progress.note(&format!("warning: {warning}"));

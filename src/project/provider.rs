@@ -51,60 +51,50 @@ pub fn is_provided(project: &Project, name: &str) -> bool {
     service.is_some_and(|service| service.provider.is_some())
 }
 
-/// Has the providers of `services`, dependencies first, give them. The project, in which those that depend on them have
-/// the variables that the providers have set.
+/// Has the provider of a service give it. The project, in which those that depend on it have the variables that the
+/// provider has set.
 pub fn up<'p>(
     context: &Context,
-    project: &'p Project,
-    services: &[&Service],
+    mut project: Cow<'p, Project>,
+    service: &Service,
     progress: &Progress,
 ) -> Result<Cow<'p, Project>> {
-    // Nothing is done before all of it is known to be possible.
-    for service in services {
-        if let Some(on) = service.depends_on.keys().find(|name| !is_provided(project, name)) {
-            bail!(
-                "service {} of a provider depends on service {on}, a container: providers run before containers are made",
-                service.name
-            );
-        }
-    }
-    let mut provided = Cow::Borrowed(project);
-    for service in services {
-        let what = format!("Service {}", service.name);
-        progress.working(&what, "Creating");
-        if !context.global.dry_run {
-            match run(project, service, "up", progress) {
-                Ok(variables) if variables.is_empty() => {}
-                Ok(variables) => give(provided.to_mut(), &service.name, &variables),
-                Err(error) => {
-                    progress.failed(&what, "Error");
-                    return Err(error);
-                }
-            }
-        }
-        progress.done(&what, "Created");
-    }
-    Ok(provided)
-}
-
-/// Has the providers of the named services, or of all, take them away: dependents first. Every failure is returned.
-pub fn down(context: &Context, project: &Project, names: &[String], progress: &Progress) -> Result<Vec<anyhow::Error>> {
-    let (_, provided) = split(project.services.values().collect());
-    let chosen: Vec<&Service> =
-        provided.into_iter().filter(|service| names.is_empty() || names.contains(&service.name)).collect();
-    let mut errors = Vec::new();
-    for service in project.levels(&chosen)?.into_iter().rev().flatten() {
-        let what = format!("Service {}", service.name);
-        progress.working(&what, "Removing");
-        match context.act(|| run(project, service, "down", progress).map(drop)) {
-            Ok(()) => progress.done(&what, "Removed"),
+    let what = format!("Service {}", service.name);
+    progress.working(&what, "Creating");
+    if !context.global.dry_run {
+        match run(&project, service, "up", progress) {
+            Ok(variables) if variables.is_empty() => {}
+            Ok(variables) => give(project.to_mut(), &service.name, &variables),
             Err(error) => {
                 progress.failed(&what, "Error");
-                errors.push(error);
+                return Err(error);
             }
         }
     }
-    Ok(errors)
+    progress.done(&what, "Created");
+    Ok(project)
+}
+
+/// The services of providers among the named ones, or all, in the order in which they are taken away: dependents first.
+pub fn leaving<'p>(project: &'p Project, names: &[String]) -> Result<Vec<&'p Service>> {
+    let provided = |service: &&Service| service.provider.is_some();
+    let chosen = |service: &&Service| names.is_empty() || names.contains(&service.name);
+    let all: Vec<&Service> = project.services.values().collect();
+    Ok(project.levels(&all)?.into_iter().flatten().rev().filter(provided).filter(chosen).collect())
+}
+
+/// Has the provider of a service take it away.
+pub fn down(context: &Context, project: &Project, service: &Service, progress: &Progress) -> Result<()> {
+    let what = format!("Service {}", service.name);
+    progress.working(&what, "Removing");
+    match context.act(|| run(project, service, "down", progress).map(drop)) {
+        Ok(()) => progress.done(&what, "Removed"),
+        Err(error) => {
+            progress.failed(&what, "Error");
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 /// Puts variables into the environment of all that depend on a service.
@@ -117,14 +107,69 @@ fn give(project: &mut Project, service: &str, variables: &[(String, String)]) {
     }
 }
 
-/// What a provider is called with, as Docker Compose calls it.
-fn arguments(project: &str, service: &str, provider: &Provider, verb: &str) -> Vec<String> {
+/// What a provider says of itself: `metadata`, which it need not know.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Metadata {
+    description: String,
+    up: Verb,
+    down: Verb,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Verb {
+    parameters: Option<Vec<Parameter>>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Parameter {
+    name: String,
+    required: bool,
+}
+
+impl Metadata {
+    /// The parameters of a verb; nothing where the provider says nothing at all, and gets every option.
+    fn parameters(&self, verb: &str) -> Option<&[Parameter]> {
+        if self.description.is_empty() && self.up.parameters.is_none() && self.down.parameters.is_none() {
+            return None;
+        }
+        let verb = if verb == "up" { &self.up } else { &self.down };
+        Some(verb.parameters.as_deref().unwrap_or_default())
+    }
+}
+
+/// What a provider is called with, as Docker Compose calls it: options that it knows for this verb, where it says
+/// which.
+fn arguments(
+    project: &str,
+    service: &str,
+    provider: &Provider,
+    verb: &str,
+    known: Option<&[Parameter]>,
+) -> Result<Vec<String>> {
+    let missing =
+        known.unwrap_or_default().iter().find(|one| one.required && !provider.options.contains_key(&one.name));
+    if let Some(missing) = missing {
+        bail!("required parameter \"{}\" is missing from provider \"{}\" definition", missing.name, provider.kind);
+    }
     let mut words = vec!["compose".to_owned(), format!("--project-name={project}"), verb.to_owned()];
     for (key, values) in &provider.options {
-        words.extend(values.iter().map(|value| format!("--{key}={value}")));
+        if known.is_none_or(|known| known.iter().any(|one| one.name == *key)) {
+            words.extend(values.iter().map(|value| format!("--{key}={value}")));
+        }
     }
     words.push(service.to_owned());
-    words
+    Ok(words)
+}
+
+/// Asks a provider what it knows. One that cannot tell is taken to know everything.
+fn metadata(program: &Path, project: &Project) -> Metadata {
+    let mut command = Command::new(program);
+    command.args(["compose", "metadata"]).envs(&project.environment).stdin(Stdio::null()).stderr(Stdio::null());
+    let told = command.output().ok().filter(|output| output.status.success());
+    told.and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default()
 }
 
 /// Reads one line of what the provider of `service` says.
@@ -180,8 +225,11 @@ fn run(project: &Project, service: &Service, verb: &str, progress: &Progress) ->
     let Some(provider) = &service.provider else { return Ok(Vec::new()) };
     let about = || format!("service {}", service.name);
     let program = find(&provider.kind).with_context(about)?;
+    let metadata = metadata(&program, project);
+    let known = metadata.parameters(verb);
+    let words = arguments(&project.name, &service.name, provider, verb, known).with_context(about)?;
     let mut child = Command::new(&program)
-        .args(arguments(&project.name, &service.name, provider, verb))
+        .args(words)
         .envs(&project.environment)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -248,8 +296,16 @@ mod tests {
     fn a_provider_is_called_as_docker_compose_calls_it() {
         let values = vec!["1".to_owned(), "2".to_owned()];
         let provider = Provider { options: [("size".to_owned(), values)].into_iter().collect(), ..Provider::default() };
-        let words = arguments("demo", "db", &provider, "up");
-        assert_eq!(words, ["compose", "--project-name=demo", "up", "--size=1", "--size=2", "db"]);
+        let words = |metadata: &str| {
+            let metadata: Metadata = serde_json::from_str(metadata).unwrap();
+            arguments("demo", "db", &provider, "up", metadata.parameters("up")).map(|words| words.join(" "))
+        };
+        assert_eq!(words("{}").unwrap(), "compose --project-name=demo up --size=1 --size=2 db");
+        assert_eq!(words(r#"{"description":"none"}"#).unwrap(), "compose --project-name=demo up db");
+        let known = r#"{"up":{"parameters":[{"name":"size","required":true}]}}"#;
+        assert_eq!(words(known).unwrap(), words("{}").unwrap());
+        let other = words(&known.replace("size", "zone")).unwrap_err().to_string();
+        assert_eq!(other, "required parameter \"zone\" is missing from provider \"\" definition");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Options {
     pub scale: BTreeMap<String, u32>,
     /// The services named on the command line: only these are forced to be recreated. Empty: all.
     pub named: Vec<String>,
+    /// Services that this command has brought to what they should be already: they are not forced again.
+    pub settled: BTreeSet<String>,
     /// Volumes, by key, that are made anew with their definition's new options.
     pub renew_volumes: BTreeSet<String>,
 }
@@ -50,6 +52,9 @@ impl Options {
     }
 
     fn forces(&self, service: &str) -> bool {
+        if self.settled.contains(service) {
+            return false;
+        }
         match self.names(service) {
             true => self.force_recreate || self.renew_anonymous,
             false => self.always_recreate_deps,
