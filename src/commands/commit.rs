@@ -63,6 +63,11 @@ impl Commit {
         let what = format!("Commit {}", member.container.config.name);
         let progress = context.progress();
         progress.working(&what, "Committing");
+        if context.global.dry_run {
+            progress.done(&what, "Committed");
+            progress.finish();
+            return Ok(ExitCode::SUCCESS);
+        }
         match context.engine.commit(&member.container, self.name.as_deref(), &self.flags.into()) {
             Ok(image) => progress.done(&what, &format!("Committed as {}", image.id)),
             Err(error) => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, CommandFactory as _, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
 /// Shells that can be completed for.
@@ -39,7 +39,7 @@ impl Completion {
             For::Zsh => Shell::Zsh,
         };
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut super::Cli::command(), "umiak", &mut script);
+        clap_complete::generate(shell, &mut super::tree(), "umiak", &mut script);
         crate::ui::write_raw(&script);
         ExitCode::SUCCESS
     }
@@ -58,7 +58,7 @@ impl Man {
     pub fn run(&self) -> Result<ExitCode> {
         let directory = &self.directory;
         std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
-        clap_mangen::generate_to(super::Cli::command(), directory)
+        clap_mangen::generate_to(super::tree(), directory)
             .with_context(|| format!("write manual pages to {}", directory.display()))?;
         Ok(ExitCode::SUCCESS)
     }

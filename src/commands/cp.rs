@@ -79,6 +79,10 @@ impl Cp {
                 false => format!("{name} copy {} to {name}:{path}", self.source),
             };
             progress.working(&what, "Copying");
+            if context.global.dry_run {
+                progress.done(&what, "Copied");
+                continue;
+            }
             let copied = match (out, out && self.target == "-", !out && self.source == "-") {
                 (_, true, _) => {
                     super::refuse_terminal()?;

@@ -68,6 +68,15 @@ impl Exec {
             detach: self.detach,
             detach_keys: Vec::new(),
         };
+        if context.global.dry_run {
+            let progress = context.progress();
+            progress.done(
+                &format!("Container {}", member.container.config.name),
+                &format!("Exec {}", request.args.join(" ")),
+            );
+            progress.finish();
+            return Ok(ExitCode::SUCCESS);
+        }
         context.engine.exec(&member.container, request)?.exit_code()
     }
 }

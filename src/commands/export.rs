@@ -27,6 +27,14 @@ impl Export {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &[])?;
         let member = observe::one(&context.engine, &project.name, &self.service, self.index)?;
+        if context.global.dry_run {
+            let name = &member.container.config.name;
+            let to = self.output.as_deref().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
+            let progress = context.progress();
+            progress.done(&format!("{name} export {name} to {to}"), "Exported");
+            progress.finish();
+            return Ok(ExitCode::SUCCESS);
+        }
         archive_output(self.output.as_deref(), |out| context.engine.export(&member.container, out))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -30,11 +30,10 @@ pub fn explain(error: &clap::Error) -> Option<anyhow::Error> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
 
     #[test]
     fn what_is_said_to_come_later_is_not_there() {
-        let mut command = super::super::Cli::command();
+        let mut command = super::super::tree();
         command.build();
         for name in super::COMMANDS {
             assert!(command.find_subcommand(name).is_none(), "{name}");

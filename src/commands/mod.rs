@@ -35,7 +35,6 @@ mod start;
 mod stop;
 pub mod system;
 mod top;
-mod unpause;
 mod up;
 pub mod version;
 pub mod volume;
@@ -99,7 +98,7 @@ pub struct Global {
     #[arg(long, value_name = "N", env = "COMPOSE_PARALLEL_LIMIT", hide_env = true, allow_negative_numbers = true)]
     pub parallel: Option<i64>,
     /// Show what would be done, and do nothing
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub dry_run: bool,
     /// Where images, volumes and containers are kept
     #[arg(long, value_name = "DIR", env = "UMIAK_ROOT", default_value = "/var/lib/umiak")]
@@ -165,7 +164,7 @@ enum Command {
     /// Pause services
     Pause(pause::Pause),
     /// Unpause services
-    Unpause(unpause::Unpause),
+    Unpause(pause::Unpause),
     /// List volumes
     Volumes(volumes::Volumes),
     /// Print the public port for a port binding
@@ -266,9 +265,25 @@ impl Context {
     }
 }
 
+/// All commands and their flags.
+fn tree() -> clap::Command {
+    let dry_run = || clap::Arg::new("dry_run").long("dry-run").action(clap::ArgAction::SetTrue).hide(true);
+    let mut command = Cli::command();
+    // It is a flag of what is done with a project, and is refused with others: there it is not in the way.
+    for group in ["container", "image", "network", "volume"] {
+        command = command.mut_subcommand(group, |group| group.arg(dry_run()));
+    }
+    for alone in ["attach", "completion", "man", "watch"] {
+        command = command.mut_subcommand(alone, |alone| alone.arg(dry_run()));
+    }
+    command.mut_subcommand("system", |system| {
+        system.mut_subcommands(|inner| if inner.get_name() == "boot" { inner } else { inner.arg(dry_run()) })
+    })
+}
+
 /// Parses the command line and runs the command. `name` is what the program is called, like `docker compose`.
 pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
-    let mut command = Cli::command().name(name).bin_name(name);
+    let mut command = tree().name(name).bin_name(name);
     if name != "umiak" {
         // Objects of the engine are Docker's own commands.
         for group in ["container", "image", "network", "system", "volume"] {
@@ -415,26 +430,34 @@ fn until(filters: &filters::Filters) -> Result<Option<jiff::Timestamp>> {
 fn refuse_dry_run(command: &Command) -> Result<()> {
     match command {
         Command::Up(_)
+        | Command::Commit(_)
         | Command::Config(_)
+        | Command::Cp(_)
         | Command::Create(_)
         | Command::Down(_)
         | Command::Events(_)
+        | Command::Exec(_)
         | Command::Explain(_)
+        | Command::Export(_)
         | Command::Images(_)
         | Command::Kill(_)
         | Command::Logs(_)
         | Command::Ls(_)
+        | Command::Pause(_)
         | Command::Plan(_)
         | Command::Port(_)
         | Command::Ps(_)
         | Command::Pull(_)
         | Command::Restart(_)
         | Command::Rm(_)
+        | Command::Run(_)
         | Command::Scale(_)
         | Command::Start(_)
         | Command::Stop(_)
         | Command::Top(_)
+        | Command::Unpause(_)
         | Command::Version(_)
+        | Command::Volumes(_)
         | Command::Wait(_)
         | Command::System(system::System::Boot(_)) => Ok(()),
         _ => anyhow::bail!("this command cannot be shown without being run: --dry-run is for commands of projects"),

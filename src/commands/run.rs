@@ -107,6 +107,9 @@ impl Run {
         let project = self.provided(context, &project, &progress)?;
         let service = self.changed(&project)?;
         self.dependencies(context, &project, &service, &progress)?;
+        if context.global.dry_run {
+            return self.show(context, &project, &service, &progress);
+        }
         let lock = engine.lock_project(&project.name)?;
         self.prepare(context, &project, &service, &progress)?;
         let policy = self.pull.unwrap_or_else(|| Policy::of_service(&service));
@@ -148,6 +151,27 @@ impl Run {
             engine.gone(&container.config.id)?;
         }
         Ok(failure::code(code))
+    }
+
+    /// What would be made and started.
+    fn show(&self, context: &Context, project: &Project, service: &Service, progress: &Progress) -> Result<ExitCode> {
+        let name = service::image(project, service);
+        let here = context.engine.roots.data.join("images").exists() && context.engine.store()?.resolve(&name).is_ok();
+        let policy = self.pull.unwrap_or_else(|| Policy::of_service(service));
+        if policy == Policy::Always || (!here && policy == Policy::Missing) {
+            progress.done(&format!("Image {name}"), "Pulled");
+        }
+        self.prepare(context, project, service, progress)?;
+        // The slug of the name is random, each time another.
+        let what = self.name.clone().unwrap_or_else(|| format!("{}-{}-run", project.name, service.name));
+        for status in ["Created", "Started"] {
+            progress.done(&format!("Container {what}"), status);
+        }
+        if self.rm {
+            progress.done(&format!("Container {what}"), "Removed");
+        }
+        progress.finish();
+        Ok(ExitCode::SUCCESS)
     }
 
     /// The service as this command wants it.
@@ -226,6 +250,9 @@ impl Run {
             return Ok(());
         }
         self.bring_up(context, on.iter().map(|(name, _)| name.as_str()))?;
+        if context.global.dry_run {
+            return Ok(());
+        }
         wait::of_project(&context.engine, progress, &project.name, &on)
     }
 
@@ -269,18 +296,26 @@ impl Run {
         Ok(provided)
     }
 
-    /// The networks and volumes of the service are made where they are missing.
+    /// The networks and volumes of the service are made where they are missing, or shown.
     fn prepare(&self, context: &Context, project: &Project, service: &Service, progress: &Progress) -> Result<()> {
-        let roots = &context.engine.roots;
+        let (roots, dry_run) = (&context.engine.roots, context.global.dry_run);
         for (key, definition) in project.networks.iter().filter(|(key, _)| service.networks.contains_key(*key)) {
             let wanted = network::Wanted::of_project(project, key, definition)?;
-            if network::ensure(roots, &wanted, definition.external)? {
+            let made = match dry_run {
+                true => network::find(roots, &definition.name)?.is_none(),
+                false => network::ensure(roots, &wanted, definition.external)?,
+            };
+            if made {
                 progress.done(&format!("Network {}", definition.name), "Created");
             }
         }
         let mounted = |key: &str| service.volumes.iter().any(|mount| mount.source.as_deref() == Some(key));
         for (key, definition) in project.volumes.iter().filter(|(key, _)| mounted(key)) {
-            if volumes::ensure_of_project(roots, project, key, definition)? {
+            let made = match dry_run {
+                true => crate::engine::volume::find(roots, &definition.name).is_err(),
+                false => volumes::ensure_of_project(roots, project, key, definition)?,
+            };
+            if made {
                 progress.done(&format!("Volume {}", definition.name), "Created");
             }
         }
