@@ -144,20 +144,28 @@ fn attach_direct(
     let parent = links.get(&direct.parent)?;
     let parent = parent.ok_or_else(|| EndpointError::NoParent(network.name.clone(), direct.parent.clone()))?;
     let mac = (direct.kind == Kind::Macvlan && direct.mode != "passthru").then(|| spec.mac_address());
-    let sub =
-        Sub { name: &spec.ifname, parent: parent.index, kind: direct.sub(), netns: Some(netns), mac, mtu: network.mtu };
+    // Its final name comes after: before KERNEL(6.13) a name that the host has, too, cannot be given at birth.
+    let born = &spec.host_ifname;
+    let sub = Sub { name: born, parent: parent.index, kind: direct.sub(), netns: Some(netns), mac, mtu: network.mtu };
     match links.add_sub(&sub) {
-        Err(error) if error.errno() == Some(libc::EEXIST) => {
-            return Err(EndpointError::InterfaceExists(spec.ifname.clone()));
-        }
         Err(error) if error.errno() == Some(libc::EBUSY) => {
             return Err(EndpointError::ParentBusy(direct.parent.clone()));
         }
         result => result?,
     }
-    let result = namespace::with(netns, || inside(network, spec));
-    if result.is_err() {
-        let _ = detach_inside(netns, &spec.ifname);
+    let result = namespace::with(netns, || {
+        let links = Links::open()?;
+        match links.rename(links.index(born)?, born, &spec.ifname) {
+            Err(error) if error.errno() == Some(libc::EEXIST) => {
+                Err(EndpointError::InterfaceExists(spec.ifname.clone()))
+            }
+            result => Ok(result?),
+        }?;
+        inside(network, spec)
+    });
+    if let Err(error) = &result {
+        let named = !matches!(error, EndpointError::InterfaceExists(_));
+        let _ = detach_inside(netns, if named { &spec.ifname } else { born });
     }
     result
 }

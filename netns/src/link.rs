@@ -295,7 +295,7 @@ impl Links {
         self.change("create veth", veth.host, self.handle.link().add(message).execute())
     }
 
-    /// Makes a link on another one, born in its namespace with its final name.
+    /// Makes a link on another one, born in its namespace.
     pub(crate) fn add_sub(&self, sub: &Sub<'_>) -> Result<(), LinkError> {
         let mut message = LinkMessage::default();
         message.attributes = vec![LinkAttribute::IfName(sub.name.to_owned())];
@@ -339,6 +339,12 @@ impl Links {
             None => message,
         };
         self.change("set up", name, self.handle.link().set(message.build()).execute())
+    }
+
+    /// Gives a link that is down another name.
+    pub(crate) fn rename(&self, index: u32, from: &str, to: &str) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(index).name(to).build();
+        self.change("rename", from, self.handle.link().set(message).execute())
     }
 
     /// Gives a link an address; one that it has already is no error.
