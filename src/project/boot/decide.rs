@@ -47,7 +47,7 @@ pub struct Node {
     pub project: Option<String>,
     /// Its service.
     pub service: Option<String>,
-    /// `run` made it.
+    /// It is none of its service's replicas.
     pub one_off: bool,
     /// Services that it waits for.
     pub depends_on: Vec<(String, Dependency)>,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::engine::container::{EXIT_UNKNOWN, NetworkMode, Want};
 use crate::engine::{Container, Engine};
 
-use super::{labels, wait};
+use super::{labels, pre_start, wait};
 use decide::{Facts, Node};
 
 /// What the decision depends on, of one container.
@@ -27,7 +27,7 @@ pub fn node(engine: &Engine, container: &Container) -> Node {
         name: config.name.clone(),
         project: container.label(labels::PROJECT).map(str::to_owned),
         service: container.label(labels::SERVICE).map(str::to_owned),
-        one_off: container.label(labels::ONEOFF) == Some("True"),
+        one_off: container.label(labels::ONEOFF) == Some("True") || pre_start::is_one(container),
         depends_on: wait::of_label(container),
         joins,
         facts: Facts {
@@ -43,7 +43,7 @@ pub fn node(engine: &Engine, container: &Container) -> Node {
     }
 }
 
-/// The containers of each project by service, without those of `run`.
+/// The containers of each project by service, without those of `run` and of steps before a start.
 pub type Services<'a> = BTreeMap<(&'a str, &'a str), Vec<usize>>;
 
 /// Finds the replicas of a service.
