@@ -264,7 +264,7 @@ fn a_unit_is_written_for_another_root_directory_and_nobody_elses_is_touched() {
         assert!(text.contains(&format!("Environment=UMIAK_ROOT={}\n", host.root().display())), "{text}");
         assert!(text.contains(&format!("Environment=UMIAK_RUN_ROOT={}\n", host.run_root().display())), "{text}");
         let start = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-        assert!(start.ends_with("umiak system boot") && start.starts_with('/'), "{start}");
+        assert!(start.ends_with(" system boot") && start.starts_with('/'), "{start}");
         assert_eq!(fs::read_link(&link).unwrap().to_str(), Some("/etc/systemd/system/umiak.service"));
     }
     host.ok(&["system", "disable", "--destdir", dest_text]);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use umiak_base::{ProcessRef, process, state};
+use umiak_base::{ProcessRef, state};
 
 use super::{Facts, HealthFacts, Unseen, Waits};
-use crate::engine::container::{State, Status, UNSEEN, Want};
+use crate::engine::container::{REBOOTED, State, Status, UNSEEN, Want};
 use crate::engine::stop::GRACE;
 use crate::engine::{Container, Engine, logs};
 use crate::project::observe::Member;
@@ -50,11 +50,12 @@ pub fn observe(engine: &Engine, member: &Member, all: &[Member]) -> Result<Facts
 
 /// Why the end of a run was not seen, where it was not.
 fn unseen(seen: &State) -> Option<Unseen> {
-    if seen.status != Status::Exited || seen.error.as_deref() != Some(UNSEEN) {
-        return None;
+    match seen.error.as_deref() {
+        _ if seen.status != Status::Exited => None,
+        Some(UNSEEN) => Some(Unseen::MonitorLost),
+        Some(REBOOTED) => Some(Unseen::Reboot),
+        _ => None,
     }
-    let this_boot = process::boot_id().is_ok_and(|boot| boot == seen.boot_id);
-    Some(if this_boot { Unseen::MonitorLost } else { Unseen::Reboot })
 }
 
 fn health(container: &Container) -> Option<HealthFacts> {
