@@ -14,6 +14,7 @@ mod exec;
 mod explain;
 mod export;
 pub mod filters;
+mod graph;
 pub mod image;
 mod images;
 pub mod inspect;
@@ -137,6 +138,8 @@ enum Command {
     Run(Box<run::Run>),
     /// Attach local standard input, output, and error streams to a service's running container
     Attach(attach::Attach),
+    /// Draw services, what they depend on, their networks and their health
+    Graph(graph::Graph),
     /// Block until containers of all (or specified) services stop
     Wait(wait::Wait),
     /// Watch build context for service and rebuild/refresh containers when files are updated
@@ -348,6 +351,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Kill(command) => command.run(context),
         Command::Rm(command) => command.run(context),
         Command::Pull(command) => command.run(context),
+        Command::Graph(command) => command.run(context),
         Command::Images(command) => command.run(context),
         Command::Pause(command) => command.run(context),
         Command::Unpause(command) => command.run(context),
@@ -439,6 +443,7 @@ fn refuse_dry_run(command: &Command) -> Result<()> {
         | Command::Exec(_)
         | Command::Explain(_)
         | Command::Export(_)
+        | Command::Graph(_)
         | Command::Images(_)
         | Command::Kill(_)
         | Command::Logs(_)

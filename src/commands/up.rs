@@ -13,11 +13,13 @@ use nix::unistd::Pid;
 use super::Context;
 use crate::engine::{Container, attach};
 use crate::failure;
+use crate::project::apply::Containers;
 use crate::project::converge::{self, Request};
 use crate::project::follow::{Announce, Ended, Follow, Newcomers, Options as FollowOptions};
 use crate::project::images::Pull;
-use crate::project::{labels, load, names, plan, wait};
+use crate::project::{labels, load, names, plan, timeline, wait};
 use crate::ui::logs::Prefixes;
+use crate::ui::progress::{Progress, Recorder};
 use umiak_compose::Project;
 
 /// Create and start containers.
@@ -108,6 +110,9 @@ pub struct Up {
     /// Keep what was made when something fails
     #[arg(long)]
     keep: bool,
+    /// Draw how the start went: what took how long, and the critical path
+    #[arg(long, value_name = "FILE.svg")]
+    timeline: Option<std::path::PathBuf>,
     /// Services; all if none
     services: Vec<String>,
 }
@@ -123,23 +128,46 @@ impl Up {
         let project = load::model(context, &self.services, true)?;
         self.check_names(&project)?;
         let lock = context.lock_project(&project.name)?;
-        let progress = context.progress();
-        let containers = self.request(&project)?.converge(context, &project, &progress)?;
-        progress.finish();
+        let recorder = self.timeline.as_ref().filter(|_| !context.global.dry_run).map(|_| Recorder::new());
+        let progress = context.progress().recorded_by(recorder.clone());
+        let came = self.come_up(context, &project, &progress, lock);
+        if let (Some(file), Some(recorder)) = (&self.timeline, recorder) {
+            let (marks, end) = recorder.marks();
+            let drawn = timeline::of_project(&project, &marks, end);
+            let written = std::fs::write(file, drawn).with_context(|| format!("write {}", file.display()));
+            // What went wrong before matters more.
+            if came.is_ok() {
+                written?;
+            }
+        }
+        let containers = came?;
         if context.global.dry_run {
             return Ok(ExitCode::SUCCESS);
-        }
-        drop(lock);
-        if self.wait && !self.no_start {
-            let all: Vec<Container> = containers.iter().map(|(_, _, container)| container.clone()).collect();
-            let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-            wait::all_up(&context.engine, &progress, &all, timeout)?;
-            progress.finish();
         }
         if self.detach || self.wait || self.no_start {
             return Ok(ExitCode::SUCCESS);
         }
         self.follow(context, &project, containers, began)
+    }
+
+    /// Makes and starts the containers and, with `--wait`, waits until they are up.
+    fn come_up(
+        &self,
+        context: &Context,
+        project: &Project,
+        progress: &Progress,
+        lock: Option<umiak_base::FileLock>,
+    ) -> Result<Containers> {
+        let containers = self.request(project)?.converge(context, project, progress)?;
+        progress.finish();
+        drop(lock);
+        if self.wait && !self.no_start && !context.global.dry_run {
+            let all: Vec<Container> = containers.iter().map(|(_, _, container)| container.clone()).collect();
+            let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+            wait::all_up(&context.engine, progress, &all, timeout)?;
+            progress.finish();
+        }
+        Ok(containers)
     }
 
     /// Whether containers that end stop all others.

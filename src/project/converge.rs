@@ -140,7 +140,7 @@ impl Request {
         let (chosen, providers) = provider::split(self.chosen(project)?);
         let mut states = images::observe(engine, project, &chosen, self.pull, dry_run)?;
         if !dry_run {
-            let quiet = Progress::quiet();
+            let quiet = progress.quietly();
             let shown = if self.quiet_pull { &quiet } else { progress };
             images::pull(engine, &mut states, context.workers(), shown)?;
             image_mounts::get(engine, &chosen, self.pull.and_then(Pull::policy), shown)?;

@@ -5,6 +5,7 @@ pub mod human;
 pub mod listing;
 pub mod logs;
 pub mod progress;
+pub mod svg;
 pub mod table;
 
 use std::io::{IsTerminal as _, Write as _};

@@ -2,7 +2,7 @@
 //! in a pipe one plain line per change, as Compose prints them.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -33,6 +33,46 @@ pub struct Progress {
     prefix: &'static str,
     bars: MultiProgress,
     lines: Mutex<HashMap<String, Line>>,
+    /// Writes down what is shown, and when.
+    recorder: Option<Arc<Recorder>>,
+}
+
+/// What was shown, with its times.
+#[derive(Debug)]
+pub struct Recorder {
+    began: Instant,
+    marks: Mutex<Vec<Mark>>,
+}
+
+/// One change that was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Since the beginning.
+    pub at: Duration,
+    /// `Container demo-web-1`.
+    pub what: String,
+    /// `Creating`, `Created`.
+    pub status: String,
+    /// It is the end of work: done, or failed.
+    pub end: Option<bool>,
+}
+
+impl Recorder {
+    /// Begins now.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { began: Instant::now(), marks: Mutex::default() })
+    }
+
+    /// What was written down so far, and the time that has passed.
+    pub fn marks(&self) -> (Vec<Mark>, Duration) {
+        let marks = self.marks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (marks.clone(), self.began.elapsed())
+    }
+
+    fn put(&self, what: &str, status: &str, end: Option<bool>) {
+        let mark = Mark { at: self.began.elapsed(), what: what.to_owned(), status: status.to_owned(), end };
+        self.marks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(mark);
+    }
 }
 
 #[derive(Debug)]
@@ -56,7 +96,18 @@ impl Progress {
             prefix: "",
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             lines: Mutex::default(),
+            recorder: None,
         }
+    }
+
+    /// The same, and what is shown is written down, too.
+    pub fn recorded_by(self, recorder: Option<Arc<Recorder>>) -> Self {
+        Self { recorder, ..self }
+    }
+
+    /// Shows nothing; what would be shown is written down by whoever writes this down.
+    pub fn quietly(&self) -> Self {
+        Self::quiet().recorded_by(self.recorder.clone())
     }
 
     /// The same, where nothing is done but shown.
@@ -129,6 +180,9 @@ impl Progress {
     }
 
     fn show(&self, what: &str, status: &str, end: Option<bool>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.put(what, status, end);
+        }
         match self.mode {
             Mode::Quiet => {}
             Mode::Json => {

@@ -15,6 +15,7 @@ mod exec;
 mod explain;
 mod files;
 mod follow;
+mod graph;
 mod harness;
 mod health;
 mod keeper;
