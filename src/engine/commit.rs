@@ -12,6 +12,7 @@ use umiak_runtime::config::MountKind;
 
 use super::container::{Container, Status};
 use super::diff::{Change, is_own, open_upper};
+use super::health::Healthcheck;
 use super::{Engine, events};
 
 /// How an image is made of a container.
@@ -112,7 +113,21 @@ fn run_config(container: &Container) -> RunConfig {
         working_dir: runtime.cwd.clone(),
         labels: config.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
         stop_signal: config.stop_signal.clone(),
+        healthcheck: config.healthcheck.as_ref().filter(|check| !check.test.is_empty()).map(of_image),
         ..RunConfig::default()
+    }
+}
+
+/// A health check in an image's words.
+fn of_image(check: &Healthcheck) -> umiak_images::config::Healthcheck {
+    let nanoseconds = |span: std::time::Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+    umiak_images::config::Healthcheck {
+        test: check.test.clone(),
+        interval: nanoseconds(check.interval),
+        timeout: nanoseconds(check.timeout),
+        start_period: nanoseconds(check.start_period),
+        start_interval: nanoseconds(check.start_interval),
+        retries: i64::from(check.retries),
     }
 }
 

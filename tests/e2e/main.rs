@@ -18,6 +18,7 @@ mod follow;
 mod graph;
 mod harness;
 mod health;
+mod image_health;
 mod keeper;
 mod keys;
 mod keys_network;
