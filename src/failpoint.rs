@@ -5,11 +5,14 @@
 static DISARMED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// Ends the program here if `UMIAK_DIE_AT` says so: the number of the place among all that were passed. With
+/// `UMIAK_INTERRUPT_AT` it gets there what Ctrl-C sends. With
 /// `UMIAK_PLACES`, a file, each place is noted there by name.
 #[cfg(debug_assertions)]
 pub fn reach(place: &str) {
     use std::io::Write as _;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use rustix::process::Signal;
     static PASSED: AtomicU32 = AtomicU32::new(0);
     if DISARMED.load(Ordering::SeqCst) {
         return;
@@ -20,9 +23,11 @@ pub fn reach(place: &str) {
     {
         let _ = writeln!(file, "{place}");
     }
-    let wanted = std::env::var("UMIAK_DIE_AT").ok().and_then(|text| text.parse::<u32>().ok());
-    if wanted == Some(number) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    let is_here = |name: &str| std::env::var(name).is_ok_and(|text| text.parse() == Ok(number));
+    for (name, signal) in [("UMIAK_DIE_AT", Signal::KILL), ("UMIAK_INTERRUPT_AT", Signal::INT)] {
+        if is_here(name) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+        }
     }
 }
 

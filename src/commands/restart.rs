@@ -43,7 +43,7 @@ impl Restart {
         let all = observe::replicas(observe::members(&context.engine, &project.name)?);
         let members = observe::select(all.clone(), &services, &|name| project.knows(name))?;
         let progress = context.progress();
-        let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress));
+        let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress, None));
         let (members, left) = match self.services.is_empty() {
             true => without_stopped(&context.engine, members),
             false => (members, Vec::new()),

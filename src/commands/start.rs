@@ -37,7 +37,7 @@ impl Start {
             }
         }
         let progress = context.progress();
-        let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress));
+        let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress, None));
         let errors = sequence::forward(&members, project.model.as_ref(), |member| {
             if member.container.state.status.is_up() {
                 return context.act(|| context.engine.adopt(&member.container));

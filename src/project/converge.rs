@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail};
 use umiak_compose::{Project, Service};
 
+use super::apply::interrupt::Interrupt;
 use super::apply::{Apply, Containers};
 use super::images::{self, Pull};
 use super::plan::{self, Definitions, Plan, Wanted};
@@ -212,6 +213,7 @@ impl Request {
         };
         // Services of networks that are made anew may need theirs, too; they are only started again.
         let images = chosen.iter().filter_map(image).collect();
+        let interrupt = Interrupt::new()?;
         let apply = Apply {
             engine,
             project,
@@ -223,7 +225,8 @@ impl Request {
             renew_anonymous: self.options.renew_anonymous,
             chosen: chosen.iter().map(|service| service.name.clone()).collect(),
             due: plan.pre_start.clone(),
-            pre_starts: PreStarts::new(engine, project, progress),
+            pre_starts: PreStarts::new(engine, project, progress, Some(&interrupt)),
+            interrupt: &interrupt,
         };
         let mut containers = apply.run(&plan)?;
         for (.., container) in &containers {

@@ -11,6 +11,7 @@ use umiak_compose::{PreStart, Project, Service};
 use umiak_runtime::config::{Mount, MountKind};
 use umiak_runtime::logs::{Line, Query, Status};
 
+use super::apply::interrupt::Interrupt;
 use super::observe::{self, Member};
 use super::{labels, names, service};
 use crate::engine::container::Status as State;
@@ -44,6 +45,7 @@ pub struct PreStarts<'a> {
     engine: &'a Engine,
     project: &'a Project,
     progress: &'a Progress,
+    interrupt: Option<&'a Interrupt>,
     gates: Mutex<Gates>,
 }
 
@@ -176,8 +178,13 @@ fn share_anonymous(request: &mut Request, owner: &Container) {
 
 impl<'a> PreStarts<'a> {
     /// Nothing has been run yet.
-    pub fn new(engine: &'a Engine, project: &'a Project, progress: &'a Progress) -> Self {
-        Self { engine, project, progress, gates: Mutex::default() }
+    pub fn new(
+        engine: &'a Engine,
+        project: &'a Project,
+        progress: &'a Progress,
+        interrupt: Option<&'a Interrupt>,
+    ) -> Self {
+        Self { engine, project, progress, interrupt, gates: Mutex::default() }
     }
 
     /// Runs what is due before a container of a service starts for the first time. With `once`, those steps too that
@@ -227,6 +234,10 @@ impl<'a> PreStarts<'a> {
         failpoint::reach("pre_start runs");
         self.progress.working(&text, "Waiting");
         let code = self.follow(&container)?;
+        if self.interrupted() {
+            self.engine.remove(&container, true, true)?;
+            bail!("{} was interrupted", step.title());
+        }
         if code == 0 {
             failpoint::reach("pre_start ended");
             self.engine.remove(&container, true, true)?;
@@ -260,7 +271,11 @@ impl<'a> PreStarts<'a> {
         engine.create(request, &image)
     }
 
-    /// Shows what a container says until it has ended; its exit code.
+    fn interrupted(&self) -> bool {
+        self.interrupt.is_some_and(Interrupt::has_come)
+    }
+
+    /// Shows what a container says until it has ended, or the command is interrupted; its exit code.
     fn follow(&self, container: &Container) -> Result<i32> {
         let (roots, id) = (&self.engine.roots, &container.config.id);
         let watch = StateWatch::new(roots, id)?;
@@ -290,7 +305,11 @@ impl<'a> PreStarts<'a> {
             let mut fds: Vec<BorrowedFd<'_>> = vec![watch.as_fd()];
             fds.extend(reader.iter().filter_map(umiak_runtime::logs::Reader::fd));
             fds.extend(monitor.iter().map(|monitor| monitor.as_fd()));
+            fds.extend(self.interrupt.map(Interrupt::fd));
             readable(&fds, None)?;
+            if self.interrupted() {
+                return Ok(crate::engine::container::EXIT_UNKNOWN);
+            }
         }
     }
 }

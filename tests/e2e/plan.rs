@@ -468,3 +468,52 @@ fn another_image_under_a_mounted_name_makes_another_container() {
     assert!(said.contains("service web: mount image tools:1"), "{said}");
     host.ok(&["down"]);
 }
+
+#[test]
+fn a_command_interrupted_at_any_step_takes_back_what_it_made() {
+    let Some(host) = Host::with_debug_assertions(&["busybox"]) else { return };
+    let first = TWO
+        .replacen("sleep 1000\n", "sleep 1000\n    pre_start: [{ command: 'true' }]\n", 1)
+        .replace("    volumes: [\"data", "    healthcheck: { test: 'true', interval: 1h }\n    volumes: [\"data")
+        .replace("depends_on: [db]", "depends_on: { db: { condition: service_healthy } }");
+    let second = first.replace("red", "blue").replace("[\"data:/data\"", "[\"data:/elsewhere\"");
+    host.write("compose.yaml", &first);
+    if !can_die(&host) {
+        return;
+    }
+    // Its exit code is that of a program which the signal ended, or the signal ends it, where there is nothing to undo.
+    let interrupted = |place: u32| {
+        let mut command = host.command(&["up", "-d"]);
+        command.env("UMIAK_INTERRUPT_AT", place.to_string());
+        let done = finish(command, b"", &format!("umiak up -d interrupted at {place}"));
+        assert!(matches!(done.code, 0 | 130 | 1002), "place {place}: {} {}", done.code, done.err);
+        done
+    };
+    for place in 1.. {
+        host.write("compose.yaml", &first);
+        let fresh = interrupted(place);
+        if fresh.code == 130 {
+            assert!(fresh.err.contains("Error: interrupted"), "{}", fresh.err);
+            assert!(host.ids().is_empty() && host.network_ids().is_empty(), "place {place}: {}", fresh.err);
+        }
+        if place % 2 == 0 {
+            host.ok(&["down", "-v"]);
+            assert!(host.ids().is_empty() && host.network_ids().is_empty(), "down after place {place}");
+        }
+        host.ok(&["up", "-d"]);
+        settled(&host);
+        let before = ids(&host);
+        assert_eq!(before.len(), 2, "place {place}");
+        host.write("compose.yaml", &second);
+        let changed = interrupted(place);
+        assert_eq!(host.lines(&["ps", "--format", "json"]).len(), 2, "both run, the old or the new: place {place}");
+        host.ok(&["up", "-d"]);
+        settled(&host);
+        assert_eq!(ids(&host).into_keys().collect::<Vec<_>>(), before.into_keys().collect::<Vec<_>>());
+        host.ok(&["down", "-v"]);
+        assert!(host.ids().is_empty() && host.network_ids().is_empty(), "down after place {place}");
+        if fresh.code == 0 && changed.code == 0 {
+            break;
+        }
+    }
+}

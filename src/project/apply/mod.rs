@@ -1,6 +1,7 @@
 //! Carrying out a plan: its steps run in parallel where nothing stands between
 //! them, and a failed `up` takes back what it made.
 
+pub mod interrupt;
 mod recreate;
 mod roll;
 mod schedule;
@@ -12,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use umiak_images::store::Image;
 use umiak_runtime::config::MountKind;
 
+use self::interrupt::Interrupt;
 use super::observe::Member;
 use super::plan::step::reasons;
 use super::plan::{Action, Plan, Step, Target};
@@ -53,6 +55,8 @@ pub struct Apply<'a> {
     pub due: BTreeMap<String, Due>,
     /// Runs it.
     pub pre_starts: PreStarts<'a>,
+    /// Ctrl-C meanwhile.
+    pub interrupt: &'a Interrupt,
 }
 
 impl std::fmt::Debug for Apply<'_> {
@@ -86,7 +90,7 @@ impl Apply<'_> {
         }
         let mut gates = BTreeMap::new();
         let open = |step: &Step, signals: &mut Signals| self.is_open(step, &mut gates, signals);
-        let result = schedule::run(&plan.steps, self.workers.max(1), open, |step| {
+        let result = schedule::run(&plan.steps, self.workers.max(1), Some(self.interrupt), open, |step| {
             failpoint::reach(step.action.verb());
             self.step(step, &made)
         });

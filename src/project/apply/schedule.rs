@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex};
 
 use anyhow::{Context as _, Result};
 
+use super::interrupt::Interrupt;
 use crate::project::plan::Step;
 use crate::project::wait::Signals;
 
@@ -33,10 +34,11 @@ enum Stands {
 }
 
 /// Runs every step. `open` looks whether a step may begin, and notes in the signals what may change that. After the
-/// first failure no new step begins and no gate is waited for; what runs comes to its end.
+/// first failure, or an interrupt, no new step begins and no gate is waited for; what runs comes to its end.
 pub fn run(
     steps: &[Step],
     workers: usize,
+    interrupt: Option<&Interrupt>,
     mut open: impl FnMut(&Step, &mut Signals) -> Result<bool>,
     act: impl Fn(&Step) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -50,7 +52,7 @@ pub fn run(
         for _ in 0..steps.len().min(workers) {
             scope.spawn(|| work(steps, &desk, &changed, &teller, &act));
         }
-        let given = give(steps, &desk, &changed, &mut told, &mut signals, &mut open);
+        let given = give(steps, &desk, &changed, (&mut told, interrupt), &mut signals, &mut open);
         let mut desk = super::lock(&desk);
         desk.closed = true;
         desk.queue.clear();
@@ -68,13 +70,14 @@ fn give(
     steps: &[Step],
     desk: &Mutex<Desk>,
     changed: &Condvar,
-    told: &mut PipeReader,
+    (told, interrupt): (&mut PipeReader, Option<&Interrupt>),
     signals: &mut Signals,
     open: &mut impl FnMut(&Step, &mut Signals) -> Result<bool>,
 ) -> Result<()> {
     let mut stands = vec![Stands::Waiting; steps.len()];
     loop {
         signals.clear();
+        interrupt.map_or(Ok(()), Interrupt::check)?;
         {
             let mut desk = super::lock(desk);
             if desk.error.is_some() {
@@ -103,7 +106,9 @@ fn give(
         if !begun && !gated {
             anyhow::bail!("the plan's steps wait for each other");
         }
-        signals.wait(&[told.as_fd()], None)?;
+        let mut others = vec![told.as_fd()];
+        others.extend(interrupt.map(Interrupt::signals));
+        signals.wait(&others, None)?;
         if crate::engine::wait::readable(&[told.as_fd()], Some(std::time::Instant::now()))? {
             let _ = told.read(&mut [0; 64]).context("read a pipe")?;
         }
@@ -172,7 +177,7 @@ mod tests {
             done.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
-        run(&steps(&after), 1, open, act).unwrap();
+        run(&steps(&after), 1, None, open, act).unwrap();
         assert_eq!(done.into_inner(), 22);
     }
 
@@ -180,11 +185,11 @@ mod tests {
     fn a_failure_ends_all_waits() {
         let three = steps(&[&[], &[], &[0]]);
         let open = |step: &Step, _: &mut Signals| Ok(number(step) == 1);
-        let error = run(&three, 8, open, |_| anyhow::bail!("it failed")).unwrap_err();
+        let error = run(&three, 8, None, open, |_| anyhow::bail!("it failed")).unwrap_err();
         assert_eq!(error.to_string(), "it failed");
         let shut = |_: &Step, _: &mut Signals| anyhow::bail!("it cannot be met");
-        assert_eq!(run(&three, 8, shut, |_| Ok(())).unwrap_err().to_string(), "it cannot be met");
-        let error = run(&steps(&[&[1], &[0]]), 8, |_, _| Ok(true), |_| Ok(())).unwrap_err();
+        assert_eq!(run(&three, 8, None, shut, |_| Ok(())).unwrap_err().to_string(), "it cannot be met");
+        let error = run(&steps(&[&[1], &[0]]), 8, None, |_, _| Ok(true), |_| Ok(())).unwrap_err();
         assert_eq!(error.to_string(), "the plan's steps wait for each other");
     }
 }
