@@ -33,7 +33,9 @@ fn main() -> ExitCode {
     personality.settle();
     let result = match personality {
         Personality::Docker => docker::run(),
-        Personality::Compose => commands::run("docker-compose", std::env::args_os().skip(1).collect()),
+        Personality::Compose => {
+            docker::this_host().and_then(|()| commands::run("docker-compose", std::env::args_os().skip(1).collect()))
+        }
         Personality::Own => commands::run("umiak", std::env::args_os().skip(1).collect()),
     };
     match result {

@@ -16,6 +16,11 @@ pub enum Personality {
     Compose,
 }
 
+/// The version of Docker's engine and client whose language is spoken under the name `docker`: what scripts compare.
+pub const DOCKER_VERSION: &str = "28.5.2";
+/// The same for Docker Compose.
+pub const COMPOSE_VERSION: &str = "2.40.3";
+
 static CURRENT: OnceLock<Personality> = OnceLock::new();
 static COMPOSE: OnceLock<()> = OnceLock::new();
 
@@ -37,6 +42,15 @@ impl Personality {
     /// `docker compose`: from here on the language of Compose.
     pub fn settle_compose() {
         let _ = COMPOSE.set(());
+    }
+
+    /// The version that is told to scripts.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Own => env!("CARGO_PKG_VERSION"),
+            Self::Docker => DOCKER_VERSION,
+            Self::Compose => COMPOSE_VERSION,
+        }
     }
 
     /// What was settled.

@@ -187,7 +187,10 @@ impl Loading<'_> {
         let findings = support::check(&project, tree, &self.problems.sources);
         self.problems.found.extend(findings.warnings);
         match self.options.for_running {
-            true => self.problems.found.extend(findings.later),
+            true => {
+                self.problems.found.extend(findings.later);
+                normalise::settle_modes(&mut project);
+            }
             false => project.unsupported = findings.later,
         }
         if !skip.env_files {

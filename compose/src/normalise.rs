@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::model::{Dependency, Project, Service, ServiceNetwork, VolumeKind};
+use super::model::{Dependency, NetworkMode, Project, Service, ServiceNetwork, VolumeKind};
 
 /// Fills in everything implied.
 pub(crate) fn normalise(project: &mut Project) {
@@ -48,6 +48,17 @@ fn default_network(project: &mut Project) {
     }
 }
 
+/// What an empty `network_mode` comes to: the default network if another service has it, else none.
+pub(crate) fn settle_modes(project: &mut Project) {
+    let default = project.services.values().any(|service| service.networks.contains_key("default"));
+    for service in project.services.values_mut().filter(|service| service.network_mode == Some(NetworkMode::Unsaid)) {
+        service.network_mode = (service.networks.is_empty() && !default).then_some(NetworkMode::None);
+        if service.networks.is_empty() && default {
+            service.networks.insert("default".to_owned(), ServiceNetwork::default());
+        }
+    }
+}
+
 fn imply_dependencies(service: &mut Service) {
     let mut implied: Vec<(String, bool)> = Vec::new();
     for link in &service.links {
@@ -79,20 +90,52 @@ fn name_resources(project: &mut Project) {
     }
 }
 
+/// The keys of what services that take part use.
+pub(crate) struct Used<'a> {
+    networks: HashSet<&'a str>,
+    volumes: HashSet<&'a str>,
+    configs: HashSet<&'a str>,
+    secrets: HashSet<&'a str>,
+    models: HashSet<&'a str>,
+}
+
+impl<'a> Used<'a> {
+    /// What the services of a project use.
+    pub(crate) fn of(project: &'a Project) -> Self {
+        let services = || project.services.values();
+        let mounts = services().flat_map(|service| &service.volumes).filter(|mount| mount.kind == VolumeKind::Volume);
+        let build_secrets = services().filter_map(|service| service.build.as_ref()).flat_map(|build| &build.secrets);
+        let secrets = services().flat_map(|service| &service.secrets).chain(build_secrets);
+        Self {
+            networks: services().flat_map(|service| service.networks.keys()).map(String::as_str).collect(),
+            volumes: mounts.filter_map(|mount| mount.source.as_deref()).collect(),
+            configs: services().flat_map(|service| &service.configs).map(|file| file.source.as_str()).collect(),
+            secrets: secrets.map(|file| file.source.as_str()).collect(),
+            models: services().flat_map(|service| service.models.keys()).map(String::as_str).collect(),
+        }
+    }
+
+    /// Whether something of a section is used.
+    pub(crate) fn has(&self, section: &str, key: &str) -> bool {
+        match section {
+            "networks" => self.networks.contains(key),
+            "volumes" => self.volumes.contains(key),
+            "configs" => self.configs.contains(key),
+            "secrets" => self.secrets.contains(key),
+            "models" => self.models.contains(key),
+            _ => true,
+        }
+    }
+}
+
 /// Drops networks, volumes, configs, secrets and models that no taking-part service uses.
 pub(crate) fn drop_unused(project: &mut Project) {
-    let services = || project.services.values();
-    let networks: HashSet<&String> = services().flat_map(|service| service.networks.keys()).collect();
-    let mounts = services().flat_map(|service| &service.volumes).filter(|mount| mount.kind == VolumeKind::Volume);
-    let volumes: HashSet<&String> = mounts.filter_map(|mount| mount.source.as_ref()).collect();
-    let configs: HashSet<&String> = services().flat_map(|service| &service.configs).map(|file| &file.source).collect();
-    let build_secrets = services().filter_map(|service| service.build.as_ref()).flat_map(|build| &build.secrets);
-    let secrets = services().flat_map(|service| &service.secrets).chain(build_secrets);
-    let secrets: HashSet<&String> = secrets.map(|file| &file.source).collect();
-    let models: HashSet<&String> = services().flat_map(|service| service.models.keys()).collect();
-    project.networks.retain(|key, _| networks.contains(key));
-    project.volumes.retain(|key, _| volumes.contains(key));
-    project.configs.retain(|key, _| configs.contains(key));
-    project.secrets.retain(|key, _| secrets.contains(key));
-    project.models.retain(|key, _| models.contains(key));
+    let without = Project { services: std::mem::take(&mut project.services), ..Project::default() };
+    let used = Used::of(&without);
+    project.networks.retain(|key, _| used.has("networks", key));
+    project.volumes.retain(|key, _| used.has("volumes", key));
+    project.configs.retain(|key, _| used.has("configs", key));
+    project.secrets.retain(|key, _| used.has("secrets", key));
+    project.models.retain(|key, _| used.has("models", key));
+    project.services = without.services;
 }

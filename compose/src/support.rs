@@ -5,8 +5,9 @@ mod rows;
 use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, Sources, Span};
-use super::model::{Namespace, NetworkDef, Project, PullPolicy, Service, VolumeDef, VolumeKind};
+use super::model::{NetworkDef, Project, PullPolicy, Service, VolumeDef, VolumeKind};
 use super::node::{Node, Value};
+use super::normalise::Used;
 pub use rows::{Row, rows};
 
 /// What happens with a key.
@@ -20,11 +21,17 @@ pub enum Support {
     Warns(&'static str),
     /// It is understood but cannot be run yet; an error says so.
     Later(&'static str),
+    /// It cannot work here, for this reason; an error says so.
+    Refused(&'static str),
 }
 
 const SWARM: Support = Support::Warns("it only has a meaning in a Swarm");
 const WINDOWS: Support = Support::Warns("it only has a meaning on Windows");
-const MODEL: Support = Support::Later("AI models");
+const MODEL: Support = Support::Refused("'models' support requires Docker Model plugin, and umiak runs no models");
+const DRIVER: Support =
+    Support::Refused("Docker Compose does not support secrets.*.driver: only a Swarm has drivers of secrets");
+const TEMPLATE: Support =
+    Support::Refused("Docker Compose does not support template_driver: only a Swarm has such drivers");
 
 /// Every key by its path, `*` standing for names and list entries. What stands below a key that does not work does not
 /// either, whatever its own line says. Some values of a key that works do not: see [`EXCEPT`].
@@ -300,14 +307,14 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.stdin_open", Support::Works),
     ("services.*.stop_grace_period", Support::Works),
     ("services.*.stop_signal", Support::Works),
-    ("services.*.storage_opt", Support::Later("storage options")),
+    ("services.*.storage_opt", Support::Warns("sizes of containers need quotas on the file system below their layers, which umiak does not set")),
     ("services.*.sysctls", Support::Works),
     ("services.*.tmpfs", Support::Works),
     ("services.*.tty", Support::Works),
     ("services.*.ulimits", Support::Works),
     ("services.*.ulimits.*.hard", Support::Works),
     ("services.*.ulimits.*.soft", Support::Works),
-    ("services.*.use_api_socket", Support::Later("an API socket")),
+    ("services.*.use_api_socket", Support::Refused("there is no daemon, and so no socket of its API that a container could be given")),
     ("services.*.user", Support::Works),
     ("services.*.userns_mode", Support::Works),
     ("services.*.uts", Support::Works),
@@ -360,24 +367,24 @@ pub const TABLE: &[(&str, Support)] = &[
     ("volumes.*.labels", Support::Works),
     ("volumes.*.name", Support::Works),
     ("secrets", Support::Works),
-    ("secrets.*.driver", Support::Later("secret drivers")),
-    ("secrets.*.driver_opts", Support::Later("secret drivers")),
+    ("secrets.*.driver", DRIVER),
+    ("secrets.*.driver_opts", DRIVER),
     ("secrets.*.environment", Support::Works),
-    ("secrets.*.external", Support::Later("secrets from outside the project")),
+    ("secrets.*.external", Support::Refused("unsupported external secret: only a Swarm keeps secrets outside of a project")),
     ("secrets.*.external.name", Support::Works),
     ("secrets.*.file", Support::Works),
     ("secrets.*.labels", Support::Works),
     ("secrets.*.name", Support::Works),
-    ("secrets.*.template_driver", Support::Later("template drivers")),
+    ("secrets.*.template_driver", TEMPLATE),
     ("configs", Support::Works),
     ("configs.*.content", Support::Works),
     ("configs.*.environment", Support::Works),
-    ("configs.*.external", Support::Later("configs from outside the project")),
+    ("configs.*.external", Support::Refused("unsupported external config: only a Swarm keeps configs outside of a project")),
     ("configs.*.external.name", Support::Works),
     ("configs.*.file", Support::Works),
     ("configs.*.labels", Support::Works),
     ("configs.*.name", Support::Works),
-    ("configs.*.template_driver", Support::Later("template drivers")),
+    ("configs.*.template_driver", TEMPLATE),
     ("models", MODEL),
     ("models.*.context_size", Support::Works),
     ("models.*.model", Support::Works),
@@ -397,18 +404,18 @@ pub(crate) struct Findings {
 /// Looks up every key of the tree that belongs to a service, network, volume, secret or config of the project.
 pub(crate) fn check(project: &Project, tree: &Node, sources: &Sources) -> Findings {
     let table = TABLE.iter().copied().collect();
+    let used = Used::of(project);
     let mut walk = Walk { table, sources, findings: Findings::default() };
     for (section, entry) in tree.as_map().into_iter().flatten() {
         let takes_part = |name: &String| match section.as_str() {
             "services" => project.services.contains_key(name),
-            "networks" => project.services.values().any(|service| service.networks.contains_key(name)),
-            _ => true,
+            section => used.has(section, name),
         };
         for (name, entry) in entry.node.as_map().into_iter().flatten().filter(|(name, _)| takes_part(name)) {
             walk.node(&entry.node, &format!("{section}.*"), &format!("{section}.{name}"));
         }
     }
-    walk.values(project);
+    walk.values(project, &used);
     walk.findings
 }
 
@@ -427,13 +434,8 @@ impl Walk<'_> {
                     let pattern = format!("{pattern}.{}", if named { "*" } else { key });
                     let path = format!("{path}.{key}");
                     match self.table.get(pattern.as_str()).copied() {
-                        Some(Support::Later(what)) => self.later(entry.key, &path, what),
-                        Some(Support::Warns(reason)) => {
-                            let place = self.sources.place(entry.key);
-                            let message = format!("{path} is ignored: {reason}");
-                            self.findings.warnings.push(Diagnostic::warning(message).at(place));
-                        }
-                        _ => self.node(&entry.node, &pattern, &path),
+                        None | Some(Support::Works | Support::WhenUsed(_)) => self.node(&entry.node, &pattern, &path),
+                        Some(support) => self.found(entry.key, &path, support),
                     }
                 }
             }
@@ -446,12 +448,23 @@ impl Walk<'_> {
         }
     }
 
-    fn later(&mut self, at: Span, path: &str, what: &str) {
-        let message = format!("{path}: {what}: not supported yet by this version of umiak");
-        self.findings.later.push(Diagnostic::error(message).at(self.sources.place(at)));
+    fn found(&mut self, at: Span, path: &str, support: Support) {
+        let place = self.sources.place(at);
+        let error = |message| Diagnostic::error(message).at(place.clone());
+        match support {
+            Support::Works | Support::WhenUsed(_) => {}
+            Support::Warns(reason) => {
+                let message = format!("{path} is ignored: {reason}");
+                self.findings.warnings.push(Diagnostic::warning(message).at(place));
+            }
+            Support::Later(what) => {
+                self.findings.later.push(error(format!("{path}: {what}: not supported yet by this version of umiak")));
+            }
+            Support::Refused(reason) => self.findings.later.push(error(format!("{path}: {reason}"))),
+        }
     }
 
-    fn values(&mut self, project: &Project) {
+    fn values(&mut self, project: &Project, used: &Used<'_>) {
         for except in EXCEPT {
             let (section, key) = except.key.split_once(".*.").unwrap_or((except.key, ""));
             let path = |name: &str| format!("{section}.{name}.{}", key.split(".*").next().unwrap_or(key));
@@ -459,17 +472,19 @@ impl Walk<'_> {
                 Found::Service(found) => {
                     let top = key.split('.').next().unwrap_or(key);
                     for service in project.services.values().filter(|service| found(service)) {
-                        self.later(service.at(top), &path(&service.name), except.what);
+                        self.found(service.at(top), &path(&service.name), except.then);
                     }
                 }
                 Found::Network(found) => {
-                    for (name, network) in project.networks.iter().filter(|(_, network)| found(network)) {
-                        self.later(network.span, &path(name), except.what);
+                    let networks = project.networks.iter().filter(|(name, _)| used.has("networks", name));
+                    for (name, network) in networks.filter(|(_, network)| found(network)) {
+                        self.found(network.span, &path(name), except.then);
                     }
                 }
                 Found::Volume(found) => {
-                    for (name, volume) in project.volumes.iter().filter(|(_, volume)| found(volume)) {
-                        self.later(volume.span, &path(name), except.what);
+                    let volumes = project.volumes.iter().filter(|(name, _)| used.has("volumes", name));
+                    for (name, volume) in volumes.filter(|(_, volume)| found(volume)) {
+                        self.found(volume.span, &path(name), except.then);
                     }
                 }
             }
@@ -493,10 +508,10 @@ fn is_off(node: &Node) -> bool {
 pub struct Except {
     /// Path of the key, as in [`TABLE`].
     pub key: &'static str,
-    /// Which values do not work yet.
+    /// Which values do not work.
     pub values: &'static str,
-    /// What they need.
-    pub what: &'static str,
+    /// What happens with them.
+    pub then: Support,
     found: Found,
 }
 
@@ -508,20 +523,19 @@ enum Found {
     Volume(fn(&VolumeDef) -> bool),
 }
 
-const fn service(key: &'static str, values: &'static str, what: &'static str, found: fn(&Service) -> bool) -> Except {
-    Except { key, values, what, found: Found::Service(found) }
+const fn service(key: &'static str, values: &'static str, then: Support, found: fn(&Service) -> bool) -> Except {
+    Except { key, values, then, found: Found::Service(found) }
 }
 
-/// Values of working keys that cannot be run yet.
+/// Values of working keys that do not work.
 #[rustfmt::skip]
 pub const EXCEPT: &[Except] = &[
-    service("services.*.cgroup", "service:… and container:…", "sharing a cgroup namespace", |s| matches!(s.cgroup, Some(Namespace::Service(_) | Namespace::Container(_)))),
-    service("services.*.logging.driver", "all but json-file, local, none, journald and syslog", "log drivers other than json-file, local, none, journald and syslog", |s| log_driver(s).is_some_and(|driver| !matches!(driver, "" | "json-file" | "local" | "none" | "journald" | "syslog"))),
-    service("services.*.pull_policy", "build", "building images", |s| s.pull_policy == Some(PullPolicy::Build)),
-    service("services.*.userns_mode", "all but host", "user namespaces", |s| s.userns_mode.as_deref().is_some_and(|mode| mode != "host")),
-    service("services.*.volumes.*.type", "npipe and cluster", "npipe and cluster volumes", |s| s.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster))),
-    Except { key: "networks.*.driver", values: "all but bridge, macvlan, ipvlan, host and none", what: "other network drivers", found: Found::Network(|n| !n.external && !matches!(n.driver.as_deref().unwrap_or("bridge"), "bridge" | "host" | "ipvlan" | "macvlan" | "none")) },
-    Except { key: "volumes.*.driver", values: "all but local", what: "other volume drivers", found: Found::Volume(|v| !v.external && v.driver.as_deref().unwrap_or("local") != "local") },
+    service("services.*.logging.driver", "all but json-file, local, none, journald and syslog", Support::Later("log drivers other than json-file, local, none, journald and syslog"), |s| log_driver(s).is_some_and(|driver| !matches!(driver, "" | "json-file" | "local" | "none" | "journald" | "syslog"))),
+    service("services.*.pull_policy", "build", Support::Later("building images"), |s| s.pull_policy == Some(PullPolicy::Build)),
+    service("services.*.userns_mode", "all but host", Support::Warns("containers have the host's user namespace"), |s| s.userns_mode.as_deref().is_some_and(|mode| mode != "host")),
+    service("services.*.volumes.*.type", "npipe and cluster", Support::Refused("such volumes exist on Windows and in a Swarm only"), |s| s.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster))),
+    Except { key: "networks.*.driver", values: "all but bridge, macvlan, ipvlan, host and none", then: Support::Refused("there are no plugins with other drivers"), found: Found::Network(|n| !n.external && !matches!(n.driver.as_deref().unwrap_or("bridge"), "bridge" | "host" | "ipvlan" | "macvlan" | "none")) },
+    Except { key: "volumes.*.driver", values: "all but local", then: Support::Refused("there are no plugins with other drivers"), found: Found::Volume(|v| !v.external && v.driver.as_deref().unwrap_or("local") != "local") },
 ];
 
 fn log_driver(service: &Service) -> Option<&str> {

@@ -202,7 +202,9 @@ impl Places {
         }
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    /// The files, the first that exists counts.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
         match &self.docker_config {
             Some(directory) => vec![directory.join("config.json")],
             None => [&self.home, &self.sudo_home]

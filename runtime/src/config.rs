@@ -363,6 +363,8 @@ pub enum Namespace {
     Private,
     /// A fresh one that other containers may join (`ipc: shareable`).
     Shareable,
+    /// A fresh one without `/dev/shm` (`ipc: none`).
+    Bare,
     /// The host's.
     Host,
     /// Another container's, by its namespace file: `/proc/<pid>/ns/<kind>`, resolved by the engine at each start.

@@ -250,7 +250,7 @@ pub fn plan(config: &Config, defaults: Vec<OciMount>) -> Result<Plan, MountsErro
         }
         entries.push(entry(mount, target)?);
     }
-    for built_in in etc_files(config).chain([shm(config)]) {
+    for built_in in etc_files(config).chain(shm(config)) {
         if !entries.iter().any(|entry| entry.target == built_in.target) {
             entries.push(built_in);
         }
@@ -417,7 +417,7 @@ fn etc_files(config: &Config) -> impl Iterator<Item = Entry> {
 }
 
 /// `/dev/shm` belongs to the IPC namespace: own, the host's, or the other container's.
-fn shm(config: &Config) -> Entry {
+fn shm(config: &Config) -> Option<Entry> {
     let target = "/dev/shm".to_owned();
     let bind = |actions| Entry {
         target: "/dev/shm".to_owned(),
@@ -426,7 +426,8 @@ fn shm(config: &Config) -> Entry {
         options: owned(&["bind", "rprivate"]),
         actions,
     };
-    match &config.ipc_ns {
+    Some(match &config.ipc_ns {
+        Namespace::Bare => return None,
         Namespace::Host => bind(Vec::new()),
         Namespace::Path(ipc) => bind(vec![Action::ShmOf { ipc: ipc.clone() }]),
         Namespace::Private | Namespace::Shareable => {
@@ -435,7 +436,7 @@ fn shm(config: &Config) -> Entry {
             options.push(format!("size={size}"));
             Entry { target, kind: "tmpfs", source: "shm".into(), options, actions: Vec::new() }
         }
-    }
+    })
 }
 
 fn propagation_option(propagation: Propagation) -> &'static str {

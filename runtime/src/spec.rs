@@ -168,7 +168,7 @@ fn check_sysctl(config: &Config, name: &str) -> Result<(), SpecError> {
     }
     if IPC_SYSCTLS.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
         return match config.ipc_ns {
-            Namespace::Private | Namespace::Shareable => Ok(()),
+            Namespace::Private | Namespace::Shareable | Namespace::Bare => Ok(()),
             _ => refuse("the container shares an IPC namespace, so it would change another's"),
         };
     }
@@ -180,7 +180,7 @@ fn check_sysctl(config: &Config, name: &str) -> Result<(), SpecError> {
     }
     if dotted == "kernel.domainname" {
         return match config.uts_ns {
-            Namespace::Private | Namespace::Shareable => Ok(()),
+            Namespace::Private | Namespace::Shareable | Namespace::Bare => Ok(()),
             _ => refuse("the container shares a UTS namespace"),
         };
     }
@@ -284,7 +284,7 @@ fn namespaces(config: &Config, version: Version) -> Result<Vec<LinuxNamespace>, 
         match choice {
             // As Docker: on v1 a container sees its cgroups through read-only binds.
             _ if kind == LinuxNamespaceType::Cgroup && version == Version::V1 => {}
-            Namespace::Private | Namespace::Shareable => out.push(new_namespace(kind)?),
+            Namespace::Private | Namespace::Shareable | Namespace::Bare => out.push(new_namespace(kind)?),
             Namespace::Host => {}
             Namespace::Path(path) => out.push(joined(kind, path)?),
         }

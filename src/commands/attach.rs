@@ -33,7 +33,7 @@ pub struct Attach {
 impl Attach {
     /// Runs the command; the exit code is the container's.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let keys = detach::parse(&self.detach_keys)?;
+        let keys = detach::keys(&self.detach_keys)?;
         let project = load::named(context, &[])?;
         let container = observe::running(&context.engine, &project.name, &self.service, self.index)?.container;
         // Without an input of the container's there is nothing to be joined to.

@@ -2,6 +2,7 @@
 //! top, the engine's objects are groups.
 
 mod attach;
+pub mod booleans;
 mod commit;
 mod completion;
 mod config;
@@ -57,7 +58,14 @@ use crate::ui::progress::{Mode, Progress};
 
 /// Runs Docker Compose stacks on Linux, without a daemon.
 #[derive(Debug, Parser)]
-#[command(name = "umiak", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "umiak",
+    version,
+    max_term_width = 120,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -293,8 +301,13 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
             command = command.mut_subcommand(group, |group| group.hide(true));
         }
     }
-    let arguments = std::iter::once(OsString::from(name)).chain(arguments);
-    let matches = match command.try_get_matches_from(arguments) {
+    let first = arguments.first().and_then(|word| word.to_str());
+    if name != "umiak" && matches!(first, Some("-v" | "--version")) {
+        crate::out!("{}", version::of_compose());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let arguments: Vec<OsString> = std::iter::once(OsString::from(name)).chain(arguments).collect();
+    let matches = match booleans::with_values(command, &arguments).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => match later::explain(&error) {
             Some(explained) => return Err(explained),

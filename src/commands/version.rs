@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::out;
+use crate::personality::{COMPOSE_VERSION, Personality};
 
 /// Show the version.
 #[derive(Debug, Args)]
@@ -21,12 +22,19 @@ pub struct Version {
 impl Version {
     /// Runs the command.
     pub fn run(&self) -> Result<ExitCode> {
-        let version = env!("CARGO_PKG_VERSION");
+        let personality = Personality::current();
+        let version = personality.version();
         match (self.short, self.format.as_str()) {
             (true, _) => out!("{version}"),
             (_, "json") => out!("{}", serde_json::json!({ "version": version })),
+            _ if personality == Personality::Compose => out!("{}", of_compose()),
             _ => out!("umiak version {version}"),
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What Docker Compose says of itself.
+pub fn of_compose() -> String {
+    format!("Docker Compose version v{COMPOSE_VERSION} (umiak {})", env!("CARGO_PKG_VERSION"))
 }

@@ -2,6 +2,7 @@
 //! Docker's names, with Docker's words for a command line that is wrong.
 
 mod context;
+pub mod daemon;
 mod usage;
 mod version;
 
@@ -13,6 +14,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{self, Context, Global, container, image, inspect, network, system, volume};
 use crate::out;
+use crate::personality::DOCKER_VERSION;
 
 /// Containers, images, networks and volumes in Docker's language, without a daemon.
 #[derive(Debug, Parser)]
@@ -21,24 +23,14 @@ use crate::out;
     max_term_width = 120,
     subcommand_required = true,
     arg_required_else_help = true,
+    args_override_self = true,
     disable_version_flag = true
 )]
 struct Cli {
     #[command(flatten)]
-    global: Flags,
+    global: daemon::Flags,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Flags before the command.
-#[derive(Debug, Args)]
-struct Flags {
-    /// The context to use: default
-    #[arg(short, long, value_name = "NAME")]
-    context: Option<String>,
-    /// Print version information and quit
-    #[arg(short, long)]
-    version: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -155,19 +147,18 @@ pub fn run() -> Result<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let wants_version = matches!(arguments.first().and_then(|word| word.to_str()), Some("-v" | "--version"));
     if wants_version {
-        out!("Docker version {}, build umiak", env!("CARGO_PKG_VERSION"));
+        out!("Docker version {DOCKER_VERSION}, build umiak-{}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
     let command = Cli::command();
     let all = std::iter::once(OsString::from("docker")).chain(arguments.iter().cloned());
-    let matches = match command.try_get_matches_from(all) {
+    let matches = match commands::booleans::with_values(command, &arguments).try_get_matches_from(all) {
         Ok(matches) => matches,
         Err(error) => return usage::explain(&error, &arguments),
     };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Some(name) = cli.global.context.as_deref().filter(|name| *name != "default") {
-        return Err(context::unknown(name));
-    }
+    let starts = matches!(cli.command, Command::Run(_) | Command::Container(container::Container::Run(_)));
+    cli.global.settle(starts)?;
     match cli.command {
         Command::Version(command) => return command.run(),
         Command::Context(command) => return command.run(),
@@ -179,6 +170,14 @@ pub fn run() -> Result<ExitCode> {
     }
     let settings = Settings::try_parse_from(["docker"]).unwrap_or_else(|error| error.exit());
     dispatch(cli.command, &Context::new(settings.global)?)
+}
+
+/// For `docker-compose`, whose environment may name a host, too.
+pub fn this_host() -> Result<()> {
+    match std::env::var("DOCKER_HOST").ok().and_then(|host| daemon::elsewhere(&host)) {
+        Some(text) => Err(crate::failure::Plain(text).into()),
+        None => Ok(()),
+    }
 }
 
 fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::out;
+use crate::personality::DOCKER_VERSION;
 use crate::template::Template;
 
 /// The version of Docker's API whose language is spoken.
@@ -29,7 +30,7 @@ impl Version {
             Some("json" | "{{json .}}") => out!("{version}"),
             Some(format) => {
                 let template = Template::parse(format).context("template parsing error")?;
-                out!("{}", template.inspect(&version).context("template parsing error")?);
+                out!("{}", template.inspect(&with_go_names(version)).context("template parsing error")?);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -45,29 +46,39 @@ fn architecture() -> &'static str {
     }
 }
 
+/// The versions of Docker that scripts compare; what runs here is named as the platform and its component.
 fn gather() -> Value {
-    let version = env!("CARGO_PKG_VERSION");
+    let own = env!("CARGO_PKG_VERSION");
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     json!({
         "Client": {
-            "Version": version, "ApiVersion": API, "DefaultAPIVersion": API, "GitCommit": "", "GoVersion": "",
+            "Version": DOCKER_VERSION, "ApiVersion": API, "DefaultAPIVersion": API, "GitCommit": "", "GoVersion": "",
             "Os": "linux", "Arch": architecture(), "BuildTime": "", "Context": "default",
         },
         "Server": {
-            "Platform": { "Name": "umiak" },
-            "Components": [{ "Name": "Engine", "Version": version, "Details": {
-                "ApiVersion": API, "Arch": architecture(), "KernelVersion": kernel, "Os": "linux",
+            "Platform": { "Name": format!("umiak {own}") },
+            "Components": [{ "Name": "umiak", "Version": own, "Details": {
+                "ApiVersion": API, "Arch": architecture(), "Experimental": "false", "KernelVersion": kernel,
+                "MinAPIVersion": API, "Os": "linux",
             } }],
-            "Version": version, "ApiVersion": API, "MinAPIVersion": API, "GitCommit": "", "GoVersion": "",
+            "Version": DOCKER_VERSION, "ApiVersion": API, "MinAPIVersion": API, "GitCommit": "", "GoVersion": "",
             "Os": "linux", "Arch": architecture(), "KernelVersion": kernel, "BuildTime": "",
         },
     })
 }
 
+/// Templates know this field by its name in Go.
+fn with_go_names(mut version: Value) -> Value {
+    for side in ["Client", "Server"] {
+        version[side]["APIVersion"] = json!(API);
+    }
+    version
+}
+
 fn text(version: &Value) -> String {
     let word = |side: &str, field: &str| version[side][field].as_str().unwrap_or_default().to_owned();
     [
-        "Client: umiak".to_owned(),
+        format!("Client: umiak {}", env!("CARGO_PKG_VERSION")),
         format!(" Version:           {}", word("Client", "Version")),
         format!(" API version:       {}", word("Client", "ApiVersion")),
         format!(" OS/Arch:           {}/{}", word("Client", "Os"), word("Client", "Arch")),

@@ -1,13 +1,18 @@
 //! The keys that leave a container without ending it: ctrl-p,ctrl-q unless the
-//! user says otherwise. Pure.
+//! user says otherwise.
 
 use anyhow::{Result, bail};
 
 /// Docker's default.
 pub const DEFAULT: &[u8] = &[16, 17];
 
+/// The keys that a flag gives, else those of Docker's `config.json`, else Docker's default.
+pub fn keys(flag: &str) -> Result<Vec<u8>> {
+    if flag.is_empty() { parse(&super::docker_config::detach_keys()) } else { parse(flag) }
+}
+
 /// `ctrl-p,ctrl-q` as the bytes that a terminal sends. Empty: Docker's default.
-pub fn parse(text: &str) -> Result<Vec<u8>> {
+fn parse(text: &str) -> Result<Vec<u8>> {
     if text.is_empty() {
         return Ok(DEFAULT.to_vec());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
-use umiak_images::auth::{Credentials, Places};
+use umiak_images::auth::Credentials;
 use umiak_images::platform::Platform;
 use umiak_images::progress::{Event, Progress as PullProgress};
 use umiak_images::reference::Reference;
@@ -170,7 +170,7 @@ impl Engine {
 
     fn client(&self) -> Result<Client> {
         let registries = Registries::load(&self.registries)?;
-        let credentials = Credentials::load(&Places::of_process())?;
+        let credentials = Credentials::load(&super::docker_config::places())?;
         Ok(Client::new(registries, credentials, concat!("umiak/", env!("CARGO_PKG_VERSION")))?)
     }
 }

@@ -13,6 +13,7 @@ mod create;
 pub mod detach;
 pub mod diff;
 pub mod disk;
+pub mod docker_config;
 pub mod endpoint_options;
 pub mod events;
 pub mod exec;

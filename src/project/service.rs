@@ -226,10 +226,6 @@ fn network(project: &Project, service: &Service) -> Result<NetworkRequest> {
     let one = |name: &str| NetworkRequest::Networks(vec![Join { network: name.to_owned(), ..Join::default() }]);
     Ok(match &service.network_mode {
         Some(NetworkMode::None) => NetworkRequest::None,
-        Some(NetworkMode::Unsaid) if service.networks.is_empty() => match project.networks.get("default") {
-            Some(default) => one(&default.name),
-            None => NetworkRequest::None,
-        },
         Some(NetworkMode::Host) => NetworkRequest::Host,
         Some(NetworkMode::Bridge) => one(network::DEFAULT),
         Some(NetworkMode::Container(container)) => NetworkRequest::Container(container.clone()),
@@ -464,9 +460,7 @@ fn namespaces(request: &mut Request, project: &Project, service: &Service) -> Re
                 request.join.push((kind, names::container(project, target, 1)));
                 continue;
             }
-            Namespace::None => {
-                bail!("service {}: {kind}: none is not supported yet by this version of umiak", service.name)
-            }
+            Namespace::None => rt::Namespace::Bare,
         };
         match kind {
             "pid" => request.runtime.pid_ns = mode,
@@ -538,7 +532,7 @@ fn file(request: &mut Request, definition: &FileDef, used: &FileMount, secret: b
         FileSource::UnsetVariable(variable) => {
             bail!("{what} {}: environment variable \"{variable}\" required by it is not set", used.source)
         }
-        FileSource::External => bail!("{what} {}: external {what}s are not supported yet", used.source),
+        FileSource::External => bail!("unsupported external {what} {}", used.source),
     };
     let number = |text: &Option<String>, key: &str| -> Result<u32> {
         let parse = |text: &str| {

@@ -327,3 +327,49 @@ fn devices_by_name_come_from_a_specification() {
     );
     assert!(host.ids().is_empty());
 }
+
+#[test]
+fn keys_that_mean_nothing_here_are_warned_of_and_those_that_cannot_work_refused() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let text = r#"
+services:
+  alone: { image: busybox, command: sleep 1000, network_mode: "", pull_policy: refresh }
+  bare:
+    image: busybox
+    command: sleep 1000
+    ipc: none
+    userns_mode: private
+    storage_opt: { size: 1G }
+    security_opt: [label=disable, "label:type:svirt_t"]
+secrets:
+  unused: { external: true }
+"#;
+    host.write("compose.yaml", text);
+    let done = host.run(&["up", "-d", "-t", "0"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    for (warning, place) in [
+        ("services.bare.userns_mode is ignored: containers have the host's user namespace", "compose.yaml:8:5"),
+        ("services.bare.storage_opt is ignored", "compose.yaml:9:5"),
+    ] {
+        assert_eq!(done.err.matches(warning).count(), 1, "{}", done.err);
+        assert!(done.err.contains(place), "{}", done.err);
+    }
+    host.ok(&["exec", "-T", "bare", "sh", "-c", "! test -e /dev/shm && test -d /dev/mqueue"]);
+    assert_eq!(host.inspect("demo-bare-1")["HostConfig"]["IpcMode"], "none");
+    // As in Docker Compose: an empty mode is the default network where another service has it.
+    host.ok(&["exec", "-T", "alone", "ip", "addr", "show", "eth0"]);
+    down(&host);
+    let refused = [
+        ("secrets: [s]", "secrets: { s: { external: true } }", "secrets.s.external: unsupported external secret"),
+        ("configs: [c]", "configs: { c: { external: true } }", "configs.c.external: unsupported external config"),
+        ("models: [m]", "models: { m: { model: x } }", "'models' support requires Docker Model plugin"),
+        ("use_api_socket: true", "x-a: b", "services.a.use_api_socket: there is no daemon"),
+    ];
+    for (key, top, said) in refused {
+        host.write("compose.yaml", &format!("services:\n  a:\n    image: busybox\n    {key}\n{top}\n"));
+        let error = host.fails(1, &["up", "-d"]);
+        assert!(error.contains(said) && error.contains("compose.yaml:"), "{error}");
+        host.ok(&["config", "-q"]);
+    }
+    assert!(host.ids().is_empty());
+}

@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use super::{EXCEPT, Support, TABLE};
+use super::{EXCEPT, Except, Support, TABLE};
 
 /// What umiak does with one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// Path of the key, `*` standing for names and list entries.
     pub key: &'static str,
-    /// In one or two words: `works`, `partly`, `when used`, `ignored`, `not yet`.
+    /// In one or two words: `works`, `partly`, `when used`, `ignored`, `refused`, `not yet`.
     pub support: &'static str,
-    /// Why it is ignored, or what would be needed.
+    /// Why it is ignored or refused, or what would be needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// Values that do not work yet.
@@ -24,17 +24,21 @@ pub struct Row {
 pub struct Exception {
     /// Which.
     pub values: &'static str,
-    /// What they need.
-    pub needs: &'static str,
+    /// What happens with them, in the words for keys.
+    pub support: &'static str,
+    /// Why, or what they need.
+    pub reason: &'static str,
 }
 
 impl Row {
     /// The details in a line of text; empty when the key just works.
     pub fn details(&self) -> String {
-        let except = self.except.iter().map(|except| format!("not yet with {}: {}", except.values, except.needs));
+        let except =
+            self.except.iter().map(|except| format!("{} with {}: {}", except.support, except.values, except.reason));
         let reason = self.reason.map(|reason| match self.support {
             "when used" => format!("the command that needs it says that it cannot be done yet: {reason}"),
             "ignored" => format!("with a warning: {reason}"),
+            "refused" => format!("with an error: {reason}"),
             _ => reason.to_owned(),
         });
         reason.into_iter().chain(except).collect::<Vec<_>>().join("; ")
@@ -47,16 +51,25 @@ pub fn rows() -> Vec<Row> {
 }
 
 fn row(key: &'static str) -> Row {
-    let (support, reason) = match effective(key) {
+    let (support, reason) = words(effective(key));
+    let except = EXCEPT.iter().filter(|except| except.key == key && support == "works");
+    let exception = |except: &Except| {
+        let (support, reason) = words(except.then);
+        Exception { values: except.values, support, reason: reason.unwrap_or_default() }
+    };
+    let except: Vec<_> = except.map(exception).collect();
+    let support = if except.is_empty() { support } else { "partly" };
+    Row { key, support, reason, except }
+}
+
+fn words(support: Support) -> (&'static str, Option<&'static str>) {
+    match support {
         Support::Works => ("works", None),
         Support::WhenUsed(what) => ("when used", Some(what)),
         Support::Warns(reason) => ("ignored", Some(reason)),
         Support::Later(what) => ("not yet", Some(what)),
-    };
-    let except = EXCEPT.iter().filter(|except| except.key == key && support == "works");
-    let except: Vec<_> = except.map(|except| Exception { values: except.values, needs: except.what }).collect();
-    let support = if except.is_empty() { support } else { "partly" };
-    Row { key, support, reason, except }
+        Support::Refused(reason) => ("refused", Some(reason)),
+    }
 }
 
 /// What happens to a key: what happens to the outermost key around it that does not work, else its own line.
@@ -87,7 +100,7 @@ mod tests {
         let row = |support, reason, except| Row { key: "k", support, reason, except }.details();
         assert_eq!(row("works", None, vec![]), "");
         assert_eq!(row("ignored", Some("it is obsolete"), vec![]), "with a warning: it is obsolete");
-        let except = vec![Exception { values: "build", needs: "building images" }];
+        let except = vec![Exception { values: "build", support: "not yet", reason: "building images" }];
         assert_eq!(row("partly", None, except), "not yet with build: building images");
     }
 

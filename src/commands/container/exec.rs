@@ -65,7 +65,7 @@ impl Exec {
             stdin: self.interactive,
             privileged: self.privileged,
             detach: self.detach,
-            detach_keys: detach::parse(&self.detach_keys)?,
+            detach_keys: detach::keys(&self.detach_keys)?,
         };
         context.engine.exec(&container, request)?.exit_code()
     }

@@ -219,7 +219,7 @@ pub struct Flags {
     /// PID namespace to use: host, container:NAME
     #[arg(long, value_name = "MODE")]
     pid: Option<String>,
-    /// IPC namespace to use: host, shareable, private, container:NAME
+    /// IPC namespace to use: host, shareable, private, none, container:NAME
     #[arg(long, value_name = "MODE")]
     ipc: Option<String>,
     /// Cgroup namespace to use: host, private
@@ -409,6 +409,7 @@ impl Flags {
                 (_, "host", _) => Namespace::Host,
                 (_, "private", _) => Namespace::Private,
                 ("ipc", "shareable", _) => Namespace::Shareable,
+                ("ipc", "none", _) => Namespace::Bare,
                 ("pid" | "ipc", _, Some(container)) => {
                     request.join.push((if flag == "pid" { "pid" } else { "ipc" }, container.to_owned()));
                     continue;

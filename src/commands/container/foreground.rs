@@ -20,6 +20,6 @@ pub struct Foreground {
 impl Foreground {
     /// The same for the engine.
     pub fn how(&self) -> Result<How> {
-        Ok(How { detach_keys: detach::parse(&self.detach_keys)?, pass_signals: self.sig_proxy })
+        Ok(How { detach_keys: detach::keys(&self.detach_keys)?, pass_signals: self.sig_proxy })
     }
 }

@@ -34,6 +34,9 @@ pub struct HostFlags {
     /// GPUs to add, by their CDI specifications: all, a number, or device=ID[,ID…]
     #[arg(long, value_name = "GPUS")]
     gpus: Option<String>,
+    /// Isolation of the container: default, which is what Linux has
+    #[arg(long, value_name = "NAME")]
+    isolation: Option<String>,
     /// Tune the swapping of the container's memory, 0 to 100; -1 for the host's
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     memory_swappiness: Option<i64>,
@@ -43,9 +46,15 @@ pub struct HostFlags {
     /// Runtime to use: runc, which is the one that there is
     #[arg(long, value_name = "NAME")]
     runtime: Option<String>,
+    /// Storage options: refused, as by Docker without quotas
+    #[arg(long, value_name = "K=V", hide = true)]
+    storage_opt: Vec<String>,
     /// User namespace to use: host
     #[arg(long, value_name = "MODE")]
     userns: Option<String>,
+    /// Driver of the volumes that are made: local
+    #[arg(long, value_name = "DRIVER")]
+    volume_driver: Option<String>,
     /// Mount the volumes of another container, too: CONTAINER[:ro|rw]
     #[arg(long, value_name = "CONTAINER")]
     volumes_from: Vec<String>,
@@ -59,6 +68,20 @@ impl HostFlags {
         }
         if let Some(mode) = self.userns.as_deref().filter(|mode| !matches!(*mode, "" | "host")) {
             bail!("--userns: invalid USER mode \"{mode}\"; containers have the host's user namespace (host)");
+        }
+        if let Some(name) = self.isolation.as_deref().filter(|name| !matches!(*name, "" | "default")) {
+            bail!("invalid isolation ({name}): linux only supports 'default'");
+        }
+        match self.storage_opt.first().map(|option| option.split_once('=')) {
+            None => {}
+            Some(Some(("size", _))) => {
+                bail!("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+            }
+            Some(Some((name, _))) => bail!("Unknown option {name}"),
+            Some(None) => bail!("invalid storage option"),
+        }
+        if let Some(name) = self.volume_driver.as_deref().filter(|name| !matches!(*name, "" | "local")) {
+            bail!("error looking up volume plugin {name}: plugin \"{name}\" not found");
         }
         request.cgroup_parent.clone_from(&self.cgroup_parent);
         request.volumes_from = self.volumes_from.iter().map(|text| volumes_from(text)).collect::<Result<_>>()?;

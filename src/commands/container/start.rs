@@ -37,7 +37,7 @@ impl Start {
         let [key] = self.containers.as_slice() else {
             bail!("you cannot start and attach multiple containers at once")
         };
-        let how = attach::How { detach_keys: detach::parse(&self.detach_keys)?, ..attach::How::default() };
+        let how = attach::How { detach_keys: detach::keys(&self.detach_keys)?, ..attach::How::default() };
         let container = Container::find(&context.engine.roots, key)?;
         let stdin = self.interactive && container.config.runtime.stdin_open;
         let wanted = Attach { stdin, stdout: true, stderr: true, close_stdin: stdin };

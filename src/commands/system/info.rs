@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::commands::Context;
 use crate::engine::cgroup;
 use crate::out;
+use crate::personality::{COMPOSE_VERSION, Personality};
 use crate::template::Template;
 use crate::ui::human;
 
@@ -51,7 +52,8 @@ fn gather(context: &Context) -> Result<Value> {
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
     let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(json!({
+    let version = Personality::current().version();
+    let mut info = json!({
         "ID": "",
         "Containers": containers.len(),
         "ContainersRunning": running,
@@ -73,13 +75,61 @@ fn gather(context: &Context) -> Result<Value> {
         "DockerRootDir": context.engine.roots.data,
         "Name": text(kernel.nodename()),
         "Labels": [],
-        "ServerVersion": env!("CARGO_PKG_VERSION"),
+        "ServerVersion": version,
         "SecurityOptions": ["name=seccomp,profile=builtin"],
-        "Swarm": { "LocalNodeState": "inactive" },
         "LiveRestoreEnabled": true,
         "Warnings": null,
-        "ClientInfo": { "Version": env!("CARGO_PKG_VERSION"), "Context": "default", "Debug": false },
-    }))
+        "ClientInfo": {
+            "Version": version, "Context": "default", "Debug": false,
+            "Plugins": [{ "Name": "compose", "ShortDescription": "Docker Compose", "Version": COMPOSE_VERSION }],
+        },
+    });
+    if let (Value::Object(all), Value::Object(fixed)) = (&mut info, fixed()) {
+        all.extend(fixed);
+    }
+    Ok(info)
+}
+
+/// What scripts ask before they begin, and what is the same everywhere or said by the kernel.
+fn fixed() -> Value {
+    let controller = |name: &str| {
+        let listed = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let unified = listed("/sys/fs/cgroup/cgroup.controllers");
+        let v1 = listed("/proc/cgroups");
+        unified.split_whitespace().any(|word| word == name) || v1.lines().any(|line| line.starts_with(name))
+    };
+    let forwards = |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1");
+    let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let (memory, cpu) = (controller("memory"), controller("cpu"));
+    json!({
+        "MemoryLimit": memory,
+        "SwapLimit": memory,
+        "OomKillDisable": memory && !unified,
+        "PidsLimit": controller("pids"),
+        "CpuCfsPeriod": cpu,
+        "CpuCfsQuota": cpu,
+        "CPUShares": cpu,
+        "CPUSet": controller("cpuset"),
+        "IPv4Forwarding": forwards("/proc/sys/net/ipv4/ip_forward"),
+        "DefaultRuntime": "runc",
+        "Runtimes": { "runc": { "path": "umiak" }, "umiak": { "path": "umiak" } },
+        "InitBinary": "umiak",
+        "Isolation": "",
+        "Debug": false,
+        "ExperimentalBuild": false,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "FirewallBackend": { "Driver": "nftables" },
+        "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
+        "GenericResources": null,
+        "SystemTime": jiff::Timestamp::now().to_string(),
+        "Swarm": {
+            "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
+            "RemoteManagers": null,
+        },
+    })
 }
 
 fn text(info: &Value) -> String {

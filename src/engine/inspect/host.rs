@@ -170,6 +170,7 @@ fn namespace(mode: &Namespace) -> String {
     match mode {
         Namespace::Private => "private".to_owned(),
         Namespace::Shareable => "shareable".to_owned(),
+        Namespace::Bare => "none".to_owned(),
         Namespace::Host => "host".to_owned(),
         Namespace::Path(path) => path.display().to_string(),
     }
