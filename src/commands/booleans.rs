@@ -49,6 +49,7 @@ mod tests {
         tty: bool,
         #[arg(short, long)]
         interactive: bool,
+        image: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     }
@@ -60,7 +61,7 @@ mod tests {
         let flags = Flags::from_arg_matches(matches.subcommand()?.1).ok()?;
         let on = [(flags.detach, "d"), (flags.tty, "t"), (flags.interactive, "i")];
         let on: String = on.into_iter().filter(|(on, _)| *on).map(|(_, letter)| letter).collect();
-        Some(format!("{on} {}", flags.rest.join(" ")))
+        Some(format!("{on} {} {}", flags.image, flags.rest.join(" ")).trim_end().to_owned())
     }
 
     #[test]
