@@ -23,7 +23,7 @@ use crate::devices;
 pub use kill::Events;
 use kill::gone;
 pub use limits::{Applied, Setting};
-pub use stats::Stats;
+pub use stats::{Pressure, Stats};
 
 /// Where Linux systems mount cgroups.
 const ROOT: &str = "/sys/fs/cgroup";

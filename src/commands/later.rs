@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] = &["bridge", "build", "publish", "push", "stats"];
+const COMMANDS: &[&str] = &["bridge", "build", "publish", "push"];
 
 const FLAGS: &[&str] = &["--build", "--prune", "--quiet-build"];
 

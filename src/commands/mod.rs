@@ -34,6 +34,7 @@ mod rm;
 mod run;
 mod scale;
 mod start;
+mod stats;
 mod stop;
 pub mod system;
 mod top;
@@ -180,6 +181,8 @@ enum Command {
     Volumes(volumes::Volumes),
     /// Print the public port for a port binding
     Port(port::Port),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(stats::Stats),
     /// Display the running processes
     Top(top::Top),
     /// List running projects
@@ -370,6 +373,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Unpause(command) => command.run(context),
         Command::Volumes(command) => command.run(context),
         Command::Port(command) => command.run(context),
+        Command::Stats(command) => command.run(context),
         Command::Top(command) => command.run(context),
         Command::Ls(command) => command.run(context),
         Command::Version(command) => command.run(),
@@ -472,6 +476,7 @@ fn refuse_dry_run(command: &Command) -> Result<()> {
         | Command::Scale(_)
         | Command::Start(_)
         | Command::Stop(_)
+        | Command::Stats(_)
         | Command::Top(_)
         | Command::Unpause(_)
         | Command::Version(_)

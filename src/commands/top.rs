@@ -1,5 +1,9 @@
-//! `top`: the processes of each container, as the host sees them.
+//! `top`: the processes of each container, as the host sees them; on a
+//! terminal, the whole project as it lives.
 
+mod live;
+
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,12 +12,16 @@ use clap::Args;
 use super::Context;
 use crate::engine::cgroup;
 use crate::out;
+use crate::personality::Personality;
 use crate::project::{load, observe};
 use crate::ui::table::Table;
 
-/// Display the running processes.
+/// Display the running processes; on a terminal and without a service, a live view of the project.
 #[derive(Debug, Args)]
 pub struct Top {
+    /// Print the processes, also on a terminal
+    #[arg(long)]
+    plain: bool,
     /// Services; all if none
     services: Vec<String>,
 }
@@ -22,6 +30,9 @@ impl Top {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &self.services)?;
+        if self.is_live(context) {
+            return live::run(context, &project.name);
+        }
         let members = observe::members(&context.engine, &project.name)?;
         let members = observe::select(members, &self.services, &|name| project.knows(name))?;
         let mut table = Table::new(&["SERVICE", "#", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
@@ -34,5 +45,12 @@ impl Top {
         }
         out!("{}", table.render());
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Under Docker's names, in a pipe and with services it is Docker Compose's command.
+    fn is_live(&self, context: &Context) -> bool {
+        let own = Personality::current() == Personality::Own;
+        let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+        own && terminal && !self.plain && self.services.is_empty() && !context.global.dry_run
     }
 }

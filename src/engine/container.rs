@@ -89,8 +89,26 @@ pub struct Config {
     /// Digests of what it was made from, by key: tells later what has changed. Empty outside of projects.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub fingerprint: std::collections::BTreeMap<String, String>,
+    /// What `inspect` tells of how it was asked for.
+    #[serde(default)]
+    pub asked: Asked,
     /// Everything that the runtime needs.
     pub runtime: umiak_runtime::Config,
+}
+
+/// What was asked for, where nothing but `inspect` depends on it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// Its input comes from the command that made it.
+    pub attach_stdin: bool,
+    /// Its output goes to the command that made it.
+    pub attach_output: bool,
+    /// All exposed ports are published.
+    pub publish_all: bool,
+    /// Targets of mounts in the long form (`--mount`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
 }
 
 /// Commands that the container's project runs in it.

@@ -10,7 +10,7 @@ use umiak_images::store::Image;
 use umiak_runtime::config::{EtcFiles, FileCopy, Mount, MountKind, NetNs, Rootfs};
 use umiak_runtime::mounts::clean;
 
-use super::container::{Config, Container, NetworkMode};
+use super::container::{Asked, Config, Container, NetworkMode};
 use super::health::Healthcheck;
 use super::request::{
     Content, File, NetworkRequest, Process, Request, VolumesFrom, anonymous_targets, join_labels, volume_mount,
@@ -136,6 +136,7 @@ impl Engine {
             join: self.joined(request)?,
             hooks: request.hooks.clone(),
             fingerprint: request.fingerprint.clone(),
+            asked: Asked { publish_all: request.publish_all, ..request.asked.clone() },
             runtime,
         })
     }

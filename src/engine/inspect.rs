@@ -3,11 +3,12 @@
 
 mod container;
 mod host;
+mod mounts;
 mod objects;
 
 use std::net::IpAddr;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use umiak_runtime::config::{Mount, MountKind};
 
 use super::container::{Container, NetworkMode, PublishedPort, Status};
@@ -181,6 +182,12 @@ pub fn network_mode(mode: &NetworkMode) -> String {
 /// An object with these members, in this order.
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Puts a member behind another, or at the end.
+fn put_behind(map: &mut Map<String, Value>, key: &str, before: &str, value: Value) {
+    let place = map.keys().position(|other| other == before).map_or(map.len(), |place| place + 1);
+    map.shift_insert(place, key.to_owned(), value);
 }
 
 /// A list, or null where it is empty: what Go makes of a slice that was never filled.

@@ -40,6 +40,7 @@ pub mod security;
 pub mod start;
 pub mod stop;
 pub mod update;
+pub mod usage;
 pub mod volume;
 pub mod wait;
 

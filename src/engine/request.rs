@@ -8,7 +8,7 @@ use umiak_images::config::RunConfig as ImageDefaults;
 use umiak_netns::publish::PortSpec;
 use umiak_runtime::config::{Mount, MountKind, Volume};
 
-use super::container::{DnsConfig, Hooks, LogConfig};
+use super::container::{Asked, DnsConfig, Hooks, LogConfig};
 use super::health::Healthcheck;
 use super::restart::RestartPolicy;
 
@@ -79,6 +79,8 @@ pub struct Request {
     pub cgroup_parent: Option<String>,
     /// Commands run in it after it starts and before it stops.
     pub hooks: Hooks,
+    /// What `inspect` tells of how it was asked for.
+    pub asked: Asked,
     /// Everything that goes to the runtime as it is: limits, mounts, capabilities …
     pub runtime: umiak_runtime::Config,
 }

@@ -59,11 +59,16 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
     namespaces(&mut request, project, service)?;
     for volume in &service.volumes {
         request.runtime.mounts.push(mount(project, volume)?);
+        if volume.kind == VolumeKind::Tmpfs {
+            request.asked.mounts.push(volume.target.clone());
+        }
     }
     for text in &service.tmpfs {
         request.runtime.mounts.push(mounts::tmpfs(text)?);
     }
     request.cgroup_parent.clone_from(&service.cgroup_parent);
+    // As Docker Compose asks for it, whether or not anybody is attached.
+    request.asked.attach_output = true;
     request.hooks = Hooks {
         post_start: service.post_start.iter().map(hook).collect(),
         pre_stop: service.pre_stop.iter().map(hook).collect(),

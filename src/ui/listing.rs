@@ -71,7 +71,8 @@ impl Listing {
         rows.iter().for_each(|row| out!("{}", row.cell(field)));
     }
 
-    fn render(&self, format: Option<&str>, columns: &[&str], rows: &[Row]) -> Result<String> {
+    /// What [`Listing::print`] prints.
+    pub fn render(&self, format: Option<&str>, columns: &[&str], rows: &[Row]) -> Result<String> {
         let format = format.unwrap_or("table").trim();
         if matches!(format, "json" | "{{json .}}") {
             return Ok(rows.iter().map(|row| row.json() + "\n").collect());

@@ -7,6 +7,7 @@ pub mod logs;
 pub mod progress;
 pub mod svg;
 pub mod table;
+pub mod top;
 
 use std::io::{IsTerminal as _, Write as _};
 

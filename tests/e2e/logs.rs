@@ -67,3 +67,42 @@ fn following_misses_nothing_across_rotations() {
     assert_eq!(logs, 3, "{files:?}");
     assert_eq!(host.ok(&["container", "logs", "many"]).lines().count(), 20000);
 }
+
+#[test]
+fn a_project_s_lines_are_chosen_by_time_number_and_container() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        "services:
+  a: { image: busybox, command: sh -c 'for i in 1 2 3; do echo a$$i; done', network_mode: none, scale: 2 }
+  bb: { image: busybox, command: sh -c 'echo out; echo err >&2; printf half', network_mode: none }
+",
+    );
+    host.ok(&["up", "-d"]);
+    for name in ["demo-a-1", "demo-a-2", "demo-bb-1"] {
+        host.until(name, "has ended", |state| state["Status"] == "exited");
+    }
+    let sorted = |args: &[&str]| {
+        let text = host.ok(&[&["logs"], args].concat());
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&["--tail", "1", "a"]), ["a-1  | a3", "a-2  | a3"]);
+    assert_eq!(sorted(&["--tail", "0"]).len(), 0);
+    assert_eq!(sorted(&["--tail", "all"]).len(), 9);
+    assert_eq!(sorted(&["--index", "2", "a"]), ["a-2  | a1", "a-2  | a2", "a-2  | a3"]);
+    assert_eq!(sorted(&["--no-log-prefix", "bb"]), ["err", "half", "out"]);
+    assert_eq!(sorted(&["bb"]), ["bb-1  | err", "bb-1  | half", "bb-1  | out"]);
+    let all = host.ok(&["logs", "-t", "--no-log-prefix", "--index", "1", "a"]);
+    let times: Vec<&str> = all.lines().map(|line| line.split_once(' ').unwrap().0).collect();
+    assert!(times.is_sorted() && times.len() == 3, "{all}");
+    // The second line's time: what is before it, what is after it.
+    let of_one = |flag: &str| sorted(&["--no-log-prefix", "--index", "1", flag, times[1], "a"]).len();
+    assert!((2..=3).contains(&of_one("--since")), "{all}");
+    assert!((2..=3).contains(&of_one("--until")), "{all}");
+    assert_eq!(sorted(&["--since", "1h"]).len(), 9);
+    assert_eq!(sorted(&["--until", "1h"]).len(), 0);
+    assert!(host.fails(1, &["logs", "nosuch"]).contains("no such service: nosuch"));
+    host.ok(&["down"]);
+}

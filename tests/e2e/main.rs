@@ -39,6 +39,7 @@ mod restart;
 mod services;
 mod shapes;
 mod stack;
+mod top;
 mod tutorials;
 mod tutorials_balance;
 mod tutorials_data;

@@ -179,3 +179,63 @@ fn a_root_file_system_is_exported_and_imported() {
     assert!(host.fails(1, &["image", "import", "damaged", &name]).contains("layer"));
     assert!(host.fails(1, &["image", "import", "-c", "RUN x", "root.tar"]).contains("RUN"));
 }
+
+#[test]
+fn mounts_streams_and_the_cgroup_are_told_as_they_were_asked_for() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let dir = host.project();
+    let dir = dir.to_str().unwrap();
+    let (short, long) = (format!("{dir}:/b:ro"), format!("type=bind,source={dir},target=/b2,readonly"));
+    let mut args = vec!["container", "create", "--name", "asked", "-i", "-P", "--cgroup-parent", "/umiak-e2e-asked"];
+    args.extend(["--tmpfs", "/t:size=1m", "-v", "asked-vol:/v", "-v", &short, "--mount", &long]);
+    args.extend([
+        "--mount",
+        "type=volume,source=asked-vol2,target=/v2",
+        "--mount",
+        "type=tmpfs,target=/t2,tmpfs-size=4096",
+    ]);
+    host.ok(&[&args[..], &["--network", "none", "busybox", "true"]].concat());
+    let shown = host.inspect("asked");
+    let config = &shown["HostConfig"];
+    assert_eq!(config["Binds"], json!(["asked-vol:/v", format!("{dir}:/b:ro")]));
+    assert_eq!(
+        config["Mounts"],
+        json!([
+            { "Type": "bind", "Source": dir, "Target": "/b2", "ReadOnly": true },
+            { "Type": "volume", "Source": "asked-vol2", "Target": "/v2" },
+            { "Type": "tmpfs", "Target": "/t2", "TmpfsOptions": { "SizeBytes": 4096 } },
+        ])
+    );
+    assert_eq!(config["Tmpfs"], json!({ "/t": "size=1048576" }));
+    assert_eq!((&config["CgroupParent"], &config["PublishAllPorts"]), (&json!("/umiak-e2e-asked"), &json!(true)));
+    let of = |key: &str| shown["Config"][key].as_bool().unwrap();
+    let streams = ["AttachStdin", "AttachStdout", "AttachStderr", "OpenStdin", "StdinOnce"].map(of);
+    assert_eq!(streams, [true; 5]);
+    let modes: Vec<(&str, &str)> = shown["Mounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| (mount["Destination"].as_str().unwrap(), mount["Mode"].as_str().unwrap()))
+        .collect();
+    assert_eq!(modes, [("/v", "z"), ("/b", "ro"), ("/b2", ""), ("/v2", "z"), ("/t2", "")]);
+    // The order of Docker's structs.
+    let keys: Vec<&String> = config.as_object().unwrap().keys().collect();
+    let place = |key: &str| keys.iter().position(|other| *other == key).unwrap();
+    for (key, before) in [("Tmpfs", "SecurityOpt"), ("Mounts", "IOMaximumBandwidth"), ("Init", "ReadonlyPaths")] {
+        if keys.iter().any(|other| *other == key) {
+            assert_eq!(place(key), place(before) + 1, "{key}");
+        }
+    }
+    host.ok(&["container", "rm", "asked"]);
+    host.ok(&["volume", "rm", "asked-vol", "asked-vol2"]);
+    host.write(
+        "compose.yaml",
+        "services:\n  web: { image: busybox, command: 'true', network_mode: none, volumes: ['.:/a', 'data:/d:ro', { type: tmpfs, target: /t }] }\nvolumes: { data: }\n",
+    );
+    host.ok(&["create"]);
+    let shown = host.inspect("demo-web-1");
+    assert_eq!(shown["HostConfig"]["Binds"], json!([format!("{dir}:/a:rw"), "demo_data:/d:ro"]));
+    assert_eq!(shown["HostConfig"]["Mounts"], json!([{ "Type": "tmpfs", "Target": "/t" }]));
+    assert_eq!((&shown["Config"]["AttachStdin"], &shown["Config"]["AttachStdout"]), (&json!(false), &json!(true)));
+    host.ok(&["down", "-v"]);
+}

@@ -35,6 +35,20 @@ pub struct Stats {
     pub read_bytes: u64,
     /// Bytes written to block devices.
     pub written_bytes: u64,
+    /// What its processes wait for; `None` where the kernel does not count it, and on v1.
+    pub pressure: Option<Pressure>,
+}
+
+/// Shares of the last ten seconds, in hundredths of a percent, in which some of the processes waited
+/// (Documentation/accounting/psi.rst).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// For a CPU.
+    pub cpu: u32,
+    /// For memory.
+    pub memory: u32,
+    /// For block devices.
+    pub io: u32,
 }
 
 impl Cgroup {
@@ -73,6 +87,7 @@ impl Cgroup {
             pids_limit: number(&file("pids.max")?),
             read_bytes,
             written_bytes,
+            pressure: pressure([&file("cpu.pressure")?, &file("memory.pressure")?, &file("io.pressure")?]),
         })
     }
 
@@ -97,8 +112,19 @@ impl Cgroup {
             pids_limit: number(&file("pids", "pids.max")?),
             read_bytes,
             written_bytes,
+            pressure: None,
         })
     }
+}
+
+/// Where one of the three can be read, the others are there too.
+fn pressure([cpu, memory, io]: [&str; 3]) -> Option<Pressure> {
+    let waited = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("some avg10="))?;
+        let (whole, hundredths) = line.split(' ').next()?.split_once('.')?;
+        Some(whole.parse::<u32>().ok()?.checked_mul(100)?.saturating_add(hundredths.parse::<u32>().ok()?))
+    };
+    Some(Pressure { cpu: waited(cpu)?, memory: waited(memory)?, io: waited(io)? })
 }
 
 /// The file's content; empty where there is no such file.
@@ -151,6 +177,12 @@ mod tests {
             ("pids.max", "2048\n"),
             ("io.stat", "8:0 rbytes=10 wbytes=20 rios=1\n8:16 rbytes=1 wbytes=2 rios=1\n"),
             ("memory.events", "low 0\noom 2\noom_kill 1\n"),
+            (
+                "cpu.pressure",
+                "some avg10=12.05 avg60=1.81 avg300=0.65 total=1\nfull avg10=3.48 avg60=0.00 avg300=0.00 total=1\n",
+            ),
+            ("memory.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"),
+            ("io.pressure", "some avg10=100.00 avg60=1.20 avg300=0.28 total=923772\n"),
         ] {
             std::fs::write(directory.join(name), content).unwrap();
         }
@@ -159,6 +191,7 @@ mod tests {
         assert_eq!((stats.memory, stats.memory_limit, stats.cpu_ns), (6_291_456, None, 1_500_000));
         assert_eq!((stats.pids, stats.pids_limit, stats.throttled_ns), (2, Some(2048), 7_000));
         assert_eq!((stats.read_bytes, stats.written_bytes), (11, 22));
+        assert_eq!(stats.pressure, Some(Pressure { cpu: 1205, memory: 0, io: 10_000 }));
         assert!(cgroup.oom_killed());
         assert!(Cgroup::at(root.path(), Version::V2, "/nosuch").unwrap().stats().is_err());
     }

@@ -39,7 +39,9 @@ pub struct Create {
 impl Create {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
+        let mut request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
+        request.asked.attach_output = true;
+        request.asked.attach_stdin = self.flags.interactive;
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
         let engine = &context.engine;
         engine.sweep().map_err(not_started)?;

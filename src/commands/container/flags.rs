@@ -368,6 +368,7 @@ impl Flags {
         for text in &self.volume {
             runtime.mounts.push(volume(text)?);
         }
+        request.asked.mounts.extend(self.mount.iter().map(|mount| mount.target.clone()));
         runtime.mounts.extend(self.mount.iter().cloned());
         for text in &self.tmpfs {
             runtime.mounts.push(crate::engine::mounts::tmpfs(text)?);

@@ -59,7 +59,9 @@ impl Run {
             return Err(Plain("conflicting options: cannot specify both --attach and --detach".into()).into());
         }
         let how = self.foreground.how().map_err(not_started)?;
-        let request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
+        let mut request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
+        request.asked.attach_output = !self.detach;
+        request.asked.attach_stdin = !self.detach && self.flags.interactive;
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
         let engine = &context.engine;
         engine.sweep().map_err(not_started)?;

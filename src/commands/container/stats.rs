@@ -1,135 +1,148 @@
 //! `container stats`: what each container uses, against its limits.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
-use umiak_runtime::cgroup::Stats as Usage;
+use serde_json::Value;
 
-use crate::commands::{Context, Format};
-use crate::engine::{Container, cgroup};
-use crate::out;
+use crate::commands::Context;
+use crate::engine::usage::{Reading, Sampler};
+use crate::engine::{Container, Engine};
+use crate::personality::Personality;
 use crate::ui::human::{binary_size, size};
-use crate::ui::table::Table;
+use crate::ui::listing::{Listing, Row};
 
-/// Display resource usage.
+/// What `stats` of a project and of single containers have in common.
 #[derive(Debug, Args)]
-pub struct Stats {
-    /// Show all containers, not only running ones
+pub struct How {
+    /// Show all containers (default shows just running)
     #[arg(short, long)]
     all: bool,
-    /// Print once and end
+    /// Format output: table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Disable streaming stats and only pull the first result
     #[arg(long)]
     no_stream: bool,
-    /// table or json
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// Do not truncate output
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+/// Display a live stream of container(s) resource usage statistics.
+#[derive(Debug, Args)]
+pub struct Stats {
+    #[command(flatten)]
+    how: How,
     /// Containers, by name or id; all running ones if none
     containers: Vec<String>,
 }
 
-/// One line, in Docker's words.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Row {
-    #[serde(rename = "ID")]
-    id: String,
-    name: String,
-    #[serde(rename = "CPUPerc")]
-    cpu: String,
-    #[serde(rename = "MemUsage")]
-    memory: String,
-    #[serde(rename = "MemPerc")]
-    memory_share: String,
-    #[serde(rename = "NetIO")]
-    net: String,
-    #[serde(rename = "BlockIO")]
-    block: String,
-    #[serde(rename = "PIDs")]
-    pids: String,
-}
+/// Docker's columns, and what the kernel tells besides.
+const LISTING: Listing = Listing {
+    type_name: "*container.statsContext",
+    headers: &[
+        ("Container", "CONTAINER"),
+        ("ID", "CONTAINER ID"),
+        ("Name", "NAME"),
+        ("CPUPerc", "CPU %"),
+        ("MemUsage", "MEM USAGE / LIMIT"),
+        ("MemPerc", "MEM %"),
+        ("NetIO", "NET I/O"),
+        ("BlockIO", "BLOCK I/O"),
+        ("PIDs", "PIDS"),
+        ("CPUPressure", "CPU PSI"),
+        ("MemPressure", "MEM PSI"),
+        ("IOPressure", "IO PSI"),
+    ],
+};
+const COLUMNS: [&str; 8] = ["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"];
+const PRESSURE: [&str; 3] = ["CPUPressure", "MemPressure", "IOPressure"];
 
-/// The time over which CPU usage is measured.
-const WINDOW: Duration = Duration::from_millis(500);
+/// The time over which CPU usage is measured for the first time, and how often a live table is made anew.
+const FIRST: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_secs(1);
 
 impl Stats {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let (engine, keys) = (&context.engine, &self.containers);
+        self.how.show(&|| match keys.is_empty() {
+            true => engine.containers(),
+            false => named(engine, keys),
+        })
+    }
+}
+
+fn named(engine: &Engine, keys: &[String]) -> Result<Vec<Container>> {
+    keys.iter().map(|key| Container::find(&engine.roots, key)).collect()
+}
+
+impl How {
+    /// Shows what `list` finds, once or until it is interrupted.
+    pub fn show(&self, list: &dyn Fn() -> Result<Vec<Container>>) -> Result<ExitCode> {
+        let mut sampler = Sampler::default();
         loop {
-            let containers = self.select(context)?;
-            let before: Vec<(Option<Usage>, Instant)> =
-                containers.iter().map(|container| (usage(container), Instant::now())).collect();
-            std::thread::sleep(WINDOW);
-            let rows: Vec<Row> =
-                containers.iter().zip(before).map(|(container, (usage, when))| row(container, usage, when)).collect();
-            if !self.no_stream && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-                crate::ui::write_raw(b"\x1b[H\x1b[2J");
+            let containers = self.shown(list()?);
+            let fresh = |container: &&Container| container.state.status.is_up() && !sampler.knows(&container.config.id);
+            let fresh: Vec<&Container> = containers.iter().filter(fresh).collect();
+            if !fresh.is_empty() {
+                fresh.iter().for_each(|container| drop(sampler.look(container)));
+                std::thread::sleep(FIRST);
             }
-            self.print(&rows)?;
+            let rows: Vec<(Row, bool)> = containers.iter().map(|one| self.row(one, &sampler.look(one))).collect();
+            self.print(rows)?;
             if self.no_stream {
                 return Ok(ExitCode::SUCCESS);
             }
+            std::thread::sleep(EVERY);
         }
     }
 
-    fn select(&self, context: &Context) -> Result<Vec<Container>> {
-        if !self.containers.is_empty() {
-            return self.containers.iter().map(|key| Container::find(&context.engine.roots, key)).collect();
-        }
-        let mut all = context.engine.containers()?;
-        all.retain(|container| self.all || container.state.status.is_up());
-        Ok(all)
+    fn shown(&self, mut containers: Vec<Container>) -> Vec<Container> {
+        containers.retain(|container| self.all || container.state.status.is_up());
+        containers
     }
 
-    fn print(&self, rows: &[Row]) -> Result<()> {
-        if self.format == Format::Json {
-            for row in rows {
-                out!("{}", serde_json::to_string(row)?);
-            }
+    fn print(&self, rows: Vec<(Row, bool)>) -> Result<()> {
+        // Docker's own names get Docker's columns.
+        let pressure = Personality::current() == Personality::Own && rows.iter().any(|(_, pressure)| *pressure);
+        let columns: Vec<&str> = COLUMNS.into_iter().chain(PRESSURE.into_iter().filter(|_| pressure)).collect();
+        let rows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();
+        let text = LISTING.render(self.format.as_deref(), &columns, &rows)?;
+        if self.no_stream || !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            crate::ui::write_raw(text.as_bytes());
             return Ok(());
         }
-        let mut table = Table::new(&[
-            "CONTAINER ID",
-            "NAME",
-            "CPU %",
-            "MEM USAGE / LIMIT",
-            "MEM %",
-            "NET I/O",
-            "BLOCK I/O",
-            "PIDS",
-        ]);
-        for row in rows.iter().cloned() {
-            table.row(vec![row.id, row.name, row.cpu, row.memory, row.memory_share, row.net, row.block, row.pids]);
-        }
-        out!("{}", table.render());
+        // Written over what was there, line by line, so that nothing flickers.
+        let text = text.replace('\n', "\x1b[K\n");
+        crate::ui::write_raw(format!("\x1b[H{text}\x1b[J").as_bytes());
         Ok(())
     }
-}
 
-fn usage(container: &Container) -> Option<Usage> {
-    if !container.state.status.is_up() {
-        return None;
-    }
-    cgroup::stats(&container.config.runtime.cgroup_path).ok()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "shown as a percentage with two decimals")]
-fn row(container: &Container, before: Option<Usage>, when: Instant) -> Row {
-    let now = usage(container).unwrap_or_default();
-    let elapsed = when.elapsed().as_nanos() as f64;
-    let used = now.cpu_ns.saturating_sub(before.unwrap_or_default().cpu_ns) as f64;
-    let limit = now.memory_limit.unwrap_or_else(cgroup::host_memory).min(cgroup::host_memory());
-    let net = container.state.init.map(|init| cgroup::net_io(init.pid)).unwrap_or_default();
-    Row {
-        id: container.short_id().to_owned(),
-        name: container.config.name.clone(),
-        cpu: format!("{:.2}%", used / elapsed.max(1.0) * 100.0),
-        memory: format!("{} / {}", binary_size(now.memory), binary_size(limit)),
-        memory_share: format!("{:.2}%", now.memory as f64 / (limit.max(1)) as f64 * 100.0),
-        net: format!("{} / {}", size(net.0), size(net.1)),
-        block: format!("{} / {}", size(now.read_bytes), size(now.written_bytes)),
-        pids: now.pids.to_string(),
+    /// A row, and whether it has pressure.
+    fn row(&self, container: &Container, reading: &Reading) -> (Row, bool) {
+        let id = if self.no_trunc { container.config.id.as_str() } else { container.short_id() };
+        let pair = |(left, right): (u64, u64)| format!("{} / {}", size(left), size(right));
+        let mut fields: Vec<(&str, Value)> = [
+            ("Container", id.to_owned()),
+            ("ID", id.to_owned()),
+            ("Name", container.config.name.clone()),
+            ("CPUPerc", format!("{:.2}%", reading.cpu)),
+            ("MemUsage", format!("{} / {}", binary_size(reading.memory), binary_size(reading.memory_limit))),
+            ("MemPerc", format!("{:.2}%", reading.memory_share())),
+            ("NetIO", pair(reading.net)),
+            ("BlockIO", pair(reading.block)),
+            ("PIDs", reading.pids.to_string()),
+        ]
+        .map(|(field, text)| (field, Value::from(text)))
+        .to_vec();
+        if let Some(pressure) = reading.pressure.filter(|_| Personality::current() == Personality::Own) {
+            let share = |hundredths: u32| Value::from(format!("{}.{:02}%", hundredths / 100, hundredths % 100));
+            fields.extend(PRESSURE.into_iter().zip([pressure.cpu, pressure.memory, pressure.io].map(share)));
+        }
+        (Row::new(fields), reading.pressure.is_some())
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use umiak_runtime::config::{Mount, MountKind};
 
 use super::host::host_config;
-use super::{exit_code, object, or_null, target, time};
+use super::{exit_code, mounts, object, or_null, put_behind, target, time};
 use crate::engine::container::{Attachment, Container, NetworkMode, Status};
 use crate::engine::network::DEFAULT;
 use crate::engine::{Engine, logs};
@@ -45,7 +45,7 @@ pub fn container(engine: &Engine, container: &Container) -> Value {
                 "WorkDir": rootfs.work,
             }, "Name": "overlay2" }),
         ),
-        ("Mounts", config.runtime.mounts.iter().map(mount).collect()),
+        ("Mounts", mounts::mounted(config)),
         ("Config", process_config(container)),
         ("NetworkSettings", network_settings(engine, container)),
     ])
@@ -95,28 +95,6 @@ fn end(container: &Container) -> impl Iterator<Item = (String, Value)> {
     .filter_map(|(key, value)| Some((key.to_owned(), value?)))
 }
 
-fn mount(mount: &Mount) -> Value {
-    let mode = if mount.read_only { "ro" } else { "" };
-    let rw = !mount.read_only;
-    match &mount.kind {
-        MountKind::Bind(bind) => json!({
-            "Type": "bind", "Source": bind.source, "Destination": mount.target, "Mode": mode, "RW": rw,
-            "Propagation": format!("{:?}", bind.propagation).to_lowercase(),
-        }),
-        MountKind::Volume(volume) => json!({
-            "Type": "volume", "Name": volume.name, "Source": volume.source, "Destination": mount.target,
-            "Driver": "local", "Mode": mode, "RW": rw, "Propagation": "",
-        }),
-        MountKind::Image(image) => json!({
-            "Type": "image", "Source": image.image, "Destination": mount.target, "Mode": mode, "RW": false,
-            "Propagation": "",
-        }),
-        MountKind::Tmpfs(_) | MountKind::File(_) => json!({
-            "Type": "tmpfs", "Source": "", "Destination": mount.target, "Mode": mode, "RW": rw, "Propagation": "",
-        }),
-    }
-}
-
 fn process_config(container: &Container) -> Value {
     let (config, runtime) = (&container.config, &container.config.runtime);
     let set = |names: &mut dyn Iterator<Item = String>| -> Map<String, Value> {
@@ -128,12 +106,12 @@ fn process_config(container: &Container) -> Value {
         ("Hostname", json!(runtime.hostname)),
         ("Domainname", json!(runtime.domainname)),
         ("User", json!(runtime.user)),
-        ("AttachStdin", json!(false)),
-        ("AttachStdout", json!(false)),
-        ("AttachStderr", json!(false)),
+        ("AttachStdin", json!(config.asked.attach_stdin)),
+        ("AttachStdout", json!(config.asked.attach_output)),
+        ("AttachStderr", json!(config.asked.attach_output)),
         ("Tty", json!(runtime.tty)),
         ("OpenStdin", json!(runtime.stdin_open)),
-        ("StdinOnce", json!(false)),
+        ("StdinOnce", json!(config.asked.attach_stdin && runtime.stdin_open)),
         ("Env", json!(runtime.env)),
         ("Cmd", or_null(&config.command)),
         ("Image", json!(config.image)),
@@ -143,17 +121,18 @@ fn process_config(container: &Container) -> Value {
         ("OnBuild", Value::Null),
         ("Labels", json!(config.labels)),
     ]);
-    // Those that Docker leaves out where they are not set.
-    if let Some(map) = value.as_object_mut() {
-        if !config.exposed.is_empty() {
-            map.insert("ExposedPorts".into(), Value::Object(set(&mut config.exposed.iter().cloned())));
+    // Those that Docker leaves out where they are not set, behind the keys that they follow in its struct.
+    let ports = (!config.exposed.is_empty()).then(|| Value::Object(set(&mut config.exposed.iter().cloned())));
+    let own = [
+        ("ExposedPorts", "AttachStderr", ports),
+        ("Healthcheck", "Cmd", config.healthcheck.as_ref().map(|check| check.inspect())),
+        ("StopSignal", "Labels", config.stop_signal.as_ref().map(|signal| json!(signal))),
+        ("StopTimeout", "", config.stop_timeout.map(|seconds| json!(seconds))),
+    ];
+    for (key, before, own) in own {
+        if let (Some(map), Some(own)) = (value.as_object_mut(), own) {
+            put_behind(map, key, before, own);
         }
-        let own = [
-            ("Healthcheck", config.healthcheck.as_ref().map(|check| check.inspect())),
-            ("StopSignal", config.stop_signal.as_ref().map(|signal| json!(signal))),
-            ("StopTimeout", config.stop_timeout.map(|seconds| json!(seconds))),
-        ];
-        map.extend(own.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     }
     value
 }

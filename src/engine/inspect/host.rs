@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use umiak_runtime::config::{Config as Runtime, DeviceRate, MountKind, Namespace, Seccomp, Tmpfs};
 use umiak_runtime::spec::paths;
 
-use super::{mount_name, network_mode, object, or_null};
+use super::{mounts, network_mode, object, or_null, put_behind};
 use crate::engine::container::{Config, Container};
 use crate::engine::ports;
 
@@ -18,7 +18,7 @@ pub(super) fn host_config(container: &Container) -> Value {
     };
     let swap = limits.memory_swap.or_else(|| limits.memory.and_then(|memory| i64::try_from(memory * 2).ok()));
     let mut value = object([
-        ("Binds", binds(config)),
+        ("Binds", mounts::binds(config)),
         ("ContainerIDFile", json!("")),
         ("LogConfig", json!({ "Type": config.log.driver, "Config": config.log.options })),
         ("NetworkMode", json!(network_mode(&config.network))),
@@ -48,7 +48,7 @@ pub(super) fn host_config(container: &Container) -> Value {
         ("OomScoreAdj", json!(limits.oom_score_adj)),
         ("PidMode", json!(joined(config, "pid").unwrap_or_else(|| shared(&runtime.pid_ns)))),
         ("Privileged", json!(runtime.privileged)),
-        ("PublishAllPorts", json!(false)),
+        ("PublishAllPorts", json!(config.asked.publish_all)),
         ("ReadonlyRootfs", json!(runtime.rootfs.read_only)),
         ("SecurityOpt", or_null(&security(runtime))),
         ("UTSMode", json!(shared(&runtime.uts_ns))),
@@ -59,7 +59,7 @@ pub(super) fn host_config(container: &Container) -> Value {
         ("CpuShares", json!(limits.cpu_shares.unwrap_or(0))),
         ("Memory", json!(limits.memory.unwrap_or(0))),
         ("NanoCpus", json!(limits.nano_cpus.unwrap_or(0))),
-        ("CgroupParent", json!("")),
+        ("CgroupParent", json!(cgroup_parent(config))),
         ("BlkioWeight", json!(limits.blkio_weight.unwrap_or(0))),
         (
             "BlkioWeightDevice",
@@ -107,7 +107,9 @@ fn optional(map: &mut Map<String, Value>, config: &Config) {
         .mounts
         .iter()
         .filter_map(|mount| match &mount.kind {
-            MountKind::Tmpfs(tmpfs) => Some((mount.target.clone(), json!(tmpfs_options(tmpfs, mount.read_only)))),
+            MountKind::Tmpfs(tmpfs) if mounts::is_short_tmpfs(config, mount) => {
+                Some((mount.target.clone(), json!(tmpfs_options(tmpfs, mount.read_only))))
+            }
             _ => None,
         })
         .collect();
@@ -125,18 +127,26 @@ fn optional(map: &mut Map<String, Value>, config: &Config) {
     if runtime.init {
         map.insert("Init".into(), json!(true));
     }
+    if let Some(asked) = mounts::asked(config) {
+        map.insert("Mounts".into(), asked);
+    }
+    // Behind the key that they follow in Docker's struct.
+    for (key, before) in [
+        ("Annotations", "ConsoleSize"),
+        ("Tmpfs", "SecurityOpt"),
+        ("Sysctls", "ShmSize"),
+        ("Mounts", "IOMaximumBandwidth"),
+    ] {
+        if let Some(value) = map.shift_remove(key) {
+            put_behind(map, key, before, value);
+        }
+    }
 }
 
-/// `SOURCE:TARGET:rw`; anonymous volumes are no binds.
-fn binds(config: &Config) -> Value {
-    let named = |mount: &&umiak_runtime::config::Mount| match &mount.kind {
-        MountKind::Volume(volume) => !config.anonymous_volumes.contains(&volume.name),
-        _ => true,
-    };
-    let bind = |mount: &umiak_runtime::config::Mount| {
-        Some(format!("{}:{}:{}", mount_name(mount)?, mount.target, if mount.read_only { "ro" } else { "rw" }))
-    };
-    or_null(&config.runtime.mounts.iter().filter(named).filter_map(bind).collect::<Vec<_>>())
+/// Where its cgroup was asked to be made.
+fn cgroup_parent(config: &Config) -> String {
+    let parent = config.runtime.cgroup_path.strip_suffix(&format!("/{}", config.id)).unwrap_or_default();
+    if parent == "/umiak" { String::new() } else { parent.to_owned() }
 }
 
 fn bindings(config: &Config) -> Value {
