@@ -1,13 +1,15 @@
 //! `pull`: the images of a project's services.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, down};
 use crate::engine::image::Policy;
-use crate::project::{load, provider, service};
+use crate::project::{images, load, provider};
 use crate::ui::progress::Progress;
 
 /// Pull service images.
@@ -37,35 +39,73 @@ impl Pull {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::model(context, &self.services, false)?;
         let progress = if self.quiet { Progress::quiet() } else { context.progress() };
-        let mut errors = Vec::new();
-        let mut pulled = std::collections::BTreeSet::new();
+        let mut wanted = Vec::new();
         for chosen in provider::split(project.select(&self.services, self.include_deps)?).0 {
-            let name = service::image(&project, chosen);
-            let buildable = chosen.build.is_some() && (self.ignore_buildable || chosen.image.is_none());
             let policy = match (self.policy, Policy::of_service(chosen)) {
                 (Some(policy), _) => policy,
                 (None, Policy::Never) => continue,
                 (None, _) => Policy::Always,
             };
-            if buildable || !pulled.insert(name.clone()) {
-                continue;
-            }
-            if context.global.dry_run {
-                let what = format!("Image {name}");
-                progress.working(&what, "Pulling");
-                progress.done(&what, "Pulled");
-                continue;
-            }
-            let result = context.engine.image(&name, policy, chosen.platform.as_deref(), &progress);
-            if let Err(error) = result.with_context(|| format!("service {}", chosen.name)) {
-                if self.ignore_pull_failures {
-                    progress.note(&format!("warning: {}", crate::failure::one_line(&error)));
-                } else {
-                    errors.push(error);
+            let built = chosen.build.is_some() && (self.ignore_buildable || chosen.image.is_none());
+            let own = (!built).then(|| images::key(&project, chosen));
+            for (name, platform) in own.into_iter().chain(images::steps(chosen)) {
+                if !wanted.iter().any(|other: &Wanted<'_>| other.name == name && other.platform == platform) {
+                    wanted.push(Wanted { service: &chosen.name, name, platform, policy });
                 }
+            }
+        }
+        let mut errors = Vec::new();
+        for error in pull(context, &wanted, &progress) {
+            if self.ignore_pull_failures {
+                progress.note(&format!("warning: {}", crate::failure::one_line(&error)));
+            } else {
+                errors.push(error);
             }
         }
         progress.finish();
         down::finish(errors)
+    }
+}
+
+/// One image, and the service that is named when it cannot be had.
+struct Wanted<'a> {
+    service: &'a str,
+    name: String,
+    platform: Option<String>,
+    policy: Policy,
+}
+
+/// Pulls images, as many at a time as the command line says; the failures in the order of the images.
+fn pull(context: &Context, wanted: &[Wanted<'_>], progress: &Progress) -> Vec<anyhow::Error> {
+    let next = AtomicUsize::new(0);
+    let errors = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..wanted.len().min(context.workers()) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(one) = wanted.get(index) else { return };
+                    if let Err(error) = one.pull(context, progress) {
+                        errors.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
+                    }
+                }
+            });
+        }
+    });
+    let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+    errors.sort_by_key(|(index, _)| *index);
+    errors.into_iter().map(|(_, error)| error).collect()
+}
+
+impl Wanted<'_> {
+    fn pull(&self, context: &Context, progress: &Progress) -> Result<()> {
+        if context.global.dry_run {
+            let what = format!("Image {}", self.name);
+            progress.working(&what, "Pulling");
+            progress.done(&what, "Pulled");
+            return Ok(());
+        }
+        let pulled = context.engine.image(&self.name, self.policy, self.platform.as_deref(), progress);
+        pulled.map(drop).with_context(|| format!("service {}", self.service))
     }
 }

@@ -1,6 +1,6 @@
 //! Containers that run to their end before a service's own (`pre_start`).
 
-use crate::harness::{Done, Host, finish};
+use crate::harness::{Done, Host, eventually, finish, finish_child};
 
 const FILE: &str = r#"
 services:
@@ -198,4 +198,33 @@ fn a_command_killed_while_a_step_runs_can_be_gone_on_from() {
     for kind in ["pre_start", "pre_start made", "pre_start runs", "pre_start ended"] {
         assert!(passed.lines().any(|place| place == kind), "no command died at {kind}");
     }
+}
+
+#[test]
+fn ctrl_c_ends_a_step_and_a_wait_and_nothing_is_left() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let interrupted = |until: &str| {
+        let piped = || std::process::Stdio::piped();
+        let up = host.command(&["up", "-d"]).stdout(piped()).stderr(piped()).spawn().unwrap();
+        eventually(&format!("{until} runs"), || match host.run(&["container", "inspect", until]) {
+            done if done.out.contains("\"Status\": \"running\"") => Ok(()),
+            done => Err(done.out),
+        });
+        let pid = rustix::process::Pid::from_raw(i32::try_from(up.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let done = finish_child(up, b"", "the interrupted up");
+        assert!(done.code == 130 && done.err.contains("Error: interrupted"), "{} {}", done.code, done.err);
+        assert!(host.ids().is_empty() && host.network_ids().is_empty(), "{}", done.err);
+    };
+    host.write(
+        "compose.yaml",
+        "services: { web: { image: busybox, command: sleep 1000, pre_start: [{ command: sleep 1000 }] } }\n",
+    );
+    interrupted("demo-web-pre_start-0");
+    host.write(
+        "compose.yaml",
+        "services:\n  web: { image: busybox, command: sleep 1000, depends_on: { db: { condition: service_healthy } } }\n  \
+         db: { image: busybox, command: sleep 1000, stop_grace_period: 0s, healthcheck: { test: 'false', interval: 1h } }\n",
+    );
+    interrupted("demo-db-1");
 }

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use super::recreate::Pair;
 use super::{Apply, Made, lock, what};
 use crate::engine::Container;
+use crate::engine::wait::readable;
 use crate::failpoint;
 use crate::project::observe::Member;
 use crate::project::plan::step::reasons;
@@ -36,8 +37,9 @@ impl Apply<'_> {
         let size = if rolling.parallelism == 0 { old.len() } else { rolling.parallelism };
         let state = Mutex::new(Rolled::default());
         for (index, batch) in old.chunks(size.max(1)).enumerate() {
-            if index > 0 {
-                pause(rolling.delay);
+            if index > 0 && self.interrupted_within(rolling.delay)? {
+                self.keep_new(std::mem::take(&mut lock(&state).pairs), made)?;
+                bail!("the update of service {service} was interrupted, the rest stays as it was");
             }
             failpoint::reach("batch");
             std::thread::scope(|scope| {
@@ -138,6 +140,11 @@ impl Apply<'_> {
         }
     }
 
+    /// The time between two batches, which a signal cuts short.
+    fn interrupted_within(&self, delay: Duration) -> Result<bool> {
+        readable(&[self.interrupt.fd()], Some(Instant::now() + delay))
+    }
+
     fn keep_new(&self, pairs: Vec<Pair>, made: &Mutex<Made>) -> Result<()> {
         for pair in pairs {
             let container: Container = self.finish(&pair)?;
@@ -159,11 +166,4 @@ impl Apply<'_> {
 #[allow(clippy::cast_precision_loss, reason = "counts of containers")]
 fn too_many(failed: usize, all: usize, ratio: f64) -> bool {
     failed > 0 && failed as f64 > ratio * all as f64
-}
-
-/// The time between two batches is what the user asked for.
-fn pause(delay: Duration) {
-    if !delay.is_zero() {
-        std::thread::sleep(delay);
-    }
 }
