@@ -47,7 +47,9 @@ impl Explain {
             let (name, service) = (member.container.config.name.clone(), member.service.clone());
             entries.push(Entry { name, service, member: Some(member), explained, last_lines: facts.last_lines });
         }
+        // What a provider runs has no containers here.
         let modelled = project.model.iter().flat_map(|model| model.services.values());
+        let modelled = modelled.filter(|service| service.provider.is_none());
         for service in modelled.filter(|service| !all.iter().any(|member| member.service == service.name)) {
             let scaled = service.scale.or(service.deploy.as_ref().and_then(|deploy| deploy.replicas)) != Some(0);
             if (self.services.is_empty() && scaled) || self.services.contains(&service.name) {

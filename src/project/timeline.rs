@@ -199,6 +199,8 @@ pub fn critical(rows: &[Row]) -> Vec<(usize, usize)> {
         let near = |place: &(usize, usize)| {
             place.0 == current.0 || rows.get(current.0).is_some_and(|row| row.after.contains(&place.0))
         };
+        // All images are there before anything is made.
+        let near = |place: &(usize, usize)| near(place) || at(*place).is_some_and(|span| span.phase == Phase::Pull);
         let before = |place: &(usize, usize)| to(place).is_some_and(|to| to <= from) && !path.contains(place);
         match all().filter(|place| near(place) && before(place)).max_by_key(to) {
             Some(place) => path.push(place),
@@ -240,7 +242,7 @@ pub fn draw(title: &str, rows: &[Row], end: Duration) -> String {
     for (place, row) in rows.iter().enumerate() {
         let y = TOP + u32::try_from(place).unwrap_or(0).saturating_mul(LINE);
         let on_path = critical.iter().any(|(critical, _)| *critical == place);
-        let weight = if on_path { " font-weight=\"600\"" } else { "" };
+        let weight = if on_path { " class=\"name\"" } else { "" };
         let label = svg::escape(&shortened(&row.label, 24));
         let _ = writeln!(body, "<text x=\"16\" y=\"{}\"{weight}>{label}</text>", y + 18);
         let mut after = f64::from(LABEL);
@@ -273,7 +275,7 @@ pub fn draw(title: &str, rows: &[Row], end: Duration) -> String {
     svg::document(width, bottom + 44, title, STYLE, DARK, &body)
 }
 
-const STYLE: &str = ".pull{fill:#8e8c99}.create{fill:#3e63dd}.start{fill:#0d9b8a}.healthy{fill:#46a758}.stop{fill:#b07d48}.other{fill:#8b8d98}.critical{stroke:#d6409f;stroke-width:2}.failed{stroke:#e5484d;stroke-width:2;stroke-dasharray:4 2}";
+const STYLE: &str = ".name{font-weight:600}.pull{fill:#8e8c99}.create{fill:#3e63dd}.start{fill:#0d9b8a}.healthy{fill:#46a758}.stop{fill:#b07d48}.other{fill:#8b8d98}.critical{stroke:#d6409f;stroke-width:2}.failed{stroke:#e5484d;stroke-width:2;stroke-dasharray:4 2}";
 const DARK: &str =
     ".pull{fill:#9c9aa7}.create{fill:#6e8cff}.start{fill:#12b8a3}.healthy{fill:#5bc26e}.stop{fill:#c99a66}";
 
@@ -333,9 +335,10 @@ fn ticks(end: Duration) -> Vec<Duration> {
 
 /// `0.25 s`, `12.3 s`.
 fn seconds(time: Duration) -> String {
-    let time = time.as_secs_f64();
-    match time {
-        time if time == 0.0 => "0".to_owned(),
+    if time.is_zero() {
+        return "0".to_owned();
+    }
+    match time.as_secs_f64() {
         time if time < 0.1 => format!("{:.0} ms", (time * 1000.0).max(1.0)),
         time if time < 10.0 => format!("{time:.2} s"),
         time => format!("{time:.1} s"),

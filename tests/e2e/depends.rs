@@ -93,6 +93,14 @@ fn a_dependency_that_will_not_come_up_fails_with_the_reason() {
             vec!["dependency failed to start: container demo-db-1 has no healthcheck configured"],
         ),
         (
+            "    command: tail /dev/zero\n    mem_limit: 16m\n    memswap_limit: 16m\n".to_owned(),
+            "service_completed_successfully",
+            vec![
+                "service \"db\" didn't complete successfully: exit 137",
+                "demo-db-1: out of memory: killed at its memory limit of 16MiB",
+            ],
+        ),
+        (
             ends(4),
             "service_completed_successfully",
             vec!["service \"db\" didn't complete successfully: exit 4", "last words"],

@@ -113,7 +113,10 @@ pub fn of_project(name: &str, model: Option<&Project>, members: &[Member]) -> Gr
         let place = |other: &str| services.iter().position(|service| *service == other);
         let depends_on =
             depends.iter().filter_map(|(other, on)| Some((place(other)?, condition(on.condition)))).collect();
-        let (state, tone) = state(&containers);
+        let (state, tone) = match defined.is_some_and(|service| service.provider.is_some()) {
+            true => ("external provider".to_owned(), Tone::Over),
+            false => state(&containers),
+        };
         Node { name: (*service).to_owned(), state, tone, networks: networks.into_iter().collect(), depends_on }
     };
     Graph { name: name.to_owned(), nodes: services.iter().map(node).collect() }
