@@ -67,6 +67,20 @@ unsafe extern "C" fn drop_read_only(info: *mut libc::dl_phdr_info, _: usize, _: 
     1
 }
 
+/// Gives back the pages of the stack that deeper calls have used.
+pub fn drop_unused_stack() {
+    /// What calls from here on may use at once, and how deep it may have been.
+    const KEPT: usize = 8 << 10;
+    const SEARCHED: usize = 512 << 10;
+    let here = 0_u8;
+    let page = rustix::param::page_size();
+    let end = (std::ptr::from_ref(&here).addr() - KEPT) & !(page - 1);
+    let address = std::ptr::without_provenance_mut(end - SEARCHED);
+    // SAFETY: nothing lives below the stack pointer, and the kernel keeps a mebibyte below a stack free of all else
+    // (stack_guard_gap). What is not mapped there is passed over.
+    let _ = unsafe { rustix::mm::madvise(address, SEARCHED, rustix::mm::Advice::LinuxDontNeed) };
+}
+
 /// `struct pidfd_info` of linux/pidfd.h, as far as it was when it first told exit codes.
 #[repr(C)]
 #[derive(Default)]

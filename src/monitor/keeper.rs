@@ -334,6 +334,7 @@ fn tend(line: &OwnedFd, monitor: i32, signals: &SignalFd, kept: &mut Kept) -> Re
         if let Some(ended) = ended {
             return Ok(ended);
         }
+        crate::sys::drop_unused_stack();
         crate::sys::drop_own_code();
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
         if !hung_up {

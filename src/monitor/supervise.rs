@@ -109,6 +109,8 @@ impl Room {
 /// From a start to the end of the container's first process; how that ended.
 fn one_run(running: &mut Running, signals: &SignalFd, room: &mut Room) -> Result<Exit> {
     let mut ended: Option<(Exit, Instant)> = None;
+    // What the start has used is given back, too.
+    room.until = Some(Instant::now() + CALM);
     loop {
         // Before the first wait, too: the container may have ended before the signalfd was there.
         while signals.read_signal().context("read the signalfd")?.is_some() {}
@@ -175,6 +177,9 @@ enum Source {
 
 fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, room: &mut Room) -> Result<()> {
     let now = Instant::now();
+    if room.until.is_some_and(|until| until <= now) {
+        calm(running, room);
+    }
     let dns_deadline = running.dns.as_ref().and_then(umiak_netns::dns::Server::next_deadline);
     let log_deadline = running.log.as_ref().and_then(umiak_runtime::logs::Writer::deadline);
     let check_deadline = running.checks.as_ref().map(super::health::Checks::deadline);
@@ -191,8 +196,6 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, ro
     };
     if !ready.is_empty() {
         room.until = Some(Instant::now() + CALM);
-    } else if room.until.is_some_and(|until| until <= Instant::now()) {
-        calm(running, room);
     }
     for (source, events) in ready {
         match source {
@@ -237,6 +240,7 @@ fn calm(running: &mut Running, room: &mut Room) {
     if let Some(dns) = &mut running.dns {
         dns.rest();
     }
+    crate::sys::drop_unused_stack();
     crate::sys::drop_own_code();
 }
 

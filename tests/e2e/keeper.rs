@@ -128,13 +128,16 @@ fn the_exit_code_is_kept_whoever_was_killed() {
     // While no monitor is there: the keeper stands still until it is over.
     let pid = run_waiting(&host, "unseen", &[]);
     let (keeper, monitor) = (keeper_pid(&host, "unseen"), monitor_pid(&host, "unseen"));
+    let wait =
+        host.command(&["container", "wait", "unseen"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     signal(keeper, "STOP");
     signal(monitor, "KILL");
     let_go(&host, "unseen");
     eventually("it has ended", || if is_zombie(pid) { Ok(()) } else { Err(pid.to_string()) });
     assert_eq!(host.inspect("unseen")["State"]["Status"], "running", "somebody will still say how it ended");
     signal(keeper, "CONT");
-    let shown = host.until("unseen", "it has ended", |state| state["Status"] == "exited");
+    assert_eq!(finish_child(wait, b"", "container wait").out, "7\n");
+    let shown = host.inspect("unseen");
     assert_eq!((&shown["State"]["ExitCode"], &shown["State"]["Error"]), (&7.into(), &"".into()));
     assert_eq!(host.ok(&["container", "logs", "unseen"]), "gone");
     assert_eq!((actions(&host, "start"), actions(&host, "die")), (1, 1));
