@@ -78,6 +78,11 @@ impl Fate {
         self.exit
     }
 
+    /// How it ended, as far as it is known.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
     /// Readable when the first process has ended and nobody else says so.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().filter(|_| self.exit.is_none()).map(|pidfd| pidfd.as_fd())

@@ -98,6 +98,12 @@ impl Kept {
         self.inherited
     }
 
+    /// Of a monitor that becomes the keeper of another: what it wrote down, and how far the container's first process
+    /// is.
+    pub fn of_monitor(note: Vec<u8>, init: u32, exit: Option<Exit>) -> Self {
+        Self { things: Vec::new(), note, init, exit, inherited: true }
+    }
+
     /// Puts a thing in.
     pub fn put(&mut self, thing: Thing, fd: OwnedFd) {
         self.things.push((thing, fd));
@@ -265,17 +271,20 @@ impl Keeper {
 
 /// Goes on as a keeper and a monitor. Returns in each monitor with the line to the keeper and with what was kept by
 /// then, and in the keeper, with `None`, when it has nothing more to do.
-pub fn part() -> Result<Option<(Keeper, Kept)>> {
+pub fn part(mut kept: Kept) -> Result<Option<(Keeper, Kept)>> {
+    // It is started through /proc/self/exe, and would be called `exe`.
+    let _ = rustix::thread::set_name(c"umiak-keeper");
     SigSet::all().thread_block().context("block signals")?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     let signals =
         SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")?;
-    let (mut kept, mut deaths, mut first) = (Kept::default(), Vec::new(), true);
+    let (mut deaths, mut first) = (Vec::new(), true);
     loop {
         let (ours, theirs) = ipc::pair()?;
         let ended = match crate::sys::fork() {
             Ok(None) => {
+                let _ = rustix::thread::set_name(c"umiak-monitor");
                 let process =
                     ProcessRef::of(rustix::process::getppid().map_or(0, |pid| pid.as_raw_pid().cast_unsigned()));
                 let given = kept.things.iter().fold(0, |given, (thing, _)| given | 1 << *thing as u8);
@@ -290,10 +299,11 @@ pub fn part() -> Result<Option<(Keeper, Kept)>> {
                 }
                 tend(&ours, monitor, &signals, &mut kept)?
             }
-            Err(error) if first => return Err(error).context("make a process for the monitor"),
+            Err(error) if !kept.inherited => return Err(error).context("make a process for the monitor"),
             Err(_) => {
+                // The container does not end because the host has no room for a process now.
                 std::thread::sleep(PAUSE);
-                Ended::Killed
+                continue;
             }
         };
         (first, kept.inherited) = (false, true);

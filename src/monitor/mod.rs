@@ -43,7 +43,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::ipc;
-use keeper::Keeper;
+use keeper::{Keeper, Kept};
 use protocol::{Outcome, Start};
 use start::Running;
 use supervise::Stage;
@@ -51,35 +51,34 @@ use supervise::Stage;
 /// Runs a keeper and its monitor; the orders come over descriptor 0.
 pub fn main() -> ExitCode {
     crate::sys::close_inherited();
-    // It is started through /proc/self/exe, and would be called `exe`.
-    let _ = rustix::thread::set_name(c"umiak-keeper");
     // The leader of its own session: no terminal's signals, and not ended with the command's process group.
     let _ = rustix::process::setsid();
     start::protect();
-    let (keeper, kept) = match keeper::part() {
-        Ok(Some(given)) => given,
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => return failed(&error),
-    };
-    let _ = rustix::thread::set_name(c"umiak-monitor");
-    start::adopt_orphans();
-    let begun = match kept.is_inherited() {
-        true => resume::take_over(keeper, kept),
-        false => first(keeper),
-    };
-    match begun {
-        Ok(Some((mut running, stage))) => match supervise::run(&mut running, stage) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error.context(format!("supervise container {}", running.config.id))),
-        },
-        Ok(None) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+    let mut kept = Kept::default();
+    loop {
+        match keeper::part(kept).and_then(|parted| parted.map_or(Ok(None), |(keeper, kept)| monitor(keeper, kept))) {
+            // Its keeper was killed: it becomes the keeper of the next one.
+            Ok(Some(running)) => kept = resume::hand_over(running),
+            Ok(None) => return ExitCode::SUCCESS,
+            Err(error) => {
+                tell(&error);
+                return ExitCode::FAILURE;
+            }
+        }
     }
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
-    tell(error);
-    ExitCode::FAILURE
+/// A monitor's life. What it leaves to another where its keeper has gone; nothing when it is over.
+fn monitor(keeper: Keeper, kept: Kept) -> Result<Option<Running>> {
+    start::adopt_orphans();
+    let begun = match kept.is_inherited() {
+        true => resume::take_over(keeper, kept)?,
+        false => first(keeper)?,
+    };
+    let Some((mut running, stage)) = begun else { return Ok(None) };
+    let over =
+        supervise::run(&mut running, stage).with_context(|| format!("supervise container {}", running.config.id))?;
+    Ok((over == supervise::Over::Alone).then_some(running))
 }
 
 /// What the first monitor of a container does: it starts it. Nothing where that failed, and somebody was told.

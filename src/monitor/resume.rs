@@ -109,6 +109,35 @@ fn reopened(init: ProcessRef, pipes: [u64; 3]) -> Vec<(Thing, OwnedFd)> {
     numbered.filter_map(|(number, (thing, flags))| Some((thing, open(number, flags)?))).collect()
 }
 
+/// A monitor without a keeper becomes one itself: what the monitor after it needs.
+pub fn hand_over(mut running: Running) -> Kept {
+    if let Some(mut log) = running.log.take() {
+        let _ = log.end(umiak_runtime::logs::Stream::Stdout);
+        let _ = log.end(umiak_runtime::logs::Stream::Stderr);
+        log.finish();
+    }
+    let note = Note { roots: running.roots, id: running.config.id, ports: running.state.ports };
+    let note = serde_json::to_vec(&note).unwrap_or_default();
+    let mut kept = Kept::of_monitor(note, running.init.pid, running.fate.exit());
+    match running.terminal {
+        Some(terminal) => kept.put(Thing::Terminal, terminal),
+        None => {
+            for output in running.outputs {
+                let thing = if output.kind == Kind::Stderr { Thing::Stderr } else { Thing::Stdout };
+                output.into_fd().into_iter().for_each(|fd| kept.put(thing, fd));
+            }
+            running.input.into_fd().into_iter().for_each(|fd| kept.put(Thing::Stdin, fd));
+        }
+    }
+    if let Some((udp, tcp)) = running.dns.map(umiak_netns::dns::Server::into_sockets) {
+        kept.put(Thing::DnsUdp, udp);
+        kept.put(Thing::DnsTcp, tcp);
+    }
+    kept.put(Thing::Control, running.control.into());
+    running.held.into_iter().for_each(|fd| kept.put(Thing::Port, fd));
+    kept
+}
+
 fn go_on(
     note: Note,
     config: Config,

@@ -44,6 +44,11 @@ impl Output {
         }
     }
 
+    /// The descriptor, for another to go on with.
+    pub fn into_fd(self) -> Option<OwnedFd> {
+        self.fd
+    }
+
     /// Gives up on what may still come.
     pub fn close(&mut self) {
         self.fd = None;
@@ -73,6 +78,11 @@ impl Input {
     /// The descriptor, while there is something to write.
     pub fn wants_write(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().filter(|_| !self.pending.is_empty()).map(AsFd::as_fd)
+    }
+
+    /// The descriptor, for another to go on with.
+    pub fn into_fd(self) -> Option<OwnedFd> {
+        self.fd
     }
 
     /// How many bytes wait.

@@ -39,8 +39,17 @@ pub enum Stage {
     Rest,
 }
 
+/// Why supervision is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// The container has ended for good.
+    Ended,
+    /// The keeper has gone, and nothing is in hand that could not be handed over.
+    Alone,
+}
+
 /// Supervises until the container has ended for good and everything of it is cleared away.
-pub fn run(running: &mut Running, stage: Stage) -> Result<()> {
+pub fn run(running: &mut Running, stage: Stage) -> Result<Over> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_block().context("block SIGCHLD")?;
@@ -56,19 +65,21 @@ pub fn run(running: &mut Running, stage: Stage) -> Result<()> {
         pause = backoff.after(&running.config.restart, how_it_ended(running, 0, true));
         if pause.is_none() {
             running.state.end.by_hand = running.stay_down;
-            return finish(running, Vec::new());
+            return finish(running, Vec::new()).map(|()| Over::Ended);
         }
     }
     loop {
         let pause = match pause.take() {
             Some(pause) => pause,
             None => {
-                let (code, signal) = one_run(running, &signals, &mut room)?;
+                let Some((code, signal)) = one_run(running, &signals, &mut room)? else { return Ok(Over::Alone) };
                 let told = end_run(running, code, signal);
                 reread(running);
                 running.state.end.by_hand = running.stay_down;
                 let ended = how_it_ended(running, code, running.gave_up);
-                let Some(pause) = backoff.after(&running.config.restart, ended) else { return finish(running, told) };
+                let Some(pause) = backoff.after(&running.config.restart, ended) else {
+                    return finish(running, told).map(|()| Over::Ended);
+                };
                 announce_restart(running, told, pause)?;
                 pause
             }
@@ -76,13 +87,15 @@ pub fn run(running: &mut Running, stage: Stage) -> Result<()> {
         reach("monitor: rests");
         if !rest(running, &signals, pause, &mut room)? {
             running.state.end.by_hand = true;
-            return finish(running, Vec::new());
+            return finish(running, Vec::new()).map(|()| Over::Ended);
         }
         if let Err(error) = start::again(running) {
             running.state.error = Some(crate::failure::one_line(&error));
             running.state.exit_code = Some(start::exit_code(&error));
             running.state.end = End { not_started: true, ..End::default() };
-            return withdraw_names(&running.roots, &running.config).and(finish(running, Vec::new()));
+            let withdrawn = withdraw_names(&running.roots, &running.config);
+            finish(running, Vec::new())?;
+            return withdrawn.map(|()| Over::Ended);
         }
     }
 }
@@ -106,8 +119,8 @@ impl Room {
     }
 }
 
-/// From a start to the end of the container's first process; how that ended.
-fn one_run(running: &mut Running, signals: &SignalFd, room: &mut Room) -> Result<Exit> {
+/// From a start to the end of the container's first process; how that ended. Nothing where the keeper has gone.
+fn one_run(running: &mut Running, signals: &SignalFd, room: &mut Room) -> Result<Option<Exit>> {
     let mut ended: Option<(Exit, Instant)> = None;
     // What the start has used is given back, too.
     room.until = Some(Instant::now() + CALM);
@@ -120,8 +133,10 @@ fn one_run(running: &mut Running, signals: &SignalFd, room: &mut Room) -> Result
         if let Some((code, deadline)) = ended {
             let quiet = running.outputs.iter().all(|output| output.fd().is_none());
             if quiet || Instant::now() >= deadline {
-                return Ok(code);
+                return Ok(Some(code));
             }
+        } else if running.keeper.fd().is_none() && running.clients.is_empty() && running.input.waiting() == 0 {
+            return Ok(None);
         }
         turn(running, signals, ended.map(|(_, deadline)| deadline), room)?;
     }

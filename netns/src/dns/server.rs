@@ -136,6 +136,12 @@ impl Server {
         [self.forwarder.next_deadline(), self.clients.next_deadline(), self.paused_until].into_iter().flatten().min()
     }
 
+    /// The sockets for datagrams and for connections, for another responder.
+    #[must_use]
+    pub fn into_sockets(self) -> (OwnedFd, OwnedFd) {
+        (self.sockets.udp, self.sockets.tcp)
+    }
+
     /// Gives back the memory that answering needs, until the next question.
     pub fn rest(&mut self) {
         (self.batch, self.room) = (None, Room::default());
