@@ -250,10 +250,11 @@ impl Launch {
                 // Before the fork: only children born under it come back to it.
                 let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
             }
+            let line = init::command_line(&self.args);
             match (step("fork the program", sys::fork()), self.collect) {
                 (Err(failure), _) => return failure,
                 (Ok(0), _) => init::become_foreground(self.tty),
-                (Ok(child), None) => init::reap_until_gone(child),
+                (Ok(child), None) => init::reap_until_gone(child, &line),
                 (Ok(child), Some(status)) => init::collect_all(child, status),
             }
         } else {

@@ -251,3 +251,60 @@ pub fn make_read_only(tree: BorrowedFd<'_>) -> io::Result<()> {
     })
     .map(drop)
 }
+
+/// Where the parts of the calling process's memory are; pairs are beginning and end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// The program's code.
+    pub code: [u64; 2],
+    /// Its data.
+    pub data: [u64; 2],
+    /// The beginning of its heap.
+    pub heap: u64,
+    /// The beginning of its stack.
+    pub stack: u64,
+    /// The environment that it was started with.
+    pub environment: [u64; 2],
+}
+
+/// `struct prctl_mm_map` of linux/prctl.h.
+#[repr(C)]
+struct MemoryMap {
+    code: [u64; 2],
+    data: [u64; 2],
+    heap: [u64; 2],
+    stack: u64,
+    arguments: [u64; 2],
+    environment: [u64; 2],
+    auxv: *const u64,
+    auxv_size: u32,
+    exe_fd: u32,
+}
+
+/// Makes `line` what the calling process shows as its command line, for as long as those bytes are there
+/// (`PR_SET_MM_MAP` of prctl(2)).
+///
+/// # Errors
+/// `EINVAL` from a kernel without `CONFIG_CHECKPOINT_RESTORE`.
+pub fn show_command_line(line: &[u8], memory: Memory) -> io::Result<()> {
+    let begin = line.as_ptr().addr() as u64;
+    // SAFETY: asks where the heap ends, and moves nothing.
+    let end_of_heap = unsafe { libc::sbrk(0) }.addr() as u64;
+    let map = MemoryMap {
+        code: memory.code,
+        data: memory.data,
+        heap: [memory.heap, end_of_heap],
+        stack: memory.stack,
+        arguments: [begin, begin + line.len() as u64],
+        environment: memory.environment,
+        auxv: std::ptr::null(),
+        auxv_size: 0,
+        exe_fd: u32::MAX,
+    };
+    // SAFETY: the kernel copies the map, whose size is given; what it sets is only what /proc shows, and the heap's
+    // limits are those that it told.
+    check(unsafe {
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<MemoryMap>(), 0)
+    })
+    .map(drop)
+}

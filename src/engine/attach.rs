@@ -15,6 +15,7 @@ use rustix::termios::{OptionalActions, Termios};
 use super::container::{Container, EXIT_UNKNOWN, Status};
 use super::detach::{self, Keys};
 use super::{Engine, wait};
+use crate::failure::Plain;
 use crate::monitor::protocol::{Attach, Kind, put_frame, take_frame};
 
 /// A stream socket pair: one end for the monitor, one for us.
@@ -22,6 +23,9 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .context("make a socket pair")
 }
+
+/// What is said of a container that one cannot be joined to any more.
+pub const STOPPED: &str = "You cannot attach to a stopped container, start it first";
 
 /// Signals that a command in the foreground passes on to its container.
 const PASSED_ON: [Signal; 7] = [
@@ -208,11 +212,23 @@ impl Engine {
     fn reach(&self, container: &Container, attach: Attach) -> Result<OwnedFd> {
         let config = &container.config;
         let path = self.roots.control_socket(&config.id);
-        let stream = super::roots::with_short_path(&path, |path| UnixStream::connect(path))
-            .with_context(|| format!("attach to container {}: its monitor does not answer", config.name))?;
         let mut frame = Vec::new();
         put_frame(&mut frame, Kind::Attach, &serde_json::to_vec(&attach).context("encode a message")?);
-        std::io::Write::write_all(&mut &stream, &frame).context("write to the container")?;
+        let joined = super::roots::with_short_path(&path, |path| UnixStream::connect(path)).and_then(|stream| {
+            std::io::Write::write_all(&mut &stream, &frame)?;
+            Ok(stream)
+        });
+        let stream = match joined {
+            Ok(stream) => stream,
+            // It may have ended since it was looked at: that is what has to be told.
+            Err(_) if Container::load(&self.roots, &config.id)?.is_none_or(|now| !now.state.status.is_up()) => {
+                return Err(Plain(STOPPED.into()).into());
+            }
+            Err(error) => {
+                let what = format!("attach to container {}: its monitor does not answer", config.name);
+                return Err(anyhow::Error::new(error).context(what));
+            }
+        };
         Ok(stream.into())
     }
 

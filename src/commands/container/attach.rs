@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::foreground::Foreground;
 use crate::commands::Context;
-use crate::engine::Container;
+use crate::engine::container::Status;
+use crate::engine::{Container, attach};
 use crate::failure::Plain;
 use crate::monitor::protocol::Attach as Streams;
 
@@ -29,10 +30,14 @@ impl Attach {
         let how = self.foreground.how()?;
         let container = Container::find(&context.engine.roots, &self.container)?;
         if !container.state.status.is_up() {
-            return Err(Plain("You cannot attach to a stopped container, start it first".into()).into());
+            return Err(Plain(attach::STOPPED.into()).into());
         }
-        if container.state.status.as_str() == "paused" {
-            bail!("You cannot attach to a paused container, unpause it first");
+        match container.state.status {
+            Status::Paused => bail!("You cannot attach to a paused container, unpause it first"),
+            Status::Restarting => {
+                bail!("You cannot attach to a restarting container, wait until it is running")
+            }
+            _ => {}
         }
         let stdin = !self.no_stdin && container.config.runtime.stdin_open;
         let streams = Streams { stdin, stdout: true, stderr: true, close_stdin: false };
