@@ -67,6 +67,11 @@ impl Client {
         self.finishing = true;
     }
 
+    /// Whether it has not said yet what it wants.
+    pub fn is_silent(&self) -> bool {
+        self.attach.is_none() && !self.gone && !self.finishing
+    }
+
     /// Whether it is the command that started the container, and still there.
     pub fn is_starter(&self) -> bool {
         self.starter && !self.gone

@@ -460,6 +460,13 @@ fn last_events(running: &Running) -> Vec<Event> {
 
 /// Those attached to a run see its end, and nothing of the next.
 fn tell_end(running: &mut Running) {
+    // Those that came while it ended, too.
+    accept(running);
+    for index in 0..running.clients.len() {
+        if running.clients.get(index).is_some_and(Client::is_silent) {
+            serve(running, index, PollFlags::IN);
+        }
+    }
     let code = running.state.exit_code.unwrap_or(0);
     for client in &mut running.clients {
         client.output(Kind::Exit, code.to_string().as_bytes());

@@ -11,6 +11,7 @@ docker logs --timestamps=false --follow=false -n=1 flags-a
 docker ps --all=true --quiet=false --no-trunc=F --filter name=flags-a --format '{{.Names}} {{.Label "tier"}}'
 docker ps -aq=false --filter=name=flags-a --format={{.Names}}
 docker exec -it=false --privileged=false flags-a echo inside;        say exec $?
+docker exec flags-a cat /proc/1/cmdline | tr '\0' ' '; echo
 docker --host unix:///var/run/docker.sock ps --filter name=flags-a --format '{{.Names}}'
 docker -H=unix:///var/run/docker.sock inspect --size=false --format '{{.HostConfig.Init}}' flags-a
 docker --context default --debug=false --log-level=error ps --filter name=flags-a --format '{{.Names}}'
