@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Host, finish_child};
+use crate::harness::{Host, finish_child, signal};
 
 const STACK: &str = "services:
   web:
@@ -137,6 +137,15 @@ fn top_on_a_terminal_shows_the_project_restarts_and_leaves_the_terminal_as_it_wa
     assert!(after.contains(" icanon") && !after.contains("-icanon"), "{after:?}");
     let done = finish_child(screen.child, b"", "script");
     assert_eq!(done.code, 0, "{}", done.err);
+    // Also when it is asked to end by others.
+    let mut ended = Screen::new(&host, &format!("sh -c 'echo $$ > pid; exec {} top'", program.display()));
+    ended.until("web-1");
+    let pid = std::fs::read_to_string(host.project().join("pid")).unwrap();
+    signal(pid.trim().parse().unwrap(), "TERM");
+    ended.until("\u{1b}[?1049l");
+    ended.until(" echo ");
+    assert!(ended.seen.contains(" icanon"), "{:?}", ended.seen);
+    finish_child(ended.child, b"", "script");
     let mut plain = Screen::new(&host, &format!("{} top --plain", program.display()));
     plain.until("sleep 1000");
     plain.until(" echo ");

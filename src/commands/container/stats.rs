@@ -89,7 +89,9 @@ impl How {
             let fresh = |container: &&Container| container.state.status.is_up() && !sampler.knows(&container.config.id);
             let fresh: Vec<&Container> = containers.iter().filter(fresh).collect();
             if !fresh.is_empty() {
-                fresh.iter().for_each(|container| drop(sampler.look(container)));
+                for container in fresh {
+                    sampler.look(container);
+                }
                 std::thread::sleep(FIRST);
             }
             let rows: Vec<(Row, bool)> = containers.iter().map(|one| self.row(one, &sampler.look(one))).collect();

@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use umiak_runtime::logs::{Query, Reader, Status};
 
@@ -33,11 +35,21 @@ pub fn run(context: &Context, project: &str) -> Result<ExitCode> {
         running: None,
     };
     view.look()?;
+    let signals = ends().context("make a signalfd")?;
     let mut terminal = ratatui::try_init().context("take over the terminal")?;
     let restore = Restore;
-    let result = view.run(&mut terminal);
+    let result = view.run(&mut terminal, &signals);
     drop(restore);
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// What asks a program to end: the terminal is given back before it does.
+fn ends() -> nix::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGTERM);
+    mask.add(Signal::SIGHUP);
+    mask.thread_block()?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
 /// Gives the terminal back as it was, also after an error.
@@ -71,18 +83,20 @@ struct Running {
 }
 
 impl View<'_> {
-    fn run(&mut self, terminal: &mut ratatui::DefaultTerminal) -> Result<()> {
+    fn run(&mut self, terminal: &mut ratatui::DefaultTerminal, signals: &SignalFd) -> Result<()> {
         let mut next = Instant::now() + EVERY;
         loop {
             self.follow()?;
             self.finish();
             terminal.draw(|frame| draw(frame, &self.model)).context("draw")?;
-            if event::poll(TICK).context("wait for a key")? {
-                if let Event::Key(key) = event::read().context("read a key")?
-                    && self.key(key)?
-                {
-                    return Ok(());
-                }
+            if event::poll(TICK).context("wait for a key")?
+                && let Event::Key(key) = event::read().context("read a key")?
+                && self.key(key)?
+            {
+                return Ok(());
+            }
+            if signals.read_signal().context("read the signalfd")?.is_some() {
+                return Ok(());
             }
             if Instant::now() >= next {
                 self.look()?;
