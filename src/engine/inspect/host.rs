@@ -20,7 +20,7 @@ pub(super) fn host_config(container: &Container) -> Value {
     let mut value = object([
         ("Binds", mounts::binds(config)),
         ("ContainerIDFile", json!("")),
-        ("LogConfig", json!({ "Type": config.log.driver, "Config": config.log.options })),
+        ("LogConfig", json!({ "Type": config.log.driver, "Config": log_options(config) })),
         ("NetworkMode", json!(network_mode(&config.network))),
         ("PortBindings", bindings(config)),
         (
@@ -98,6 +98,11 @@ pub(super) fn host_config(container: &Container) -> Value {
         optional(map, config);
     }
     value
+}
+
+/// In the order of their names: Go's maps have no other.
+fn log_options(config: &Config) -> std::collections::BTreeMap<&String, &String> {
+    config.log.options.iter().collect()
 }
 
 /// What Docker leaves out where it is empty.
