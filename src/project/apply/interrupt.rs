@@ -19,6 +19,8 @@ const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
 /// While it is there, these signals do not end the program. To be made before the threads that it is for.
 #[derive(Debug)]
 pub struct Interrupt {
+    /// What the thread has blocked without it.
+    before: SigSet,
     signals: SignalFd,
     told: PipeReader,
     teller: Mutex<Option<PipeWriter>>,
@@ -28,7 +30,8 @@ impl Interrupt {
     /// From now on.
     pub fn new() -> Result<Self> {
         let (told, teller) = std::io::pipe().context("make a pipe")?;
-        Ok(Self { signals: attach::signals(&SIGNALS)?, told, teller: Mutex::new(Some(teller)) })
+        let before = SigSet::thread_get_mask().context("read the signal mask")?;
+        Ok(Self { before, signals: attach::signals(&SIGNALS)?, told, teller: Mutex::new(Some(teller)) })
     }
 
     /// Becomes readable when a signal has come that nobody has taken.
@@ -60,6 +63,6 @@ impl Interrupt {
 
 impl Drop for Interrupt {
     fn drop(&mut self) {
-        let _ = SIGNALS.iter().copied().collect::<SigSet>().thread_unblock();
+        let _ = self.before.thread_set_mask();
     }
 }
