@@ -71,7 +71,7 @@ mod tests {
             ("x run -d=false --tty=true a", Some("t a")),
             ("x run -dit=false a", Some("di a")),
             ("x run --detach --detach=false -i=1 a", Some("i a")),
-            ("x run -d a --tty=true -i=false", Some("d a --tty=true -i=false")),
+            ("x run -d a b --tty=true -i=false", Some("d a b --tty=true -i=false")),
             ("x run --detach=F b --x=y", Some(" b --x=y")),
             ("x run --detach=perhaps a", None),
         ] {
