@@ -288,16 +288,19 @@ fn a_start_whose_monitor_is_killed_is_undone_or_goes_on() {
         let done = start("UMIAK_MONITOR_DIES_AT", &(number + 1).to_string());
         if done.code == 0 {
             went_on += 1;
-            eventually(&format!("killed at {place:?}: its second run"), || {
+            // A run that was undone with its monitor may have been the second, and is seen until its end is written.
+            let root = eventually(&format!("killed at {place:?}: its second run"), || {
                 let shown = host.inspect("one");
                 let state = &shown["State"];
-                // A run that was undone with its monitor may have been the second.
-                if state["Status"] == "running" && shown["RestartCount"].as_u64() >= Some(1) {
-                    Ok(())
-                } else {
-                    Err(shown.to_string())
+                if state["Status"] != "running" || shown["RestartCount"].as_u64() < Some(1) {
+                    return Err(shown.to_string());
+                }
+                match fs::read_to_string(format!("/proc/{}/cmdline", pid_of(&shown))) {
+                    Ok(text) if !text.is_empty() => Ok(text),
+                    other => Err(format!("{other:?}")),
                 }
             });
+            assert!(root.contains("sleep") || root.contains("sh"), "killed at {place:?}: {root:?}");
             host.ok(&["container", "stop", "-t", "0", "one"]);
         } else {
             undone += 1;
