@@ -21,6 +21,8 @@ use umiak_netns::{Network, NetworkRequest, dns, endpoint, firewall, namespace};
 use super::Roots;
 use super::container::{Attachment, Config};
 use super::request::{Join, Request};
+use super::roots::make_dir;
+use crate::failpoint::reach;
 use crate::project::labels;
 use umiak_compose::{NetworkDef, Project};
 
@@ -403,6 +405,11 @@ pub fn repair(roots: &Roots, links: &Links) -> Result<()> {
 /// Makes the container's namespace with all its interfaces, unless it is there.
 pub fn attach(roots: &Roots, config: &Config) -> Result<()> {
     let pin = roots.netns(&config.id);
+    let unfinished = roots.container_run(&config.id).join("network");
+    if unfinished.exists() {
+        // A command was killed while it made it: nothing runs in it yet.
+        detach(roots, config)?;
+    }
     if namespace::open(&pin).is_ok() {
         // It outlived the last run; of its networks, settings and rules may have been changed since.
         if !config.network.attachments().is_empty() {
@@ -413,10 +420,14 @@ pub fn attach(roots: &Roots, config: &Config) -> Result<()> {
         }
         return Ok(());
     }
+    make_dir(&roots.container_run(&config.id))?;
+    std::fs::write(&unfinished, "").with_context(|| format!("write {}", unfinished.display()))?;
     let netns = namespace::create(&pin)?;
+    reach("start: the namespace is there");
     let result = connect_all(roots, config, &netns);
-    if result.is_err() {
-        let _ = detach(roots, config);
+    reach("start: the networks are attached");
+    if result.is_ok() || detach(roots, config).is_ok() {
+        std::fs::remove_file(&unfinished).with_context(|| format!("remove {}", unfinished.display()))?;
     }
     result
 }

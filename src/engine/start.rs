@@ -90,7 +90,9 @@ impl Engine {
         monitor.spawn().context("start the monitor")?;
         // It holds the other end of the socket pair until it is dropped: nobody would see the monitor end.
         drop(monitor);
+        crate::failpoint::reach("start: before the monitor has its orders");
         ipc::send(&ours, order, fds)?;
+        crate::failpoint::reach("start: the monitor has its orders");
         match ipc::receive::<Outcome>(&ours)? {
             Some((outcome @ (Outcome::Started { .. } | Outcome::Adopted { .. }), _)) => Ok(outcome),
             Some((Outcome::Failed { chain, exit_code }, _)) => {

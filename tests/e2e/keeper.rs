@@ -441,3 +441,34 @@ fn a_container_that_lost_both_is_adopted_by_the_next_command_that_wants_it_up() 
     assert_eq!(host.inspect("demo-client-1")["State"]["ExitCode"], 137);
     host.ok(&["down"]);
 }
+
+/// The command is killed at every place on the way of a start.
+#[test]
+fn a_start_whose_command_is_killed_is_made_good_by_the_next() {
+    let Some(host) = Host::with_debug_assertions(&["busybox"]) else { return };
+    let places = host.path().join("places");
+    let start = |variable: &str, value: &str| {
+        host.ok(&["network", "create", "net"]);
+        host.ok(&["container", "create", "--name", "one", "--network", "net", "busybox", "sleep", "1000"]);
+        let mut command = host.command(&["container", "start", "one"]);
+        command.env(variable, value);
+        finish(command, b"", "container start").code
+    };
+    let away = || {
+        host.ok(&["container", "rm", "-f", "one"]);
+        host.ok(&["network", "rm", "net"]);
+        let left = host.leftovers(&host.ids(), &host.network_ids());
+        assert!(left.is_empty(), "{left:?}");
+    };
+    assert_eq!(start("UMIAK_PLACES", places.to_str().unwrap()), 0);
+    away();
+    let places: Vec<String> = fs::read_to_string(places).unwrap().lines().map(str::to_owned).collect();
+    assert!(places.len() > 3, "{places:?}");
+    for (number, place) in places.iter().enumerate() {
+        assert_eq!(start("UMIAK_DIE_AT", &(number + 1).to_string()), 1009, "killed at {place:?}");
+        host.ok(&["container", "start", "one"]);
+        let found = host.run(&["container", "exec", "one", "nslookup", "one"]);
+        assert!(found.out.contains(&host.address("one", "net")), "killed at {place:?}: {}{}", found.out, found.err);
+        away();
+    }
+}
