@@ -270,9 +270,13 @@ impl Up {
         follow.accompany(Newcomers::new(engine, &project.name, |service| self.shows(project, service))?);
         for (_, _, container) in &shown {
             // What a container that was there before has said already was shown to whoever started it.
-            options.query.since = (container.config.created < began).then_some(since);
+            let was_there = container.config.created < began;
+            options.query.since = was_there.then_some(since);
             follow.set_options(options.clone());
             follow.add(container, name(container))?;
+            if !was_there {
+                follow.from_its_first_start();
+            }
         }
         let mut stopping = Stopping::default();
         let mut watching = self.watch.then(|| self.start_watch(context, project)).transpose()?;

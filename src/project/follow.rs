@@ -185,6 +185,13 @@ impl<'a> Follow<'a> {
         Ok(())
     }
 
+    /// The container that was added last is followed from its first start on, which may be some restarts ago.
+    pub fn from_its_first_start(&mut self) {
+        if let Some(source) = self.sources.last_mut() {
+            source.restarts = 0;
+        }
+    }
+
     /// Shows what is there and, with `follow`, what comes until every container has ended.
     pub fn run(&mut self, follow: bool) -> Result<()> {
         loop {
@@ -276,7 +283,8 @@ impl<'a> Follow<'a> {
                 // What it said before has been shown.
                 query.since = source.finished.map(time);
                 source.reader = logs::reader(&self.engine.roots, &container.config, &query)?;
-                (source.ended, source.was_up, source.restarts) = (false, true, container.state.restart_count);
+                // A command has started it; what its monitor has done since is news.
+                (source.ended, source.was_up, source.restarts) = (false, true, 0);
                 continue;
             }
             let project = container.label(labels::PROJECT).unwrap_or_default();
