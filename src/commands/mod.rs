@@ -24,6 +24,7 @@ mod later;
 pub mod logs;
 mod ls;
 pub mod network;
+pub mod operands;
 mod pause;
 mod plan;
 mod port;
@@ -280,7 +281,7 @@ impl Context {
 }
 
 /// All commands and their flags.
-fn tree() -> clap::Command {
+pub fn tree() -> clap::Command {
     let dry_run = || clap::Arg::new("dry_run").long("dry-run").action(clap::ArgAction::SetTrue).hide(true);
     let mut command = Cli::command();
     // It is a flag of what is done with a project, and is refused with others: there it is not in the way.
@@ -309,6 +310,7 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
         crate::out!("{}", version::of_compose());
         return Ok(ExitCode::SUCCESS);
     }
+    let arguments = operands::separated(&command, arguments);
     let arguments: Vec<OsString> = std::iter::once(OsString::from(name)).chain(arguments).collect();
     let matches = match booleans::with_values(command, &arguments).try_get_matches_from(arguments) {
         Ok(matches) => matches,

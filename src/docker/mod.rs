@@ -151,6 +151,7 @@ pub fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let command = Cli::command();
+    let arguments = commands::operands::separated(&command, arguments);
     let all = std::iter::once(OsString::from("docker")).chain(arguments.iter().cloned());
     let matches = match commands::booleans::with_values(command, &arguments).try_get_matches_from(all) {
         Ok(matches) => matches,
@@ -227,7 +228,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
 }
 
 /// The whole command line, for tests and usage texts.
-fn tree() -> clap::Command {
+pub fn tree() -> clap::Command {
     let mut command = Cli::command();
     command.build();
     command

@@ -40,6 +40,9 @@ code=0; docker run -d -a stdout busybox true >/dev/null 2>/tmp/options.err || co
 cat /tmp/options.err; echo "exit $code"
 printf 'A=x y\n# no\n' >/tmp/options.env
 docker exec --env-file /tmp/options.env -e C=3 options-box sh -c 'echo "$A $C"'
+docker run --rm --entrypoint echo busybox -t --rm -v x
+docker run --rm --entrypoint echo busybox --name=y
+docker exec options-box echo -u 0
 docker run --rm -c 512 --disable-content-trust=true --memory 64m busybox echo shares
 docker cp -q options-box:/etc/hostname - | tar -xO | wc -c
 echo "-- images"
