@@ -275,7 +275,7 @@ impl Up {
             follow.set_options(options.clone());
             follow.add(container, name(container))?;
             if !was_there {
-                follow.from_its_first_start();
+                follow.since_its_first_start();
             }
         }
         let mut stopping = Stopping::default();

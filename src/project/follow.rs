@@ -186,7 +186,7 @@ impl<'a> Follow<'a> {
     }
 
     /// The container that was added last is followed from its first start on, which may be some restarts ago.
-    pub fn from_its_first_start(&mut self) {
+    pub fn since_its_first_start(&mut self) {
         if let Some(source) = self.sources.last_mut() {
             source.restarts = 0;
         }
