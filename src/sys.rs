@@ -60,6 +60,9 @@ unsafe extern "C" fn drop_read_only(info: *mut libc::dl_phdr_info, _: usize, _: 
         };
         let (first, end) = (start & !(page - 1), (start + length).next_multiple_of(page));
         let address = std::ptr::without_provenance_mut(first);
+        // Where the page cache has the file in huge pages, one call would bring back two mebibytes.
+        // SAFETY: how the pages are mapped changes, and not what is in them.
+        let _ = unsafe { rustix::mm::madvise(address, end - first, rustix::mm::Advice::LinuxNoHugepage) };
         // SAFETY: a segment that is never written to (relocated constants are in another): the pages that go are the
         // same as those that come back, whoever holds a reference into them.
         let _ = unsafe { rustix::mm::madvise(address, end - first, rustix::mm::Advice::LinuxDontNeed) };
