@@ -102,6 +102,7 @@ impl Engine {
             remove_tree(&self.roots.container(&id))?;
             let _ = std::fs::remove_file(&path);
         }
+        volume::sweep(&self.roots);
         names::sweep(&self.roots)?;
         network::sweep(&self.roots)
     }

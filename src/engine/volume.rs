@@ -70,6 +70,18 @@ pub fn create(
     Ok(new)
 }
 
+/// Clears away what a killed command has left of a volume that it was making. Nobody needs a minute to make one.
+pub fn sweep(roots: &Roots) {
+    const OLD: std::time::Duration = std::time::Duration::from_secs(60);
+    for entry in std::fs::read_dir(roots.volumes()).into_iter().flatten().flatten() {
+        let made = entry.metadata().and_then(|meta| meta.modified()).ok();
+        let old = made.and_then(|made| made.elapsed().ok()).is_some_and(|age| age > OLD);
+        if old && entry.file_name().to_string_lossy().starts_with(".new-") {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A container's volume, made where it is missing: its content's directory, and whether it was made.
 pub fn ensure(
     roots: &Roots,
