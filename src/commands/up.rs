@@ -1,5 +1,7 @@
 //! `up`: plan, apply, and follow.
 
+mod menu;
+
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
@@ -8,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
+use self::menu::{Menu, Wish};
 use super::Context;
 use crate::engine::{Container, attach};
 use crate::failure;
@@ -98,9 +100,9 @@ pub struct Up {
     /// Maximum duration in seconds to wait for the project to be running|healthy
     #[arg(long, value_name = "SECONDS")]
     wait_timeout: Option<u64>,
-    /// Enable interactive shortcuts when running attached
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    menu: Option<bool>,
+    /// Enable interactive shortcuts when running attached: w to watch files, d to detach
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    menu: bool,
     /// Watch source code and rebuild/refresh containers when files are updated
     #[arg(short, long)]
     watch: bool,
@@ -120,9 +122,6 @@ pub struct Up {
 impl Up {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        if self.menu == Some(true) {
-            bail!("--menu: the interactive menu is not supported yet by this version of umiak");
-        }
         self.check_flags()?;
         let began = jiff::Timestamp::now();
         let project = load::model(context, &self.services, true)?;
@@ -168,6 +167,11 @@ impl Up {
             progress.finish();
         }
         Ok(containers)
+    }
+
+    /// `--menu`, or the variable that stands for it.
+    fn wants_menu(&self, project: &Project) -> bool {
+        self.menu || project.environment.get("COMPOSE_MENU").is_some_and(|text| matches!(text.as_str(), "1" | "true"))
     }
 
     /// Whether containers that end stop all others.
@@ -281,6 +285,7 @@ impl Up {
         let mut stopping = Stopping::default();
         let mut watching = self.watch.then(|| self.start_watch(context, project)).transpose()?;
         let mut first_exit = None;
+        let mut menu = if self.wants_menu(project) { Menu::open()? } else { None };
         loop {
             for Ended { service, code } in follow.turn()? {
                 // As in Docker Compose, what was only started for others does not count.
@@ -295,16 +300,27 @@ impl Up {
             if follow.is_over()? {
                 break;
             }
-            follow.wait(&[signals.as_fd()], None)?;
+            let keys = menu.as_ref().and_then(Menu::fd);
+            follow.wait(&std::iter::once(signals.as_fd()).chain(keys).collect::<Vec<_>>(), None)?;
+            for wish in menu.as_mut().map_or_else(|| Ok(Vec::new()), Menu::wishes)? {
+                match (wish, watching.take()) {
+                    (Wish::Detach, watch) => {
+                        menu::end_watch(watch)?;
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                    (Wish::Watch, None) => watching = Some(self.start_watch(context, project)?),
+                    (Wish::Watch, watch) => {
+                        menu::end_watch(watch)?;
+                        crate::note!("Watch disabled");
+                    }
+                }
+            }
             while signals.read_signal().context("read the signalfd")?.is_some() {
                 stopping.interrupted = true;
                 stopping.next(context, &containers, self.timeout);
             }
         }
-        if let Some(watch) = &mut watching {
-            let _ = nix::sys::signal::kill(Pid::from_raw(i32::try_from(watch.id())?), Signal::SIGINT);
-            let _ = watch.wait();
-        }
+        menu::end_watch(watching)?;
         stopping.wait();
         self.exit_code(context, &containers, stopping.interrupted, first_exit)
     }

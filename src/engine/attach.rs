@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{LocalModes, OptionalActions, Termios};
 
 use super::container::{Container, EXIT_UNKNOWN, Status};
 use super::detach::{self, Keys};
@@ -55,14 +55,23 @@ pub struct RawTerminal {
 impl RawTerminal {
     /// `None` where stdin is no terminal.
     pub fn enter() -> Result<Option<Self>> {
+        Self::changed(Termios::make_raw)
+    }
+
+    /// The same for single keys that are not shown; output is as before, and so is Ctrl-C.
+    pub fn enter_keys() -> Result<Option<Self>> {
+        Self::changed(|modes| modes.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO))
+    }
+
+    fn changed(change: impl FnOnce(&mut Termios)) -> Result<Option<Self>> {
         if !std::io::stdin().is_terminal() {
             return Ok(None);
         }
         let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).context("read the terminal's settings")?;
         let mut raw = before.clone();
-        raw.make_raw();
+        change(&mut raw);
         rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)
-            .context("put the terminal into raw mode")?;
+            .context("change the terminal's settings")?;
         Ok(Some(Self { before }))
     }
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
 
 use crate::harness::{Host, eventually, signal};
+use crate::one_off::Terminal;
 
 const STACK: &str = "services:
   web:
@@ -112,6 +113,36 @@ fn links_of_a_container_do_not_lead_a_sync_out_of_it() {
         if done.code == 0 { Ok(()) } else { Err(done.err) }
     });
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "nothing came to the host");
+    host.ok(&["down"]);
+}
+
+#[test]
+fn keys_of_the_menu_watch_and_detach() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("compose.yaml", STACK);
+    for name in ["src/one", "conf/c", "run/x", "trigger/t"] {
+        host.write(name, "first");
+    }
+    let mut terminal = Terminal::new(&host, "up --menu");
+    terminal.expect("Keys: w watches files or ends that, d detaches, Ctrl-C stops");
+    terminal.type_in("w");
+    terminal.expect("Watch enabled");
+    host.write("src/one", "second");
+    eventually("the change arrives", || {
+        let done = host.run(&["exec", "-T", "web", "cat", "/app/one"]);
+        if done.out == "second" { Ok(()) } else { Err(done.out + &done.err) }
+    });
+    terminal.type_in("w");
+    terminal.expect("Watch disabled");
+    terminal.type_in("?d");
+    assert_eq!(terminal.end().code, 0);
+    let states = host.lines(&["ps", "-a", "--format", "json"]);
+    assert!(!states.is_empty() && states.iter().all(|one| one["State"] == "running"), "{states:?}");
+    host.ok(&["down", "-t", "0"]);
+    // Without a terminal there are no keys, and nothing is said of them.
+    host.write("compose.yaml", "services: { one: { image: busybox, command: echo over } }\n");
+    let done = host.run(&["up", "--menu"]);
+    assert!(done.code == 0 && !done.err.contains("Keys:"), "{}", done.err);
     host.ok(&["down"]);
 }
 
