@@ -12,13 +12,16 @@ const ANOTHER: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 /// Everything ends at once, as when the power goes, and the host comes up again with the run root as it was.
 fn reboot(host: &Host) {
+    use rustix::process::{Pid, Signal, kill_process};
     eventually("everything is killed", || {
         let running = processes_of(&host.root());
-        for process in &running {
-            if let Some(pid) = process.split(' ').next().and_then(|pid| pid.parse().ok()) {
+        let pids = running.iter().filter_map(|process| process.split(' ').next()?.parse().ok());
+        let pids: Vec<Pid> = pids.filter_map(Pid::from_raw).collect();
+        // They stand still first: none of them sees another one end.
+        for how in [Signal::STOP, Signal::KILL] {
+            for pid in &pids {
                 // It may have ended with another.
-                let _ = rustix::process::Pid::from_raw(pid)
-                    .map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+                let _ = kill_process(*pid, how);
             }
         }
         if running.is_empty() { Ok(()) } else { Err(running.join("\n")) }
