@@ -1,6 +1,7 @@
 //! The one place of the program with unsafe code.
 #![allow(unsafe_code)]
 
+use rustix::event::{PollFd, Timespec};
 use rustix::process::Signal;
 
 /// Closes every descriptor but the standard streams: what the caller's shell or service manager has left open must
@@ -39,33 +40,48 @@ pub fn fork() -> std::io::Result<Option<i32>> {
     }
 }
 
-/// Gives back the pages of the program's own code and constants, which come back from the page cache when they are
-/// needed: what a monitor used only to start does not count as its memory while it waits for years.
-pub fn drop_own_code() {
-    // SAFETY: the callback is called for each loaded object before this returns, and keeps to what it is given.
-    unsafe { libc::dl_iterate_phdr(Some(drop_read_only), std::ptr::null_mut()) };
+/// Read-only parts of the program: first address and length, as many as a linker makes.
+type Parts = [(usize, usize); 8];
+
+/// Waits as `poll(2)` does, after giving back the pages of the program's own code and constants, which come back from the
+/// page cache when they are needed: what a monitor used only to start does not count as its memory while it waits for
+/// years. One function does both: each page of code that runs in between would be back.
+pub fn wait_lightly(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> rustix::io::Result<usize> {
+    let mut parts = Parts::default();
+    // SAFETY: the callback is called for each loaded object before this returns, and gets the array that it expects.
+    unsafe { libc::dl_iterate_phdr(Some(read_only_parts), std::ptr::from_mut(&mut parts).cast()) };
+    for (address, length) in parts {
+        let address = std::ptr::without_provenance_mut(address);
+        // Where the page cache has the file in huge pages, one call would bring back two mebibytes.
+        // SAFETY: how the pages are mapped changes, and not what is in them.
+        let _ = unsafe { rustix::mm::madvise(address, length, rustix::mm::Advice::LinuxNoHugepage) };
+    }
+    for (address, length) in parts {
+        let address = std::ptr::without_provenance_mut(address);
+        // SAFETY: a segment that is never written to (relocated constants are in another): the pages that go are the
+        // same as those that come back, whoever holds a reference into them.
+        let _ = unsafe { rustix::mm::madvise(address, length, rustix::mm::Advice::LinuxDontNeed) };
+    }
+    rustix::event::poll(fds, timeout)
 }
 
 /// For `dl_iterate_phdr`: the first object is the program itself, and the only one looked at.
-unsafe extern "C" fn drop_read_only(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the C library hands out a valid description, whose headers live as long as the program.
-    let (base, headers) = unsafe {
+unsafe extern "C" fn read_only_parts(info: *mut libc::dl_phdr_info, _: usize, parts: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the C library hands out a valid description, whose headers live as long as the program, and what it was
+    // given for this function.
+    let (base, headers, parts) = unsafe {
         let info = &*info;
-        (info.dlpi_addr, std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
+        let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+        (info.dlpi_addr, headers, &mut *parts.cast::<Parts>())
     };
     let page = rustix::param::page_size();
-    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+    let read_only = headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0);
+    for (part, header) in parts.iter_mut().zip(read_only) {
         let (Ok(start), Ok(length)) = (usize::try_from(base + header.p_vaddr), usize::try_from(header.p_memsz)) else {
             continue;
         };
-        let (first, end) = (start & !(page - 1), (start + length).next_multiple_of(page));
-        let address = std::ptr::without_provenance_mut(first);
-        // Where the page cache has the file in huge pages, one call would bring back two mebibytes.
-        // SAFETY: how the pages are mapped changes, and not what is in them.
-        let _ = unsafe { rustix::mm::madvise(address, end - first, rustix::mm::Advice::LinuxNoHugepage) };
-        // SAFETY: a segment that is never written to (relocated constants are in another): the pages that go are the
-        // same as those that come back, whoever holds a reference into them.
-        let _ = unsafe { rustix::mm::madvise(address, end - first, rustix::mm::Advice::LinuxDontNeed) };
+        let first = start & !(page - 1);
+        *part = (first, (start + length).next_multiple_of(page) - first);
     }
     1
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -345,12 +345,11 @@ fn tend(line: &OwnedFd, monitor: i32, signals: &SignalFd, kept: &mut Kept) -> Re
             return Ok(ended);
         }
         crate::sys::drop_unused_stack();
-        crate::sys::drop_own_code();
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
         if !hung_up {
             fds.push(PollFd::new(line, PollFlags::IN));
         }
-        match poll(&mut fds, None) {
+        match crate::sys::wait_lightly(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("poll"),
         }

@@ -192,7 +192,8 @@ enum Source {
 
 fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, room: &mut Room) -> Result<()> {
     let now = Instant::now();
-    if room.until.is_some_and(|until| until <= now) {
+    let calm_down = room.until.is_some_and(|until| until <= now);
+    if calm_down {
         calm(running, room);
     }
     let dns_deadline = running.dns.as_ref().and_then(umiak_netns::dns::Server::next_deadline);
@@ -203,7 +204,8 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, ro
     let timeout = timeout.map(|deadline| timespec(deadline.saturating_duration_since(now)));
     let ready: Vec<(Source, PollFlags)> = {
         let (sources, mut fds) = poll_set(running, signals);
-        match poll(&mut fds, timeout.as_ref()) {
+        let wait = if calm_down { crate::sys::wait_lightly } else { poll };
+        match wait(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("poll"),
         }
@@ -256,7 +258,6 @@ fn calm(running: &mut Running, room: &mut Room) {
         dns.rest();
     }
     crate::sys::drop_unused_stack();
-    crate::sys::drop_own_code();
 }
 
 fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Vec<PollFd<'a>>) {
