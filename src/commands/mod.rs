@@ -27,6 +27,7 @@ pub mod network;
 pub mod operands;
 mod pause;
 mod plan;
+mod plan_flags;
 mod port;
 mod ps;
 mod pull;

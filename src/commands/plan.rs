@@ -6,48 +6,18 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::Context;
+use super::plan_flags::PlanFlags;
 use crate::out;
-use crate::project::converge::{self, Request};
-use crate::project::images::Pull;
-use crate::project::{load, plan, show};
+use crate::project::{load, show};
 
 /// Show what `up` would do, and why. Exits with 2 when something would change.
 #[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools, reason = "one per flag")]
 pub struct PlanCommand {
     /// How it is shown
     #[arg(long, value_enum, default_value = "tree")]
     format: Form,
-    /// Pull image before running: always, missing, never, policy
-    #[arg(long, value_enum)]
-    pull: Option<Pull>,
-    /// Scale SERVICE to NUM instances; overrides the scale setting in the Compose file
-    #[arg(long, value_name = "SERVICE=NUM")]
-    scale: Vec<String>,
-    /// Recreate containers even if their configuration and image haven't changed
-    #[arg(long, conflicts_with = "no_recreate")]
-    force_recreate: bool,
-    /// If containers already exist, don't recreate them
-    #[arg(long)]
-    no_recreate: bool,
-    /// Recreate dependent containers
-    #[arg(long, conflicts_with = "no_recreate")]
-    always_recreate_deps: bool,
-    /// Recreate anonymous volumes instead of retrieving data from the previous containers
-    #[arg(short = 'V', long)]
-    renew_anon_volumes: bool,
-    /// Don't start linked services
-    #[arg(long)]
-    no_deps: bool,
-    /// Don't start the services after creating them
-    #[arg(long)]
-    no_start: bool,
-    /// Remove containers for services not defined in the Compose file
-    #[arg(long)]
-    remove_orphans: bool,
-    /// Assume "yes" as answer to all prompts: volumes that differ are recreated
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    flags: PlanFlags,
     /// Services; all if none
     services: Vec<String>,
 }
@@ -65,27 +35,10 @@ impl PlanCommand {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::model(context, &self.services, true)?;
-        let (remove_orphans, ignore_orphans) = converge::orphans(&project, self.remove_orphans)?;
-        let renew_volumes = if self.yes { project.volumes.keys().cloned().collect() } else { Default::default() };
-        let request = Request {
-            options: plan::Options {
-                force_recreate: self.force_recreate,
-                no_recreate: self.no_recreate,
-                always_recreate_deps: self.always_recreate_deps,
-                renew_anonymous: self.renew_anon_volumes,
-                remove_orphans,
-                ignore_orphans,
-                no_start: self.no_start,
-                scale: converge::scale(&self.scale, "--scale option")?,
-                named: self.services.clone(),
-                renew_volumes,
-                ..plan::Options::default()
-            },
-            services: self.services,
-            no_deps: self.no_deps,
-            pull: self.pull,
-            ..Request::default()
-        };
+        let mut request = self.flags.request(&project, &self.services)?;
+        if self.flags.yes {
+            request.options.renew_volumes = project.volumes.keys().cloned().collect();
+        }
         let plan = request.plan(&context.engine, &project)?;
         match self.format {
             Form::Tree => {

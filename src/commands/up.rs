@@ -13,13 +13,13 @@ use nix::sys::signal::Signal;
 
 use self::menu::{Menu, Wish};
 use super::Context;
+use super::plan_flags::PlanFlags;
 use crate::engine::{Container, attach};
 use crate::failure;
 use crate::project::apply::Containers;
-use crate::project::converge::{self, Request};
+use crate::project::converge::Request;
 use crate::project::follow::{Announce, Ended, Follow, Newcomers, Options as FollowOptions};
-use crate::project::images::Pull;
-use crate::project::{labels, load, names, plan, timeline, wait};
+use crate::project::{labels, load, names, timeline, wait};
 use crate::ui::logs::Prefixes;
 use crate::ui::progress::{Progress, Recorder};
 use umiak_compose::Project;
@@ -34,36 +34,11 @@ pub struct Up {
     /// Don't build an image, even if it's policy
     #[arg(long)]
     no_build: bool,
-    /// Pull image before running: always, missing, never, policy
-    #[arg(long, value_enum)]
-    pull: Option<Pull>,
+    #[command(flatten)]
+    plan: PlanFlags,
     /// Pull without printing progress information
     #[arg(long)]
     quiet_pull: bool,
-    /// Scale SERVICE to NUM instances; overrides the scale setting in the Compose file
-    #[arg(long, value_name = "SERVICE=NUM")]
-    scale: Vec<String>,
-    /// Recreate containers even if their configuration and image haven't changed
-    #[arg(long, conflicts_with = "no_recreate")]
-    force_recreate: bool,
-    /// If containers already exist, don't recreate them
-    #[arg(long)]
-    no_recreate: bool,
-    /// Recreate dependent containers
-    #[arg(long, conflicts_with = "no_recreate")]
-    always_recreate_deps: bool,
-    /// Recreate anonymous volumes instead of retrieving data from the previous containers
-    #[arg(short = 'V', long)]
-    renew_anon_volumes: bool,
-    /// Don't start linked services
-    #[arg(long)]
-    no_deps: bool,
-    /// Don't start the services after creating them
-    #[arg(long)]
-    no_start: bool,
-    /// Remove containers for services not defined in the Compose file
-    #[arg(long)]
-    remove_orphans: bool,
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_name = "SECONDS")]
     timeout: Option<i64>,
@@ -106,9 +81,6 @@ pub struct Up {
     /// Watch source code and rebuild/refresh containers when files are updated
     #[arg(short, long)]
     watch: bool,
-    /// Assume "yes" as answer to all prompts
-    #[arg(short, long)]
-    yes: bool,
     /// Keep what was made when something fails
     #[arg(long)]
     keep: bool,
@@ -143,7 +115,7 @@ impl Up {
         if context.global.dry_run {
             return Ok(ExitCode::SUCCESS);
         }
-        if self.detach || self.wait || self.no_start {
+        if self.detach || self.wait || self.plan.no_start {
             return Ok(ExitCode::SUCCESS);
         }
         self.follow(context, &project, containers, began)
@@ -160,7 +132,7 @@ impl Up {
         let containers = self.request(project)?.converge(context, project, progress)?;
         progress.finish();
         drop(lock);
-        if self.wait && !self.no_start && !context.global.dry_run {
+        if self.wait && !self.plan.no_start && !context.global.dry_run {
             let all: Vec<Container> = containers.iter().map(|(_, _, container)| container.clone()).collect();
             let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
             wait::all_up(&context.engine, progress, &all, timeout)?;
@@ -213,27 +185,11 @@ impl Up {
     }
 
     fn request(&self, project: &Project) -> Result<Request> {
-        let (remove_orphans, ignore_orphans) = converge::orphans(project, self.remove_orphans)?;
         Ok(Request {
-            services: self.services.clone(),
-            no_deps: self.no_deps,
-            options: plan::Options {
-                force_recreate: self.force_recreate,
-                no_recreate: self.no_recreate,
-                always_recreate_deps: self.always_recreate_deps,
-                renew_anonymous: self.renew_anon_volumes,
-                remove_orphans,
-                ignore_orphans,
-                no_start: self.no_start,
-                scale: converge::scale(&self.scale, "--scale option")?,
-                named: self.services.clone(),
-                ..plan::Options::default()
-            },
-            pull: self.pull,
             quiet_pull: self.quiet_pull,
-            yes: self.yes,
             timeout: self.timeout,
             keep: self.keep,
+            ..self.plan.request(project, &self.services)?
         })
     }
 
