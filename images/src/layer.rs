@@ -426,6 +426,8 @@ impl Job<'_> {
             let unpacked = unpacker.join().map_err(|_| LayerError::Thread { layer: layer() });
             let result = match (decoded, unpacked) {
                 (Err(error), _) | (_, Err(error)) => Err(error),
+                // What the unpacker found by itself is why the download was stopped, and with it the decoder's input.
+                (Ok(Err(DecodeError::Damaged(_))), Ok(Err(error))) if error.is_final() => Err(error),
                 // The decoder's failure is why the unpacker's input broke off.
                 (Ok(Err(source)), _) => Err(LayerError::Decode { layer: layer(), source }),
                 (Ok(Ok(())), Ok(result)) => result,
