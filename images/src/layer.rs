@@ -3,6 +3,7 @@
 //! only when all of it has been checked and is on the disk.
 
 mod decode;
+mod lock;
 mod pipe;
 mod staged;
 
@@ -15,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use umiak_base::FileLock;
 
 pub use decode::DecodeError;
+pub(crate) use lock::LayerLock;
 
 use self::decode::decode;
 use self::pipe::{Drain, Feed, pipe};
@@ -23,7 +25,7 @@ use crate::digest::{Digest, Hasher, Verified, VerifyError};
 use crate::manifest::Descriptor;
 use crate::progress::{Event, Progress};
 use crate::registry::{BlobSink, RegistryError, Retry};
-use crate::store::{BlobWriter, Image, Slot, Store, StoreError};
+use crate::store::{BlobWriter, Image, Part, Slot, Store, StoreError};
 use crate::unpack::{Limits, UnpackError, Unpacked, unpack};
 
 /// How the names of layers that are being unpacked begin.
@@ -255,7 +257,14 @@ impl<'a> Installer<'a> {
         });
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => Ok(changed.into_inner()),
+            None => {
+                // What a build has made in this boot counts here, and must be on the disk before it is named.
+                let parts = layers
+                    .iter()
+                    .map(|layer| Part { diff_id: layer.diff_id.clone(), blob: Some(layer.blob.digest.clone()) });
+                self.store.settle(&parts.collect::<Vec<_>>())?;
+                Ok(changed.into_inner())
+            }
         }
     }
 
@@ -265,13 +274,10 @@ impl<'a> Installer<'a> {
             self.progress.event(Event::Exists { layer: digest });
             return Ok(false);
         }
-        let lock_path = self.store.layers().join(format!("{LOCK}{}", layer.diff_id.hex()));
-        let lock = FileLock::exclusive(&lock_path).map_err(StoreError::from)?;
-        let result = self.one_locked(layer);
-        // Who waits for it finds the layer, or unpacks beside another without harm.
-        let _ = std::fs::remove_file(&lock_path);
-        drop(lock);
-        let changed = result?;
+        let changed = {
+            let _lock = LayerLock::exclusive(self.store, layer.diff_id)?;
+            self.one_locked(layer)?
+        };
         self.progress.event(if changed { Event::Done { layer: digest } } else { Event::Exists { layer: digest } });
         Ok(changed)
     }
@@ -351,7 +357,7 @@ impl Job<'_> {
         self.keep_or_discard(&writer, fed)?;
         let proof = writer.verify().map_err(|error| self.blob_error(error))?;
         let unpacked = self.keep_or_discard(&writer, unpacked)?;
-        staged.sync(self.store, self.layer.diff_id, unpacked)?;
+        staged.sync(self.store, self.layer, unpacked)?;
         if !same_device(self.store.blobs(), self.store.layers()) {
             writer.sync()?;
         }
@@ -392,7 +398,7 @@ impl Job<'_> {
             Ok(())
         });
         fed?;
-        staged.sync(self.store, self.layer.diff_id, unpacked?)?;
+        staged.sync(self.store, self.layer, unpacked?)?;
         Ok(staged.commit(self.store, self.layer.diff_id)?)
     }
 

@@ -4,17 +4,18 @@
 //! ```text
 //! images/oci-layout  index.json  blobs/sha256/<hex>     readable by other tools
 //! layers/<diff id hex>/                                 a lower directory for overlayfs
-//! layers/<diff id hex>.json                             how large it is
+//! layers/<diff id hex>.json                             how large it is, and its blobs
 //! ```
 //!
-//! What has its final name is complete, checked and on the disk. Readers take
-//! no lock; writers hold the lock of one blob or layer, and shortly the index's.
+//! What has its final name is complete, checked and on the disk, or has a mark
+//! that it is not on the disk yet (`unsynced.rs`). Readers take no lock; writers hold the lock of one blob or layer, and shortly the index's.
 
 mod blobs;
 mod check;
 mod error;
 mod index;
 mod remove;
+mod unsynced;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -27,11 +28,12 @@ pub use remove::{Pruned, Removed};
 
 pub(crate) use blobs::{BlobWriter, PARTIAL, Slot};
 pub(crate) use index::{Named, Names};
-pub(crate) use remove::STAGED;
+pub(crate) use remove::{BUILDING, STAGED, TRASH};
+pub(crate) use unsynced::{Part, counts, mark, unmark};
 
 use crate::config::ImageConfig;
 use crate::digest::Digest;
-use crate::manifest::{self, Document, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestError};
+use crate::manifest::{self, Descriptor, Document, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
@@ -94,10 +96,16 @@ pub struct Listing {
 }
 
 /// What is noted beside an unpacked layer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct LayerNote {
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
+    /// It was made here: its directory makes its digest when it is packed.
+    #[serde(default)]
+    pub(crate) built: bool,
+    /// Its blobs, one for each compression at most.
+    #[serde(default)]
+    pub(crate) blobs: Vec<Descriptor>,
 }
 
 impl Store {
@@ -153,7 +161,9 @@ impl Store {
     /// Whether a layer is unpacked.
     #[must_use]
     pub fn has_layer(&self, diff_id: &Digest) -> bool {
-        std::fs::symlink_metadata(self.layer_path(diff_id)).is_ok_and(|meta| meta.is_dir())
+        // The mark first: what is replaced meanwhile is not believed by the mark of what replaces it.
+        counts(&self.layer_mark(diff_id))
+            && std::fs::symlink_metadata(self.layer_path(diff_id)).is_ok_and(|meta| meta.is_dir())
     }
 
     /// The directories of an image's layers for overlayfs, topmost first.
@@ -345,8 +355,21 @@ impl Store {
     /// Bytes that the files of an unpacked layer have.
     #[must_use]
     pub fn layer_bytes(&self, diff_id: &Digest) -> Option<u64> {
-        let note: LayerNote = umiak_base::state::read(&self.note_path(diff_id)).ok()??;
-        Some(note.bytes)
+        self.note(diff_id).map(|note| note.bytes)
+    }
+
+    /// What is noted of a layer; `None` where nothing is, or it cannot be read.
+    pub(crate) fn note(&self, diff_id: &Digest) -> Option<LayerNote> {
+        umiak_base::state::read(&self.note_path(diff_id)).ok()?
+    }
+
+    /// Writes a layer's note; it is on the disk after the next sync of the layers.
+    pub(crate) fn write_note(&self, diff_id: &Digest, note: &LayerNote) -> Result<(), StoreError> {
+        let path = self.note_path(diff_id);
+        umiak_base::state::write_volatile(&path, note).map_err(|error| match error {
+            umiak_base::state::StateError::Write { path, source } => StoreError::io("write", &path, source),
+            error => StoreError::io("write", &path, io::Error::other(error)),
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use crate::manifest::{
 use crate::platform::{Platform, select};
 use crate::progress::Progress;
 use crate::reference::Reference;
-use crate::store::{ImageId, Named, STAGED, Store, StoreError};
+use crate::store::{ImageId, Named, STAGED, Store, StoreError, unmark};
 use crate::unpack::{Kind, Limits, TarError, TarReader, clean_name};
 
 /// Bytes read at a time.
@@ -183,6 +183,7 @@ fn keep(
                 let from = &files.file(name)?.path;
                 std::fs::rename(from, store.blob_path(&blob.digest))
                     .map_err(|source| StoreError::io("rename", from, source))?;
+                unmark(&store.blob_mark(&blob.digest))?;
                 kept.insert(blob.digest.clone());
             }
         }

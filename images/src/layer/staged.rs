@@ -1,7 +1,6 @@
 //! The directory that a layer is unpacked in before it gets its name.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -10,9 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use umiak_base::id::random_hex;
 
-use super::{UNFINISHED, sync_dir};
+use super::{Layer, UNFINISHED, sync_dir};
 use crate::digest::Digest;
-use crate::store::{LayerNote, Store, StoreError};
+use crate::manifest::Descriptor;
+use crate::store::{LayerNote, Store, StoreError, TRASH, counts, unmark};
 use crate::unpack::{Unpacked, remove_tree};
 
 /// A layer's directory before it gets its name; removed again unless it gets one.
@@ -47,25 +47,40 @@ impl Staged {
     }
 
     /// Brings all that was unpacked to the disk, and the blobs beside it.
-    pub(super) fn sync(&self, store: &Store, diff_id: &Digest, unpacked: Unpacked) -> Result<(), StoreError> {
-        let note = LayerNote { bytes: unpacked.bytes, entries: unpacked.entries };
-        let path = store.note_path(diff_id);
-        umiak_base::state::write_volatile(&path, &note).map_err(|error| match error {
-            umiak_base::state::StateError::Write { path, source } => StoreError::io("write", &path, source),
-            error => StoreError::io("write", &path, io::Error::other(error)),
-        })?;
+    pub(super) fn sync(&self, store: &Store, layer: Layer<'_>, unpacked: Unpacked) -> Result<(), StoreError> {
+        let blobs = vec![Descriptor::new(&*layer.blob.media_type, layer.blob.digest.clone(), layer.blob.size)];
+        let note = LayerNote { bytes: unpacked.bytes, entries: unpacked.entries, built: false, blobs };
+        store.write_note(layer.diff_id, &note)?;
         rustix::fs::syncfs(&self.parent).map_err(|error| StoreError::io("sync", store.layers(), error.into()))
     }
 
     pub(super) fn commit(mut self, store: &Store, diff_id: &Digest) -> Result<(), StoreError> {
         let name = store.layer_path(diff_id);
+        let mark = store.layer_mark(diff_id);
+        if !counts(&mark) && name.exists() {
+            self.clear(&name)?;
+        }
         match std::fs::rename(&self.path, &name) {
-            Ok(()) => self.done = true,
+            Ok(()) => {
+                self.done = true;
+                unmark(&mark)?;
+            }
             // Another pull was faster: its content has the same digest.
             Err(_) if store.has_layer(diff_id) => {}
             Err(source) => return Err(StoreError::io("rename", &self.path, source)),
         }
         sync_dir(store.layers())
+    }
+
+    /// Moves a layer out of the way that is not believed: it was not on the disk when the host went down.
+    fn clear(&self, name: &Path) -> Result<(), StoreError> {
+        let failed = |source| StoreError::io("rename", name, source);
+        let random = random_hex(6).map_err(failed)?;
+        let aside = format!("{TRASH}{random}");
+        std::fs::rename(name, name.with_file_name(&aside)).map_err(failed)?;
+        // Best effort: what stays is found by prune.
+        let _ = remove_tree(&self.parent, aside.as_bytes());
+        Ok(())
     }
 }
 

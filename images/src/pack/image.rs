@@ -1,16 +1,13 @@
 //! Adds an image to the store that no registry and no archive has: layers
 //! written here, on top of those of another image.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rustix::fs::FlockOperation;
 use umiak_base::FileLock;
-use umiak_base::id::random_hex;
 
 use super::TarWriter;
 use crate::config::ImageConfig;
@@ -19,7 +16,7 @@ use crate::layer::{Installer, Layer, LayerError};
 use crate::manifest::{Descriptor, Manifest, OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST};
 use crate::progress::Silent;
 use crate::reference::Reference;
-use crate::store::{Image, Named, PARTIAL, Store, StoreError};
+use crate::store::{Image, Named, Store, StoreError};
 use crate::unpack::Limits;
 
 /// Why an image could not be added.
@@ -34,6 +31,23 @@ pub enum PackError {
     /// The layer's content could not be read, or its file not be written.
     #[error("write the layer")]
     Write(#[source] io::Error),
+    /// A directory cannot become a layer.
+    #[error("take {directory} in as a layer")]
+    Adopt {
+        /// The directory.
+        directory: PathBuf,
+        /// In which way.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory of a layer is not what it was.
+    #[error("the layer {diff_id} was changed on the disk: it holds {found}")]
+    Changed {
+        /// What it should hold.
+        diff_id: Digest,
+        /// Digest of what it holds.
+        found: Digest,
+    },
     /// The config cannot be written as JSON.
     #[error("write the image config")]
     Config(#[source] serde_json::Error),
@@ -184,13 +198,7 @@ impl Write for LayerFile {
 
 impl LayerFile {
     fn new(store: &Store) -> Result<Self, StoreError> {
-        let dir = store.blobs();
-        let random = random_hex(8).map_err(|source| StoreError::io("name a file in", dir, source))?;
-        let path = dir.join(format!("{PARTIAL}{random}"));
-        let failed = |source| StoreError::io("make", &path, source);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path).map_err(failed)?;
-        // Shows that it is not abandoned, for as long as this process lives.
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
+        let (path, file) = super::blob::unnamed(store)?;
         let hashed = Hashed { file: BufWriter::with_capacity(256 << 10, file), hasher: Hasher::new() };
         Ok(Self { plain: Hasher::new(), packed: Some(GzEncoder::new(hashed, Compression::new(5))), path })
     }

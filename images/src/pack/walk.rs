@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{Dir, FileType, Mode, OFlags, SeekFrom, Timespec};
 use rustix::io::Errno;
 
 use super::writer::TarWriter;
@@ -48,9 +48,10 @@ pub fn pack<W: Write>(
     shown: &[u8],
     options: &Options<'_>,
 ) -> io::Result<()> {
-    let mut walk = Walk { tar, options, links: HashMap::new(), buffer: vec![0; CHUNK] };
+    let mut walk = Walk { tar, options, prepare: None, links: HashMap::new(), buffer: vec![0; CHUNK] };
     let mut frames = Vec::new();
-    frames.extend(walk.entry(parent, name, b"", shown)?);
+    let time = Timespec { tv_sec: 0, tv_nsec: 0 };
+    frames.extend(walk.entry((parent, time), name, b"", shown)?);
     walk.run(frames)
 }
 
@@ -63,15 +64,40 @@ pub fn pack_content<W: Write>(
     directory: BorrowedFd<'_>,
     options: &Options<'_>,
 ) -> io::Result<()> {
-    let mut walk = Walk { tar, options, links: HashMap::new(), buffer: vec![0; CHUNK] };
-    let fd = open_directory(directory, b".").map_err(|error| named("open", b"/", error))?;
-    let frame = walk.frame(fd, b"", b"")?;
-    walk.run(vec![frame])
+    Walk { tar, options, prepare: None, links: HashMap::new(), buffer: vec![0; CHUNK] }.content(directory)
 }
+
+/// As [`pack_content`], of a writable layer of overlayfs that nobody else has: `prepare` may change each entry before
+/// it is written, and says whether it is.
+pub(super) fn pack_prepared<W: Write>(
+    tar: &mut TarWriter<W>,
+    directory: BorrowedFd<'_>,
+    prepare: &mut Prepare<'_>,
+) -> io::Result<()> {
+    let options = Options { overlay: true, skip: None };
+    let links = HashMap::new();
+    Walk { tar, options: &options, prepare: Some(prepare), links, buffer: vec![0; CHUNK] }.content(directory)
+}
+
+/// An entry that is about to be written.
+pub(super) struct Place<'p> {
+    pub(super) parent: BorrowedFd<'p>,
+    /// When the parent was changed last.
+    pub(super) parent_time: Timespec,
+    pub(super) name: &'p [u8],
+    /// The entry, opened as a mere place.
+    pub(super) fd: &'p OwnedFd,
+    /// Its name in the archive.
+    pub(super) shown: &'p [u8],
+}
+
+type Prepare<'a> = dyn FnMut(Place<'_>, &mut Stat) -> io::Result<bool> + 'a;
 
 /// A directory under way.
 struct Frame {
     fd: OwnedFd,
+    /// When it was changed last.
+    time: Timespec,
     /// Names that are left, last first.
     names: Vec<Vec<u8>>,
     /// Where it is below the tree's root: empty, or with a final slash.
@@ -83,12 +109,23 @@ struct Frame {
 struct Walk<'w, 'o, W> {
     tar: &'w mut TarWriter<W>,
     options: &'o Options<'o>,
+    prepare: Option<&'w mut Prepare<'o>>,
     /// Files with several names that were written: device and inode, and their first name.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
 }
 
 impl<W: Write> Walk<'_, '_, W> {
+    fn content(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
+        let fd = open_directory(directory, b".").map_err(|error| named("open", b"/", error))?;
+        if self.options.overlay && is_opaque(&fd) {
+            let stat = rustix::fs::fstat(&fd).map_err(|error| named("look at", b"/", error))?;
+            self.opaque(b"", &stat)?;
+        }
+        let frame = self.frame(fd, b"", b"")?;
+        self.run(vec![frame])
+    }
+
     fn run(&mut self, mut frames: Vec<Frame>) -> io::Result<()> {
         while let Some(frame) = frames.last_mut() {
             let Some(name) = frame.names.pop() else {
@@ -97,7 +134,7 @@ impl<W: Write> Walk<'_, '_, W> {
             };
             let path = [frame.path.as_slice(), &name].concat();
             let shown = [frame.prefix.as_slice(), &name].concat();
-            let below = self.entry(frame.fd.as_fd(), &name, &path, &shown)?;
+            let below = self.entry((frame.fd.as_fd(), frame.time), &name, &path, &shown)?;
             frames.extend(below);
         }
         Ok(())
@@ -118,11 +155,18 @@ impl<W: Write> Walk<'_, '_, W> {
             text if text.ends_with(b"/") => text.to_vec(),
             text => [text, b"/"].concat(),
         };
-        Ok(Frame { fd, names, path: slashed(path), prefix: slashed(shown) })
+        let time = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Ok(Frame { fd, time, names, path: slashed(path), prefix: slashed(shown) })
     }
 
     /// Writes one entry; a directory is to be gone through next.
-    fn entry(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], shown: &[u8]) -> io::Result<Option<Frame>> {
+    fn entry(
+        &mut self,
+        (parent, parent_time): (BorrowedFd<'_>, Timespec),
+        name: &[u8],
+        path: &[u8],
+        shown: &[u8],
+    ) -> io::Result<Option<Frame>> {
         // Opened as a mere place first: what it is cannot change any more, and nothing happens to devices and pipes.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
@@ -131,8 +175,13 @@ impl<W: Write> Walk<'_, '_, W> {
             Err(Errno::NOENT) if !path.is_empty() => return Ok(None),
             Err(error) => return Err(named("open", shown, error)),
         };
-        let stat = rustix::fs::fstat(&place).map_err(|error| named("look at", shown, error))?;
+        let mut stat = rustix::fs::fstat(&place).map_err(|error| named("look at", shown, error))?;
         if self.options.skip.is_some_and(|skip| skip(path, &stat)) {
+            return Ok(None);
+        }
+        if let Some(prepare) = &mut self.prepare
+            && !prepare(Place { parent, parent_time, name, fd: &place, shown }, &mut stat)?
+        {
             return Ok(None);
         }
         let kind = FileType::from_raw_mode(stat.st_mode);
@@ -187,11 +236,18 @@ impl<W: Write> Walk<'_, '_, W> {
         entry.xattrs = xattrs(place, shown)?;
         self.tar.begin(&entry)?;
         if self.options.overlay && is_opaque(&fd) {
-            let mut entry = describe(&[&named_so, &b".wh..wh..opq"[..]].concat(), stat, Kind::File { sparse: None });
-            (entry.size, entry.mode) = (0, 0o600);
-            self.tar.begin(&entry)?;
+            self.opaque(&named_so, stat)?;
         }
-        self.frame(fd, path, shown)
+        let mut frame = self.frame(fd, path, shown)?;
+        frame.time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or(0) };
+        Ok(frame)
+    }
+
+    /// Hides what lower layers have in a directory, whose name has a final slash.
+    fn opaque(&mut self, directory: &[u8], stat: &Stat) -> io::Result<()> {
+        let mut entry = describe(&[directory, b".wh..wh..opq"].concat(), stat, Kind::File { sparse: None });
+        (entry.size, entry.mode) = (0, 0o600);
+        self.tar.begin(&entry)
     }
 
     fn file(&mut self, place: &OwnedFd, shown: &[u8], stat: &Stat) -> io::Result<()> {

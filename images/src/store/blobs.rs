@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use super::Store;
 use super::error::StoreError;
+use super::{Store, counts, unmark};
 use crate::digest::{Digest, Hasher, Verified};
 use crate::manifest::Descriptor;
 
@@ -35,6 +35,8 @@ pub(crate) struct BlobWriter {
     path: PathBuf,
     finished: PathBuf,
     descriptor: Descriptor,
+    /// Of what is there already and is not believed.
+    mark: PathBuf,
     hasher: Hasher,
 }
 
@@ -45,10 +47,11 @@ impl Store {
         self.blobs().join(digest.hex())
     }
 
-    /// Whether the blob is there with the size it should have.
+    /// Whether the blob is there with the size it should have, and on the disk or of this boot.
     pub(crate) fn has_blob(&self, descriptor: &Descriptor) -> bool {
         let meta = std::fs::symlink_metadata(self.blob_path(&descriptor.digest));
         meta.is_ok_and(|meta| meta.is_file() && meta.len() == descriptor.size)
+            && counts(&self.blob_mark(&descriptor.digest))
     }
 
     /// The whole of a small blob, checked against its digest.
@@ -114,7 +117,8 @@ impl Store {
                 _ => continue,
             }
             let descriptor = descriptor.clone();
-            let writer = BlobWriter { file, path, finished, descriptor, hasher: Hasher::new() };
+            let mark = self.blob_mark(&descriptor.digest);
+            let writer = BlobWriter { file, path, finished, descriptor, mark, hasher: Hasher::new() };
             return Ok(Slot::Open(Box::new(writer)));
         }
     }
@@ -177,7 +181,8 @@ impl BlobWriter {
 
     /// Gives the blob its name. The content must be on the disk: by `syncfs` of the caller, or [`Self::sync`].
     pub(crate) fn commit(self, _proof: Verified) -> Result<(), StoreError> {
-        std::fs::rename(&self.path, &self.finished).map_err(|source| StoreError::io("rename", &self.path, source))
+        std::fs::rename(&self.path, &self.finished).map_err(|source| StoreError::io("rename", &self.path, source))?;
+        unmark(&self.mark)
     }
 
     /// Writes the content to the disk.

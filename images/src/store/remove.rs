@@ -20,9 +20,11 @@ use crate::reference::Reference;
 use crate::unpack::remove_tree;
 
 /// How the names of layers that are being deleted begin.
-const TRASH: &str = ".removed-";
+pub(crate) const TRASH: &str = ".removed-";
 /// How the names of the directories begin that archives are loaded through.
 pub(crate) const STAGED: &str = ".load-";
+/// How the names of the directories begin that builds make layers in.
+pub(crate) const BUILDING: &str = ".build-";
 /// Temporary files older than this belong to nobody.
 const STALE: Duration = Duration::from_secs(3600);
 
@@ -55,6 +57,11 @@ impl Store {
     /// Held shared by pulls, so that a clean-up keeps its hands off what they have not named yet.
     pub(crate) fn sweep_lock_path(&self) -> PathBuf {
         self.images().join(".pulls.lock")
+    }
+
+    /// Held shared by builds, so that a removal leaves what they may count on to the next clean-up.
+    pub(crate) fn builds_lock_path(&self) -> PathBuf {
+        self.images().join(".builds.lock")
     }
 
     /// Removes a name, or by id the image with its only name; the image goes with its last name.
@@ -186,6 +193,7 @@ impl Store {
     /// Moves those of `parts` aside that nothing in the index refers to. Runs under the index's lock, so that no pull
     /// can name them meanwhile; a pull that counted on them sees that they are gone before it names anything.
     fn take_unused(&self, names: &Names, mut parts: Parts, in_use: Users<'_>) -> Result<Vec<PathBuf>, StoreError> {
+        let Some(_no_build) = FileLock::try_exclusive(&self.builds_lock_path())? else { return Ok(Vec::new()) };
         // Of an image that cannot be read it is not known what it needs.
         let mut all_known = true;
         for entry in &names.entries {
@@ -276,11 +284,11 @@ impl Store {
 
     /// What broken pulls, loads and removals have left. Nothing of it is in use: no pull runs.
     fn sweep_leftovers(&self) -> Result<u64, StoreError> {
-        let mut bytes = 0;
+        let mut bytes = self.sweep_marks()?;
         for dir in [self.blobs(), self.layers(), self.images()] {
             for (name, path) in entries(dir)? {
                 let leftover = name.starts_with(TRASH)
-                    || (name.starts_with(UNFINISHED) && !is_locked(&path))
+                    || ((name.starts_with(UNFINISHED) || name.starts_with(BUILDING)) && !is_locked(&path))
                     || name.starts_with(STAGED)
                     || (name.starts_with(PARTIAL) && !is_locked(&path))
                     || (name.starts_with(LOCK) && FileLock::try_exclusive(&path)?.is_some())
@@ -317,7 +325,7 @@ impl Parts {
     }
 }
 
-fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
+pub(super) fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let failed = |source| StoreError::io("list", dir, source);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
@@ -335,7 +343,7 @@ fn is_stale(path: &Path) -> bool {
 }
 
 /// Bytes on the disk, roughly: directories count their files, hard links as often as they occur.
-fn used(path: &Path) -> u64 {
+pub(super) fn used(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
     if !meta.is_dir() {
@@ -345,7 +353,7 @@ fn used(path: &Path) -> u64 {
     list.flatten().map(|entry| used(&entry.path())).sum()
 }
 
-fn delete(path: &Path) -> Result<(), StoreError> {
+pub(super) fn delete(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("remove", path, source);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let parent = File::open(parent).map_err(failed)?;
