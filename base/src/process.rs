@@ -21,6 +21,12 @@ impl ProcessRef {
         stat(pid).map(|stat| Self { pid, start_time: stat.start_time })
     }
 
+    /// This process.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        Self::of(std::process::id())
+    }
+
     /// Whether this very process is still there and not a zombie.
     #[must_use]
     pub fn alive(self) -> bool {

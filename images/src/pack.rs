@@ -21,7 +21,7 @@ pub use building::Building;
 pub use compress::{Compression, UnknownCompression};
 pub use image::{NewImage, NewLayer, PackError};
 pub use scratch::Scratch;
-pub use walk::{Options, Skip, Stat, pack, pack_content};
+pub use walk::{Options, Skip, Stat, attributes, pack, pack_content};
 pub use writer::TarWriter;
 
 /// The time that a file is written with: whole seconds, as Docker's layers have them.

@@ -174,8 +174,16 @@ impl Store {
     /// # Errors
     /// When a layer is not unpacked.
     pub fn layer_dirs(&self, image: &Image) -> Result<Vec<PathBuf>, StoreError> {
+        self.stack(&image.layers)
+    }
+
+    /// As [`Self::layer_dirs`], of layers named bottom first.
+    ///
+    /// # Errors
+    /// When a layer is not unpacked.
+    pub fn stack(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, StoreError> {
         let mut dirs: Vec<PathBuf> = Vec::new();
-        for diff_id in image.layers.iter().rev() {
+        for diff_id in layers.iter().rev() {
             if !self.has_layer(diff_id) {
                 return Err(StoreError::MissingLayer { diff_id: diff_id.clone() });
             }

@@ -155,6 +155,9 @@ pub struct ImageMount {
     pub layers: Vec<PathBuf>,
     /// Mount this directory or file of the image instead of its root; relative, resolved inside the image.
     pub subpath: String,
+    /// An existing directory that takes what is written, where the mount can be written to. Nothing of it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<PathBuf>,
 }
 
 /// A bind mount.

@@ -333,13 +333,9 @@ fn entry(mount: &Mount, target: String) -> Result<Entry, MountsError> {
         }
         MountKind::Image(image) => {
             let actions = vec![Action::Image(image.clone()), Action::CheckType];
-            Entry {
-                target,
-                kind: "bind",
-                source: PathBuf::new(),
-                options: owned(&["rbind", "rprivate", "ro"]),
-                actions,
-            }
+            let writable = image.scratch.is_some() && !mount.read_only;
+            let options = owned(&["rbind", "rprivate", if writable { "rw" } else { "ro" }]);
+            Entry { target, kind: "bind", source: PathBuf::new(), options, actions }
         }
     })
 }

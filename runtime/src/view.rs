@@ -16,7 +16,7 @@ use rustix::mount::{
 };
 use umiak_base::ProcessRef;
 
-use crate::config::{Config, MountKind, Namespace, Propagation};
+use crate::config::{Config, MountKind, Namespace, Propagation, Rootfs};
 use crate::mounts::{self, MountsError};
 use crate::rootfs::{self, RootfsError, open_in_root, proc_name};
 use crate::volumes::{self, VolumeError};
@@ -115,14 +115,41 @@ pub fn layers<T: Send>(
     look: impl FnOnce(BorrowedFd<'_>) -> T + Send,
 ) -> Result<T, ViewError> {
     in_namespace(|| {
-        unshare(CloneFlags::CLONE_NEWNS)
-            .map_err(|errno| failed("unshare the mount namespace of", "/")(errno.into()))?;
-        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-            .map_err(|errno| failed("make private", "/")(errno.into()))?;
+        own_namespace()?;
         rootfs::mount_readonly(layers, target)?;
         let root = rootfs::open_root(target).map_err(failed("open", target))?;
         Ok(look(root.as_fd()))
     })
+}
+
+/// Hands `act` the writable root of `rootfs` without anything mounted in it, and beside it the content of other stacks
+/// of layers, read-only. `rootfs.merged` and the second half of each pair are existing directories.
+///
+/// # Errors
+/// When something cannot be mounted.
+pub fn writable<T: Send>(
+    rootfs: &Rootfs,
+    others: &[(Vec<PathBuf>, PathBuf)],
+    act: impl FnOnce(BorrowedFd<'_>, &[OwnedFd]) -> T + Send,
+) -> Result<T, ViewError> {
+    in_namespace(|| {
+        own_namespace()?;
+        rootfs::mount_overlay(rootfs)?;
+        let root = rootfs::open_root(&rootfs.merged).map_err(failed("open", &rootfs.merged))?;
+        let mut roots = Vec::new();
+        for (layers, target) in others {
+            rootfs::mount_readonly(layers, target)?;
+            roots.push(rootfs::open_root(target).map_err(failed("open", target))?);
+        }
+        Ok(act(root.as_fd(), &roots))
+    })
+}
+
+/// Gives the calling thread a mount namespace of its own, from which nothing comes back.
+fn own_namespace() -> Result<(), ViewError> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| failed("unshare the mount namespace of", "/")(errno.into()))?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .map_err(|errno| failed("make private", "/")(errno.into()))
 }
 
 /// Runs `act` on a thread of its own: a mount namespace is a thread's, and goes with it.

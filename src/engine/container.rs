@@ -89,6 +89,9 @@ pub struct Config {
     /// Digests of what it was made from, by key: tells later what has changed. Empty outside of projects.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub fingerprint: std::collections::BTreeMap<String, String>,
+    /// The command that it belongs to, and ends with: it runs a step of a build, and is shown to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<ProcessRef>,
     /// What `inspect` tells of how it was asked for.
     #[serde(default)]
     pub asked: Asked,
@@ -434,8 +437,8 @@ impl Container {
         let mut all = Vec::new();
         for id in ids(roots)? {
             match Self::load(roots, &id) {
-                Ok(Some(container)) => all.push(container),
-                Ok(None) => {}
+                Ok(Some(container)) if container.config.owner.is_none() => all.push(container),
+                Ok(_) => {}
                 Err(error) => damaged(error),
             }
         }

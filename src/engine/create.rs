@@ -102,7 +102,10 @@ impl Engine {
         };
         umiak_runtime::cgroup::Cgroup::new(&runtime.cgroup_path)?;
         runtime.rootfs = Rootfs {
-            layers: self.store()?.layer_dirs(image)?,
+            layers: match &request.layers {
+                Some(layers) => layers.clone(),
+                None => self.store()?.layer_dirs(image)?,
+            },
             upper: dir.join("upper"),
             work: dir.join("work"),
             merged: dir.join("bundle/rootfs"),
@@ -136,6 +139,7 @@ impl Engine {
             join: self.joined(request)?,
             hooks: request.hooks.clone(),
             fingerprint: request.fingerprint.clone(),
+            owner: request.owner,
             asked: Asked { publish_all: request.publish_all, ..request.asked.clone() },
             runtime,
         })
@@ -227,6 +231,10 @@ impl Engine {
     fn image_mounts(&self, mounts: &mut [Mount]) -> Result<()> {
         for mount in mounts {
             let MountKind::Image(wanted) = &mut mount.kind else { continue };
+            // Those of a build are no image.
+            if !wanted.layers.is_empty() {
+                continue;
+            }
             let store = self.store()?;
             let image = store.resolve(&wanted.image).with_context(|| format!("mount image {}", wanted.image))?;
             wanted.image_id = image.id.to_string();

@@ -65,6 +65,9 @@ pub struct Event {
     /// When, in nanoseconds since the epoch.
     #[serde(rename = "timeNano")]
     pub time: i64,
+    /// It is of nobody's concern, and not written down.
+    #[serde(skip)]
+    pub silent: bool,
 }
 
 /// Whom something happened to.
@@ -96,6 +99,7 @@ impl Event {
     /// Something that happens to a container now, with its labels, name and image.
     pub fn of_container(config: &Config, action: &str) -> Self {
         let mut event = Self::now(Kind::Container, action, &config.id);
+        event.silent = config.owner.is_some();
         event.actor.attributes.extend(config.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
         event.with("image", &config.image).with("name", &config.name)
     }
@@ -133,6 +137,9 @@ impl Event {
 
     /// Writes it into the journal.
     pub fn emit(self, roots: &Roots) {
+        if self.silent {
+            return;
+        }
         let Ok(mut line) = serde_json::to_vec(&self) else { return };
         line.push(b'\n');
         let path = journal(roots);

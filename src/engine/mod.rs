@@ -3,6 +3,7 @@
 
 mod adopt;
 pub mod attach;
+mod build_step;
 pub mod cdi;
 pub mod cgroup;
 pub mod commit;

@@ -81,6 +81,10 @@ pub struct Request {
     pub hooks: Hooks,
     /// What `inspect` tells of how it was asked for.
     pub asked: Asked,
+    /// The command that it belongs to, and ends with: it runs a step of a build.
+    pub owner: Option<umiak_base::ProcessRef>,
+    /// Its root file system is made of these layers (topmost first) instead of the image's.
+    pub layers: Option<Vec<std::path::PathBuf>>,
     /// Everything that goes to the runtime as it is: limits, mounts, capabilities …
     pub runtime: umiak_runtime::Config,
 }

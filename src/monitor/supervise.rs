@@ -244,6 +244,11 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, ro
         running.input.end();
     }
     running.clients.retain(|client| !client.gone());
+    if running.config.owner.is_some_and(|owner| !owner.alive()) && !running.clients.iter().any(Client::is_starter) {
+        // The build that it is a step of was killed: nobody waits for it.
+        running.stay_down = true;
+        let _ = cgroup::kill(&running.config.runtime.cgroup_path);
+    }
     if running.input.fd().is_none() {
         // The container sees the end of its input when nobody holds it any more.
         running.keeper.forget(Thing::Stdin);

@@ -1,6 +1,7 @@
 //! What people see: tables, times and sizes, progress, log colours. Data goes
 //! to stdout, the rest to stderr; colour never carries meaning alone.
 
+pub mod build;
 pub mod human;
 pub mod listing;
 pub mod logs;

@@ -365,7 +365,14 @@ fn proc_name(place: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", place.as_raw_fd())
 }
 
-/// The attributes that an image may have.
+/// The extended attributes of an open file, or of one opened as a mere place, that an image may have.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn attributes(place: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    xattrs(place, b"")
+}
+
 fn xattrs(place: &OwnedFd, shown: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = proc_name(place);
     let mut names = vec![0_u8; 4096];

@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 
 use super::{Action, MountsError, Plan};
-use crate::config::{FileCopy, ImageMount, Mount, MountKind, Propagation};
+use crate::config::{FileCopy, ImageMount, Mount, MountKind, Propagation, Rootfs};
 use crate::rootfs::{self, open_in_root};
 
 fn failed(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> MountsError {
@@ -210,7 +210,17 @@ fn attach_image(plan: &mut Plan, index: usize, image: &ImageMount) -> Result<(),
     };
     fs::create_dir(&place).map_err(failed("create", &place))?;
     let name = || image.image.clone();
-    rootfs::mount_image(&image.layers, &place).map_err(|source| MountsError::Image { image: name(), source })?;
+    let mounted = match &image.scratch {
+        None => rootfs::mount_image(&image.layers, &place),
+        Some(scratch) => rootfs::mount_overlay(&Rootfs {
+            layers: image.layers.clone(),
+            upper: scratch.join("upper"),
+            work: scratch.join("work"),
+            merged: place.clone(),
+            read_only: false,
+        }),
+    };
+    mounted.map_err(|source| MountsError::Image { image: name(), source })?;
     if image.subpath.is_empty() {
         set_source(plan, index, place);
         return Ok(());

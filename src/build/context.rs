@@ -1,0 +1,155 @@
+//! Where a build takes files from: a directory, opened once and held.
+
+use std::fs::File as FsFile;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::{FileType, Mode, OFlags};
+use umiak_dockerfile::ignore::Patterns;
+
+use super::Loaded;
+use super::ignored::Ignored;
+use super::options::{File, Options, Source};
+use super::tree::{Contents, Read, Tree, in_root, is, reopen};
+use crate::engine::Engine;
+use crate::failure::WithHint as _;
+use crate::ui::build::Display;
+
+/// Of a Dockerfile or an ignore file nobody writes more.
+const LONGEST: u64 = 16 << 20;
+
+/// A directory to copy from.
+pub struct Context {
+    root: OwnedFd,
+    ignored: Ignored,
+    contents: Box<dyn Contents + Send>,
+}
+
+impl Context {
+    /// The build's own context.
+    pub fn open(_: &Engine, source: &Source, loaded: &Loaded, _: &Display) -> Result<Self> {
+        let Source::Directory(path) = source else { bail!("this context cannot be opened as a directory") };
+        let root = open(path)?;
+        let ignore = match &loaded.ignore {
+            Some(text) => Some((".dockerignore of the Dockerfile", text.clone())),
+            None => read(root.as_fd(), ".dockerignore")?.map(|text| (".dockerignore", text)),
+        };
+        Self::new(root, ignore)
+    }
+
+    /// A context given by name.
+    pub fn open_named(_: &Engine, name: &str, source: &Source, _: &Display) -> Result<Self> {
+        let Source::Directory(path) = source else { bail!("the context {name} is no directory") };
+        let root = open(path).with_context(|| format!("open the context {name}"))?;
+        let ignore = read(root.as_fd(), ".dockerignore")?.map(|text| (".dockerignore", text));
+        Self::new(root, ignore)
+    }
+
+    fn new(root: OwnedFd, ignore: Option<(&str, String)>) -> Result<Self> {
+        let ignored = match ignore {
+            Some((_, text)) => {
+                let exceptions = text.lines().any(|line| line.trim_start().starts_with('!'));
+                Ignored::new(Patterns::of_file(&text), exceptions)
+            }
+            None => Ignored::default(),
+        };
+        Ok(Self { root, ignored, contents: Box::new(Read) })
+    }
+
+    /// What can be copied from it.
+    pub fn tree(&self) -> Tree<'_> {
+        Tree {
+            root: self.root.as_fd(),
+            ignored: Some(&self.ignored),
+            contents: self.contents.as_ref(),
+            owners: false,
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .with_context(|| format!("unable to prepare context: open the directory {}", path.display()))
+}
+
+/// The Dockerfile that is asked for.
+pub fn dockerfile(options: &Options, display: &Display) -> Result<Loaded> {
+    let step = display.step("[internal] load build definition from Dockerfile");
+    let loaded = load(options);
+    match loaded {
+        Ok(loaded) => {
+            step.note(&format!("transferring dockerfile: {}B done", loaded.text.len()));
+            step.done();
+            Ok(loaded)
+        }
+        Err(error) => {
+            step.failed(&crate::failure::one_line(&error));
+            Err(error)
+        }
+    }
+}
+
+fn load(options: &Options) -> Result<Loaded> {
+    match (&options.dockerfile, &options.context) {
+        (File::Text(text), _) => Ok(Loaded { name: "Dockerfile".to_owned(), text: text.clone(), ignore: None }),
+        (File::At(path), _) => of_host(path),
+        (File::InContext(name), Source::Directory(dir)) => in_directory(dir, name.as_deref()),
+        (File::InContext(_), _) => bail!("this context has no Dockerfile"),
+    }
+}
+
+fn of_host(path: &Path) -> Result<Loaded> {
+    let named = || format!("failed to read dockerfile: open {}", path.display());
+    let text = text(FsFile::open(path).with_context(named)?).with_context(named)?;
+    let mut own = path.as_os_str().to_owned();
+    own.push(".dockerignore");
+    let ignore = match FsFile::open(PathBuf::from(own)) {
+        Ok(file) => Some(self::text(file)?),
+        Err(_) => None,
+    };
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    Ok(Loaded { name, text, ignore })
+}
+
+fn in_directory(dir: &Path, name: Option<&str>) -> Result<Loaded> {
+    let root = open(dir)?;
+    let names = match name {
+        Some(name) => vec![name],
+        None => vec!["Dockerfile", "dockerfile"],
+    };
+    for name in &names {
+        if let Some(text) = read(root.as_fd(), name)? {
+            let ignore = read(root.as_fd(), &format!("{name}.dockerignore"))?;
+            return Ok(Loaded { name: (*name).to_owned(), text, ignore });
+        }
+    }
+    let name = names.first().copied().unwrap_or("Dockerfile");
+    Err(anyhow::anyhow!("failed to read dockerfile: open {name}: no such file or directory"))
+        .hint(|| format!("the build's context is {}: another file in it is named with -f", dir.display()))
+}
+
+/// A small file of a context; symlinks stay within it.
+fn read(root: BorrowedFd<'_>, name: &str) -> Result<Option<String>> {
+    let place = match in_root(root, name.as_bytes(), OFlags::PATH) {
+        Ok(place) => place,
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("open {name}")),
+    };
+    if !is(&rustix::fs::fstat(&place)?, FileType::RegularFile) {
+        bail!("{name} is not a regular file");
+    }
+    Ok(Some(text(FsFile::from(reopen(&place)?)).with_context(|| format!("read {name}"))?))
+}
+
+fn text(file: FsFile) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        bail!("it has more than {LONGEST} bytes");
+    }
+    // Comments in other encodings do no harm.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,28 @@
+//! What is left out of a context or of a copy: the patterns of `.dockerignore`
+//! and of `--exclude`, asked with names as the kernel has them.
+
+use umiak_dockerfile::ignore::Patterns;
+
+/// Patterns to leave out.
+#[derive(Debug, Clone, Default)]
+pub struct Ignored {
+    patterns: Patterns,
+    exceptions: bool,
+}
+
+impl Ignored {
+    /// These patterns.
+    pub fn new(patterns: Patterns, exceptions: bool) -> Self {
+        Self { patterns, exceptions }
+    }
+
+    /// Whether a name below the root, without a leading slash, is left out. The root itself never is.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        !path.is_empty() && !self.patterns.is_empty() && self.patterns.matches(&String::from_utf8_lossy(path))
+    }
+
+    /// Whether something in a directory that is left out may count nevertheless.
+    pub fn has_exceptions(&self) -> bool {
+        self.exceptions
+    }
+}

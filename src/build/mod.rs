@@ -1,0 +1,223 @@
+//! Builds images from Dockerfiles, in this process and without a daemon.
+//!
+//! `plan` says which stages are needed and what they stand on; each stage runs
+//! on a thread of its own (`stage`) and waits for another one only where it
+//! takes something from it. A step is looked up by its key (`key`); what is not
+//! there is made: RUN in a container of the engine (`run`), COPY and ADD through
+//! an overlay mount (`copy`, with `tree` for what is taken and `write` for where
+//! it goes). `export` makes the image of the last stage's state.
+
+mod agent;
+mod chmod;
+mod context;
+mod copy;
+mod export;
+mod expose;
+mod failed;
+mod ignored;
+mod key;
+mod mounts;
+pub mod options;
+mod plan;
+mod run;
+mod stage;
+mod state;
+mod tidy;
+mod tree;
+mod users;
+mod write;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context as _, Result};
+use indexmap::IndexMap;
+use umiak_dockerfile::Dockerfile;
+use umiak_images::cache::Cache;
+use umiak_images::pack::Building;
+use umiak_images::platform::Platform;
+use umiak_images::reference::Reference;
+use umiak_images::store::Image;
+
+use crate::engine::Engine;
+use crate::ui::build::Display;
+
+use context::Context;
+use failed::{Cancelled, Located};
+use options::{Options, Source};
+use plan::{Plan, Wanted};
+use stage::Slot;
+
+/// A build under way, for one platform.
+struct Build<'b> {
+    engine: &'b Engine,
+    options: &'b Options,
+    display: &'b Display,
+    building: &'b Building<'b>,
+    cache: &'b Cache,
+    file: &'b Dockerfile,
+    plan: &'b Plan,
+    /// The build's context, opened when something is taken from it.
+    context: OnceLock<Result<Context, Arc<anyhow::Error>>>,
+    /// Further contexts, by name.
+    contexts: Mutex<IndexMap<String, Arc<Context>>>,
+    slots: Vec<Slot>,
+    /// Set when a step has failed: the others are given up.
+    cancelled: AtomicBool,
+    /// The first failure.
+    failure: Mutex<Option<anyhow::Error>>,
+    /// What runs for the stages under way, to be ended when one fails.
+    running: Mutex<Vec<String>>,
+    /// The platform that the image is for.
+    platform: Platform,
+}
+
+/// The Dockerfile as it was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What messages call it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// What its ignore file says, if it has one of its own.
+    pub ignore: Option<String>,
+}
+
+/// Builds an image and names it.
+pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Image> {
+    engine.sweep()?;
+    engine.sweep_builds()?;
+    let store = engine.store()?;
+    let names: Vec<Reference> = options
+        .names
+        .iter()
+        .map(|name| name.parse().with_context(|| format!("invalid tag {name:?}: invalid reference format")))
+        .collect::<Result<_>>()?;
+    let loaded = context::dockerfile(options, display)?;
+    let file = umiak_dockerfile::parse(&loaded.text).map_err(|error| {
+        let text = format!("failed to solve: {}", error.render(&loaded.name, &loaded.text));
+        crate::failure::Coded { text, code: 1 }
+    })?;
+    let host = host_platform();
+    let platform = options.platforms.first().cloned().unwrap_or_else(|| host.clone());
+    let contexts = |name: &str| options.contexts.contains_key(name);
+    let wanted = Wanted {
+        args: &options.args,
+        target: options.target.as_deref(),
+        platform: &platform,
+        host: &host,
+        contexts: &contexts,
+    };
+    let located = |error: anyhow::Error| report(error, &loaded);
+    let plan = Plan::new(&file, wanted).map_err(located)?;
+    let building = store.building()?;
+    let cache = store.cache();
+    let build = Build {
+        engine,
+        options,
+        display,
+        building: &building,
+        cache: &cache,
+        file: &file,
+        plan: &plan,
+        context: OnceLock::new(),
+        contexts: Mutex::default(),
+        slots: plan.stages.iter().map(|_| Slot::default()).collect(),
+        cancelled: AtomicBool::new(false),
+        failure: Mutex::default(),
+        running: Mutex::default(),
+        platform,
+    };
+    let image = build.run(&loaded, &names).map_err(located)?;
+    for name in &options.names {
+        crate::engine::events::image(&engine.roots, "tag", image.id.as_ref(), name);
+    }
+    Ok(image)
+}
+
+/// The host's platform as an image's: without the exact variant of x86.
+fn host_platform() -> Platform {
+    let host = Platform::host();
+    match host.architecture.as_str() {
+        "amd64" => Platform { variant: None, ..host },
+        _ => host,
+    }
+}
+
+/// Shows the place of an error in the Dockerfile, and says it in BuildKit's words.
+fn report(error: anyhow::Error, loaded: &Loaded) -> anyhow::Error {
+    let Some(Located(place)) = error.downcast_ref::<Located>().copied() else { return error };
+    let located = Located(place).to_string();
+    let causes: Vec<String> = error.chain().map(ToString::to_string).filter(|text| *text != located).collect();
+    let mut text: Vec<String> = Vec::new();
+    for cause in causes {
+        if !text.last().is_some_and(|last| last.ends_with(&cause)) {
+            text.push(cause);
+        }
+    }
+    crate::note!("{}", failed::excerpt(&loaded.name, &loaded.text, place));
+    crate::failure::Coded { text: format!("failed to solve: {}", text.join(": ")), code: 1 }.into()
+}
+
+impl<'b> Build<'b> {
+    fn run(&self, loaded: &Loaded, names: &[Reference]) -> Result<Image> {
+        std::thread::scope(|scope| {
+            for index in &self.plan.needed {
+                scope.spawn(|| {
+                    // Its failure is kept, and told below.
+                    let _ = self.stage(*index, loaded);
+                });
+            }
+        });
+        if let Some(error) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error);
+        }
+        let state = self.stage(self.plan.target, loaded)?;
+        export::image(self, &state, names)
+    }
+
+    /// The state at the end of a stage: of whoever runs it first.
+    fn stage(&self, index: usize, loaded: &Loaded) -> Result<Arc<state::State>, Cancelled> {
+        let slot = self.slots.get(index).ok_or(Cancelled)?;
+        slot.get(|| {
+            let result = stage::run(self, index, loaded);
+            result.map(Arc::new).map_err(|error| self.fail(error))
+        })
+    }
+
+    /// Keeps the first failure and ends what else is under way.
+    fn fail(&self, error: anyhow::Error) -> Cancelled {
+        if error.downcast_ref::<Cancelled>().is_none() {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+        self.cancelled.store(true, Ordering::SeqCst);
+        for id in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // Best effort: what goes on ends by itself, and its result is not used.
+            let _ = self.engine.end_build_step(id);
+        }
+        Cancelled
+    }
+
+    fn check_cancelled(&self) -> Result<(), Cancelled> {
+        if self.cancelled.load(Ordering::SeqCst) { Err(Cancelled) } else { Ok(()) }
+    }
+
+    /// The build's own context.
+    fn context(&self, loaded: &Loaded) -> Result<&Context> {
+        let opened = self.context.get_or_init(|| {
+            Context::open(self.engine, &self.options.context, loaded, self.display).map_err(Arc::new)
+        });
+        opened.as_ref().map_err(|error| anyhow::anyhow!("{}", crate::failure::one_line(error)))
+    }
+
+    /// A context by name that is a directory.
+    fn named_context(&self, name: &str, source: &Source) -> Result<Arc<Context>> {
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(context) = contexts.get(name) {
+            return Ok(Arc::clone(context));
+        }
+        let context = Arc::new(Context::open_named(self.engine, name, source, self.display)?);
+        contexts.insert(name.to_owned(), Arc::clone(&context));
+        Ok(context)
+    }
+}

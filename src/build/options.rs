@@ -1,0 +1,153 @@
+//! What is asked of a build, by the command line and by a Compose file alike.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use umiak_images::pack::Compression;
+use umiak_images::platform::Platform;
+
+/// A build.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What COPY and ADD take from.
+    pub context: Source,
+    /// Where the Dockerfile is.
+    pub dockerfile: File,
+    /// Further contexts, by the name that `--from` has for them.
+    pub contexts: IndexMap<String, Source>,
+    /// Values of `ARG`s.
+    pub args: IndexMap<String, String>,
+    /// The stage to build; the last if none.
+    pub target: Option<String>,
+    /// Names of the image.
+    pub names: Vec<String>,
+    /// Labels added to the image.
+    pub labels: IndexMap<String, String>,
+    /// What RUN may mount as a secret.
+    pub secrets: Vec<Secret>,
+    /// SSH agents and keys that RUN may use.
+    pub ssh: Vec<Ssh>,
+    /// The network of RUN.
+    pub network: Network,
+    /// Lines of `/etc/hosts`: name and address or `host-gateway`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Bytes of `/dev/shm`; 0 for the default.
+    pub shm_size: u64,
+    /// rlimits of RUN.
+    pub ulimits: Vec<umiak_runtime::config::Ulimit>,
+    /// Limits of RUN.
+    pub limits: umiak_runtime::config::Limits,
+    /// The cgroup that those of RUN are made in.
+    pub cgroup_parent: Option<String>,
+    /// What the image is for; the host's if none.
+    pub platforms: Vec<Platform>,
+    /// Nothing is taken from the cache.
+    pub no_cache: bool,
+    /// Stages of which nothing is taken from the cache.
+    pub no_cache_filter: Vec<String>,
+    /// Base images are looked up in their registries.
+    pub pull: bool,
+    /// What RUN may ask for besides.
+    pub allow: Allow,
+    /// How new layers are compressed.
+    pub compression: Compression,
+    /// Every time in the image is at most this (SOURCE_DATE_EPOCH), in seconds.
+    pub epoch: Option<i64>,
+    /// A shell in the state before the RUN that fails.
+    pub debug_shell: bool,
+    /// Exact digests of base images, by their full names.
+    pub locked: IndexMap<String, String>,
+}
+
+/// Entitlements.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// `security.insecure`: RUN with all capabilities.
+    pub insecure: bool,
+    /// `network.host`: RUN with the host's network.
+    pub host_network: bool,
+}
+
+/// What a context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A directory.
+    Directory(PathBuf),
+    /// A git repository: URL, with a fragment of reference and directory.
+    Git(String),
+    /// A file to download: a Dockerfile, or an archive.
+    Url(String),
+    /// An archive, or a Dockerfile, in this file (or on stdin, put there).
+    Archive(PathBuf),
+    /// An image by name; of other services, too.
+    Image(String),
+    /// An OCI layout: its directory, and the name or digest in it.
+    Layout(PathBuf, String),
+}
+
+/// Where the Dockerfile is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum File {
+    /// A file in the context; `Dockerfile` (or `dockerfile`) if none.
+    InContext(Option<String>),
+    /// A file of the host.
+    At(PathBuf),
+    /// This text.
+    Text(String),
+}
+
+/// A secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Its id.
+    pub id: String,
+    /// Where it comes from.
+    pub from: SecretSource,
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file of the host.
+    File(PathBuf),
+    /// A variable of the environment.
+    Variable(String),
+    /// These bytes.
+    Bytes(Vec<u8>),
+}
+
+/// An SSH agent, or keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    /// Its id; `default` if RUN names none.
+    pub id: String,
+    /// Sockets or private keys; the agent of the environment if none.
+    pub paths: Vec<PathBuf>,
+}
+
+/// The network of RUN.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Network {
+    /// A bridge.
+    #[default]
+    Default,
+    /// None but loopback.
+    None,
+    /// The host's.
+    Host,
+    /// A network of the engine's, by name.
+    Named(String),
+}
+
+impl std::str::FromStr for Network {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "" | "default" | "bridge" => Self::Default,
+            "none" => Self::None,
+            "host" => Self::Host,
+            name => Self::Named(name.to_owned()),
+        })
+    }
+}
