@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod auth;
+pub mod cache;
 pub mod config;
 pub mod digest;
 pub mod layer;

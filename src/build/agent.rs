@@ -124,7 +124,9 @@ fn of_keys(keys: &[PathBuf], dir: &Path) -> Result<(PathBuf, Option<Child>)> {
         .stderr(Stdio::null())
         .spawn()
         .context("start ssh-agent")
-        .hint(|| "a private key for a build is held by ssh-agent: install openssh-client, or pass an agent's socket".into())?;
+        .hint(|| {
+            "a private key for a build is held by ssh-agent: install openssh-client, or pass an agent's socket".into()
+        })?;
     let began = Instant::now();
     while !is_socket(&socket) {
         if began.elapsed() > PATIENCE || child.try_wait().ok().flatten().is_some() {

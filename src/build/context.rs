@@ -5,9 +5,9 @@ use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use crate::ignore::Patterns;
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags};
-use umiak_dockerfile::ignore::Patterns;
 
 use super::Loaded;
 use super::ignored::Ignored;
@@ -60,12 +60,7 @@ impl Context {
 
     /// What can be copied from it.
     pub fn tree(&self) -> Tree<'_> {
-        Tree {
-            root: self.root.as_fd(),
-            ignored: Some(&self.ignored),
-            contents: self.contents.as_ref(),
-            owners: false,
-        }
+        Tree { root: self.root.as_fd(), ignored: Some(&self.ignored), contents: self.contents.as_ref(), owners: false }
     }
 }
 

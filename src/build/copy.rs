@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::ignore::Patterns;
 use anyhow::{Context as _, Result, bail};
-use umiak_dockerfile::ignore::Patterns;
 use umiak_dockerfile::{Add, Copy, Heredoc, Instruction, Source as Item, Text};
 use umiak_images::cache::Record;
 use umiak_images::digest::Digest;
@@ -254,7 +254,8 @@ fn perform(running: &Running<'_>, state: &mut State, job: &Job, from: &From, tit
             let stack: Vec<&str> = layers.iter().map(Digest::hex).collect();
             let given = job.sources.iter().map(|source| format!("from {stack:?} {source}")).collect();
             let key = running.key(&job.step(given, true), &below);
-            return running.layered(state, title, &key, |running, _, step| from_layers(running, job, layers, &below, step));
+            return running
+                .layered(state, title, &key, |running, _, step| from_layers(running, job, layers, &below, step));
         }
     };
     let (mut all, mut given) = (Vec::new(), Vec::new());
@@ -332,13 +333,8 @@ pub fn write(
     let (merged, source) = (scratch.path().join("merged"), scratch.path().join("from"));
     crate::engine::roots::make_dir(&merged)?;
     crate::engine::roots::make_dir(&source)?;
-    let rootfs = Rootfs {
-        layers: store.stack(below)?,
-        upper: scratch.upper(),
-        work: scratch.work(),
-        merged,
-        read_only: false,
-    };
+    let rootfs =
+        Rootfs { layers: store.stack(below)?, upper: scratch.upper(), work: scratch.work(), merged, read_only: false };
     let others = match from.is_empty() {
         true => vec![(Vec::new(), source)],
         false => vec![(store.stack(from)?, source)],
@@ -380,13 +376,16 @@ pub fn snapshot(running: &Running<'_>, context: &Context, source: &str) -> Resul
     let found = all.first().and_then(|found| found.first()).with_context(|| format!("{source}: not found"))?;
     let path = match found.is_directory() {
         true => String::new(),
-        false => String::from_utf8_lossy(found.name.rsplit(|byte| *byte == b'/').next().unwrap_or_default()).into_owned(),
+        false => {
+            String::from_utf8_lossy(found.name.rsplit(|byte| *byte == b'/').next().unwrap_or_default()).into_owned()
+        }
     };
     let given = all.iter().map(|found| Ok(tree.identity(found)?.to_string())).collect::<Result<Vec<_>>>()?;
     let job = Job::plain(source);
     let key = running.key(&job.step(given, false), &[]);
     let build = running.build;
-    let _alone = build.building.once(&key);
+    let once = build.once(&key);
+    let _alone = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(record) = build.cache.lookup(&key) {
         return Ok((record.layer.into_iter().collect(), path));
     }

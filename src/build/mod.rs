@@ -27,6 +27,7 @@ mod tree;
 mod users;
 mod write;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -34,6 +35,7 @@ use anyhow::{Context as _, Result};
 use indexmap::IndexMap;
 use umiak_dockerfile::Dockerfile;
 use umiak_images::cache::Cache;
+use umiak_images::digest::Digest;
 use umiak_images::pack::Building;
 use umiak_images::platform::Platform;
 use umiak_images::reference::Reference;
@@ -68,8 +70,8 @@ struct Build<'b> {
     failure: Mutex<Option<anyhow::Error>>,
     /// What runs for the stages under way, to be ended when one fails.
     running: Mutex<Vec<String>>,
-    /// The platform that the image is for.
-    platform: Platform,
+    /// Steps under way, by key: the same one is not run twice at a time.
+    keys: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
 }
 
 /// The Dockerfile as it was read.
@@ -126,7 +128,7 @@ pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Im
         cancelled: AtomicBool::new(false),
         failure: Mutex::default(),
         running: Mutex::default(),
-        platform,
+        keys: Mutex::default(),
     };
     let image = build.run(&loaded, &names).map_err(located)?;
     for name in &options.names {
@@ -202,11 +204,17 @@ impl<'b> Build<'b> {
         if self.cancelled.load(Ordering::SeqCst) { Err(Cancelled) } else { Ok(()) }
     }
 
+    /// What is locked while the step of a key is under way.
+    fn once(&self, key: &Digest) -> Arc<Mutex<()>> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(keys.entry(key.clone()).or_default())
+    }
+
     /// The build's own context.
     fn context(&self, loaded: &Loaded) -> Result<&Context> {
-        let opened = self.context.get_or_init(|| {
-            Context::open(self.engine, &self.options.context, loaded, self.display).map_err(Arc::new)
-        });
+        let opened = self
+            .context
+            .get_or_init(|| Context::open(self.engine, &self.options.context, loaded, self.display).map_err(Arc::new));
         opened.as_ref().map_err(|error| anyhow::anyhow!("{}", crate::failure::one_line(error)))
     }
 

@@ -88,13 +88,7 @@ pub fn attach(
     }
 }
 
-fn bind(
-    running: &Running<'_>,
-    state: &State,
-    spec: &MountSpec,
-    held: &mut Held,
-    request: &mut Request,
-) -> Result<()> {
+fn bind(running: &Running<'_>, state: &State, spec: &MountSpec, held: &mut Held, request: &mut Request) -> Result<()> {
     let target = target(spec, state)?;
     let source = held.sources.iter().find(|(other, _, _)| *other == target).cloned();
     let (_, layers, path) = source.context("the source of a mount was not looked up")?;
@@ -111,21 +105,11 @@ fn bind(
         mount.scratch = Some(scratch.path().to_owned());
         held.scratches.push(scratch);
     }
-    request.runtime.mounts.push(run::mount(
-        target,
-        umiak_runtime::config::MountKind::Image(mount),
-        spec.readonly,
-    ));
+    request.runtime.mounts.push(run::mount(target, umiak_runtime::config::MountKind::Image(mount), spec.readonly));
     Ok(())
 }
 
-fn cache(
-    running: &Running<'_>,
-    state: &State,
-    spec: &MountSpec,
-    held: &mut Held,
-    request: &mut Request,
-) -> Result<()> {
+fn cache(running: &Running<'_>, state: &State, spec: &MountSpec, held: &mut Held, request: &mut Request) -> Result<()> {
     let target = target(spec, state)?;
     let id = spec.id.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| target.clone());
     let sharing = match spec.sharing {

@@ -54,7 +54,7 @@ pub struct Plan {
 }
 
 /// What a plan is made of besides the file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Wanted<'w> {
     /// `--build-arg`.
     pub args: &'w IndexMap<String, String>,
@@ -85,7 +85,11 @@ impl Plan {
                 Some(text) => {
                     let text = words.one(text).at(stage.place)?;
                     let parsed = crate::engine::image::parse_platform(&text);
-                    Some(parsed.map_err(|error| error.context(format!("failed to parse platform {text:?}"))).at(stage.place)?)
+                    Some(
+                        parsed
+                            .map_err(|error| error.context(format!("failed to parse platform {text:?}")))
+                            .at(stage.place)?,
+                    )
                 }
                 None => None,
             };
@@ -214,7 +218,10 @@ fn meta(file: &Dockerfile, wanted: &Wanted<'_>, target: usize) -> Result<IndexMa
         meta.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
     }
     let name = file.stages.get(target).and_then(|stage| stage.name.clone());
-    meta.insert("TARGETSTAGE".to_owned(), wanted.target.map(str::to_owned).or(name).unwrap_or_else(|| "default".to_owned()));
+    meta.insert(
+        "TARGETSTAGE".to_owned(),
+        wanted.target.map(str::to_owned).or(name).unwrap_or_else(|| "default".to_owned()),
+    );
     for (name, value) in meta.iter_mut() {
         if let Some(given) = wanted.args.get(name) {
             value.clone_from(given);

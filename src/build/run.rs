@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use umiak_dockerfile::{Instruction, MountKind as Kind, MountSpec, Run, RunForm};
 use umiak_images::config::{ImageConfig, RunConfig};
 use umiak_images::digest::Digest;
-use umiak_images::manifest::Manifest;
+use umiak_images::manifest::{Descriptor, Manifest, OCI_CONFIG};
 use umiak_images::pack::Adopted;
 use umiak_images::store::Image;
 use umiak_runtime::config::{Bind, ImageMount, Mount, MountKind, Tmpfs};
@@ -111,9 +111,7 @@ fn job(running: &Running<'_>, state: &State, run: &Run) -> Result<Job> {
             files.push((format!("/dev/pipes/{}", heredoc.name), heredoc.content.clone()));
             state.command_line(&umiak_dockerfile::Command::Shell(format!("/dev/pipes/{}", heredoc.name)))
         }
-        RunForm::Script(heredoc) => {
-            state.command_line(&umiak_dockerfile::Command::Shell(heredoc.content.clone()))
-        }
+        RunForm::Script(heredoc) => state.command_line(&umiak_dockerfile::Command::Shell(heredoc.content.clone())),
     };
     if args.is_empty() {
         bail!("RUN has no command");
@@ -232,9 +230,7 @@ fn request(running: &Running<'_>, state: &State, job: &Job) -> Result<Request> {
             Network::Default => NetworkRequest::default(),
             Network::None => NetworkRequest::None,
             Network::Host => NetworkRequest::Host,
-            Network::Named(name) => {
-                NetworkRequest::Networks(vec![Join { network: name.clone(), ..Join::default() }])
-            }
+            Network::Named(name) => NetworkRequest::Networks(vec![Join { network: name.clone(), ..Join::default() }]),
         },
         ..Request::default()
     };
@@ -257,7 +253,13 @@ fn image(state: &State) -> Image {
         size: 0,
         created: None,
         platform: state.image.platform(),
-        manifest: Manifest::default(),
+        manifest: Manifest {
+            schema_version: 2,
+            media_type: None,
+            config: Descriptor::new(OCI_CONFIG, Digest::of(b""), 0),
+            layers: Vec::new(),
+            annotations: None,
+        },
     }
 }
 

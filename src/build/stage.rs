@@ -226,7 +226,8 @@ impl<'r> Running<'r> {
         build.check_cancelled()?;
         let step = build.display.step(title);
         // Two stages may have the same step: the second one finds what the first has made.
-        let _alone = build.building.once(key);
+        let once = build.once(key);
+        let _alone = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !self.fresh
             && let Some(record) = build.cache.lookup(key)
         {
@@ -237,7 +238,8 @@ impl<'r> Running<'r> {
         match make(self, state, &step) {
             Ok(adopted) => {
                 let created = self.now();
-                let layer = adopted.as_ref().filter(|adopted| adopted.entries > 0).map(|adopted| adopted.diff_id.clone());
+                let layer =
+                    adopted.as_ref().filter(|adopted| adopted.entries > 0).map(|adopted| adopted.diff_id.clone());
                 let size = adopted.map_or(0, |adopted| adopted.bytes);
                 let description = title.split_once("] ").map_or(title, |(_, text)| text);
                 build.cache.put(Record::new(key.clone(), layer.clone(), created.clone(), size, description))?;

@@ -243,7 +243,18 @@ impl State {
                     Healthcheck::None => {
                         config::Healthcheck { test: vec!["NONE".to_owned()], ..config::Healthcheck::default() }
                     }
-                    Healthcheck::Check(check) => self.healthcheck(check),
+                    Healthcheck::Check { command, interval, timeout, start_period, start_interval, retries } => {
+                        let [interval, timeout, start_period, start_interval] =
+                            [interval, timeout, start_period, start_interval].map(|span| nanoseconds(*span));
+                        config::Healthcheck {
+                            test: health_test(command),
+                            interval,
+                            timeout,
+                            start_period,
+                            start_interval,
+                            retries: retries.map_or(0, i64::from),
+                        }
+                    }
                 };
                 let text = format!("HEALTHCHECK {}", health_text(&check));
                 self.image.config.healthcheck = Some(check);
@@ -286,24 +297,6 @@ impl State {
         }
         self.args.insert(name.clone(), value);
         Ok(told)
-    }
-
-    fn healthcheck(&self, check: &umiak_dockerfile::HealthcheckCommand) -> config::Healthcheck {
-        let nanoseconds = |span: Option<std::time::Duration>| {
-            span.map_or(0, |span| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
-        };
-        let test = match &check.command {
-            Command::Exec(words) => [vec!["CMD".to_owned()], words.clone()].concat(),
-            Command::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
-        };
-        config::Healthcheck {
-            test,
-            interval: nanoseconds(check.interval),
-            timeout: nanoseconds(check.timeout),
-            start_period: nanoseconds(check.start_period),
-            start_interval: nanoseconds(check.start_interval),
-            retries: check.retries.map_or(0, i64::from),
-        }
     }
 
     /// A new working directory, absolute.
@@ -361,6 +354,18 @@ fn go_quoted(text: &str) -> String {
         }
     }
     quoted + "\""
+}
+
+/// 0 stands for the default.
+fn nanoseconds(span: Option<std::time::Duration>) -> i64 {
+    span.map_or(0, |span| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn health_test(command: &Command) -> Vec<String> {
+    match command {
+        Command::Exec(words) => [vec!["CMD".to_owned()], words.clone()].concat(),
+        Command::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
+    }
 }
 
 /// A health check as histories have it.

@@ -60,7 +60,9 @@ fn remove(upper: &OwnedFd, layers: &[OwnedFd], name: &[String]) -> Result<()> {
     let flags = match (FileType::from_raw_mode(stat.st_mode), below) {
         (FileType::Directory, Below::Nothing) => AtFlags::REMOVEDIR,
         // Copied up for a mount point that is gone: what is below shows again.
-        (FileType::Directory, Below::There(below)) if same(&stat, &below) && !is_opaque(upper, name) => AtFlags::REMOVEDIR,
+        (FileType::Directory, Below::There(below)) if same(&stat, &below) && !is_opaque(upper, name) => {
+            AtFlags::REMOVEDIR
+        }
         (FileType::RegularFile, Below::Nothing) if stat.st_size == 0 && stat.st_nlink == 1 => AtFlags::empty(),
         _ => return Ok(()),
     };

@@ -197,7 +197,7 @@ impl Tree<'_> {
         }
         for name in list {
             let matches = match is_pattern(part) {
-                true => umiak_dockerfile::ignore::matches_name(part, &String::from_utf8_lossy(&name)),
+                true => crate::ignore::Patterns::new([part.as_str()]).matches(&String::from_utf8_lossy(&name)),
                 false => name == part.as_bytes(),
             };
             if matches {

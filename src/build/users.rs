@@ -70,7 +70,10 @@ fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
         return Ok(String::new());
     }
     let mut bytes = Vec::new();
-    std::fs::File::from(reopen(&place)?).take(LONGEST).read_to_end(&mut bytes).with_context(|| format!("read /{path}"))?;
+    std::fs::File::from(reopen(&place)?)
+        .take(LONGEST)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("read /{path}"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

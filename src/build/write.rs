@@ -190,7 +190,11 @@ impl Writer<'_> {
         let (uid, gid) = self.chown.unwrap_or(own);
         let mode = stat.st_mode & 0o7777;
         let mode = self.chmod.as_ref().map_or(mode, |chmod| chmod.of(mode, is(stat, FileType::Directory)));
-        #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, reason = "its type differs between architectures")]
+        #[allow(
+            clippy::unnecessary_cast,
+            clippy::cast_possible_wrap,
+            reason = "its type differs between architectures"
+        )]
         let nanos = stat.st_mtime_nsec as i64;
         Attributes { mode, uid, gid, mtime: Some((stat.st_mtime, nanos)) }
     }

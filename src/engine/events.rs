@@ -86,7 +86,7 @@ impl Event {
     pub fn now(kind: Kind, action: &str, id: &str) -> Self {
         let time = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         let actor = Actor { id: id.to_owned(), attributes: BTreeMap::new() };
-        Self { kind, action: action.to_owned(), actor, time }
+        Self { kind, action: action.to_owned(), actor, time, silent: false }
     }
 
     /// The same with one more attribute.

@@ -1,5 +1,6 @@
 //! `umiak image`: the image store.
 
+pub mod build;
 pub mod history;
 pub mod import;
 pub mod ls;
@@ -22,6 +23,8 @@ use crate::{failure, out};
 /// Manage images.
 #[derive(Debug, Subcommand)]
 pub enum Image {
+    /// Build an image from a Dockerfile
+    Build(Box<build::Build>),
     /// Download an image from a registry
     Pull(Pull),
     /// List images
@@ -146,6 +149,7 @@ impl Image {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         match self {
+            Self::Build(command) => command.run(context),
             Self::Pull(command) => command.run(context),
             Self::Ls(command) => command.run(context),
             Self::Inspect(command) => command.inspect(context),

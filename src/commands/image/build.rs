@@ -1,0 +1,255 @@
+//! `image build`, as `docker build` has it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use indexmap::IndexMap;
+
+use crate::build::options::{Allow, File, Options, Secret, SecretSource, Source, Ssh};
+use crate::commands::Context;
+use crate::out;
+use crate::ui::build::Display;
+
+/// Build an image from a Dockerfile.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Add a custom host-to-IP mapping (HOST:IP)
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<String>,
+    /// Allow extra privileged entitlements: network.host, security.insecure
+    #[arg(long, value_delimiter = ',')]
+    allow: Vec<String>,
+    /// Set build-time variables
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// Additional build contexts
+    #[arg(long, value_name = "NAME=PATH")]
+    build_context: Vec<String>,
+    /// Set the parent cgroup for RUN instructions
+    #[arg(long)]
+    cgroup_parent: Option<String>,
+    /// Name of the Dockerfile; `-` for stdin
+    #[arg(short, long)]
+    file: Option<String>,
+    /// Write the image ID to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Set metadata for the image
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Load the image into the store: it always is
+    #[arg(long, hide = true)]
+    load: bool,
+    /// Network of RUN instructions: default, none, host, or a network's name
+    #[arg(long, default_value = "default")]
+    network: String,
+    /// Do not use the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Do not use the cache for these stages
+    #[arg(long, value_delimiter = ',', value_name = "STAGE")]
+    no_cache_filter: Vec<String>,
+    /// Set the target platform
+    #[arg(long, value_delimiter = ',')]
+    platform: Vec<String>,
+    /// Progress output: auto, plain, tty, quiet
+    #[arg(long, default_value = "auto")]
+    progress: String,
+    /// Always look up base images in their registries
+    #[arg(long)]
+    pull: bool,
+    /// Print nothing but the image ID
+    #[arg(short, long)]
+    quiet: bool,
+    /// Secrets for RUN --mount=type=secret
+    #[arg(long, value_name = "id=ID[,src=FILE|env=NAME]")]
+    secret: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    shm_size: Option<String>,
+    /// SSH agents or keys for RUN --mount=type=ssh
+    #[arg(long, value_name = "ID[=SOCKET|KEY[,KEY]]")]
+    ssh: Vec<String>,
+    /// Names of the image (NAME[:TAG])
+    #[arg(short, long)]
+    tag: Vec<String>,
+    /// The stage to build
+    #[arg(long)]
+    target: Option<String>,
+    /// Ulimits
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// The build's context: a directory
+    #[arg(value_name = "PATH")]
+    context: String,
+}
+
+impl Build {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<ExitCode> {
+        let options = self.options()?;
+        let display = Display::new(self.quiet || matches!(self.progress.as_str(), "quiet" | "none"));
+        let image = crate::build::build(&context.engine, &options, &display)?;
+        if let Some(path) = &self.iidfile {
+            std::fs::write(path, image.id.to_string()).with_context(|| format!("write {}", path.display()))?;
+        }
+        if self.quiet {
+            out!("{}", image.id);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn options(&self) -> Result<Options> {
+        let mut allow = Allow::default();
+        for entitlement in &self.allow {
+            match entitlement.as_str() {
+                "network.host" => allow.host_network = true,
+                "security.insecure" => allow.insecure = true,
+                other => bail!("unknown entitlement {other}: there are network.host and security.insecure"),
+            }
+        }
+        let source = source(&self.context)?;
+        let mut contexts = IndexMap::new();
+        for text in &self.build_context {
+            let (name, value) =
+                text.split_once('=').with_context(|| format!("invalid context value: {text}, expected key=value"))?;
+            contexts.insert(name.to_owned(), named_source(value)?);
+        }
+        Ok(Options {
+            dockerfile: dockerfile(&source, self.file.as_deref()),
+            context: source,
+            contexts,
+            args: args(&self.build_arg, |name| std::env::var(name).ok()),
+            target: self.target.clone(),
+            names: self.tag.clone(),
+            labels: self.label.iter().map(|label| pair(label)).collect(),
+            secrets: self.secret.iter().map(|text| secret(text)).collect::<Result<_>>()?,
+            ssh: self.ssh.iter().map(|text| ssh(text)).collect(),
+            network: self.network.parse().unwrap_or_default(),
+            extra_hosts: self.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
+            shm_size: 0,
+            ulimits: Vec::new(),
+            limits: umiak_runtime::config::Limits::default(),
+            cgroup_parent: self.cgroup_parent.clone(),
+            platforms: self
+                .platform
+                .iter()
+                .map(|text| crate::engine::image::parse_platform(text))
+                .collect::<Result<_>>()?,
+            no_cache: self.no_cache,
+            no_cache_filter: self.no_cache_filter.clone(),
+            pull: self.pull,
+            allow,
+            compression: umiak_images::pack::Compression::default(),
+            epoch: epoch()?,
+            debug_shell: false,
+            locked: IndexMap::new(),
+        })
+    }
+}
+
+/// `SOURCE_DATE_EPOCH` of the environment.
+pub fn epoch() -> Result<Option<i64>> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            let seconds = text.parse().ok().filter(|seconds| *seconds >= 0);
+            Ok(Some(seconds.with_context(|| format!("invalid SOURCE_DATE_EPOCH: {text:?} is no number of seconds"))?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// `NAME=VALUE`, or a variable of the environment.
+pub fn args(texts: &[String], lookup: impl Fn(&str) -> Option<String>) -> IndexMap<String, String> {
+    let mut args = IndexMap::new();
+    for text in texts {
+        match text.split_once('=') {
+            Some((name, value)) => drop(args.insert(name.to_owned(), value.to_owned())),
+            None => {
+                if let Some(value) = lookup(text) {
+                    args.insert(text.clone(), value);
+                }
+            }
+        }
+    }
+    args
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+fn host(text: &str) -> Result<(String, String)> {
+    let found = text.split_once('=').or_else(|| text.split_once(':'));
+    let (name, address) = found.with_context(|| format!("invalid host mapping {text:?}: it is HOST:IP"))?;
+    Ok((name.to_owned(), address.to_owned()))
+}
+
+/// The build's own context.
+fn source(text: &str) -> Result<Source> {
+    let path = Path::new(text);
+    if !path.is_dir() {
+        bail!("unable to prepare context: path {text:?} not found");
+    }
+    Ok(Source::Directory(std::path::absolute(path).context("make the path absolute")?))
+}
+
+/// A context by name.
+fn named_source(text: &str) -> Result<Source> {
+    if let Some(image) = text.strip_prefix("docker-image://") {
+        return Ok(Source::Image(image.to_owned()));
+    }
+    source(text)
+}
+
+fn dockerfile(context: &Source, file: Option<&str>) -> File {
+    let Some(file) = file else { return File::InContext(None) };
+    let path = std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file));
+    match context {
+        // A file in the context is known by its name there.
+        Source::Directory(dir) => match path.strip_prefix(dir) {
+            Ok(inside) => File::InContext(Some(inside.to_string_lossy().into_owned())),
+            Err(_) => File::At(path),
+        },
+        _ => File::InContext(Some(file.to_owned())),
+    }
+}
+
+/// `id=ID[,src=FILE|env=NAME][,type=file|env]`
+pub fn secret(text: &str) -> Result<Secret> {
+    let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
+    for field in text.split(',') {
+        let (key, value) =
+            field.split_once('=').with_context(|| format!("invalid secret {text:?}: {field:?} has no value"))?;
+        match key.to_ascii_lowercase().as_str() {
+            "id" => id = Some(value.to_owned()),
+            "src" | "source" => file = Some(value.to_owned()),
+            "env" => variable = Some(value.to_owned()),
+            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
+            _ => bail!("invalid secret {text:?}: unexpected key {key:?}"),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).with_context(|| format!("invalid secret {text:?}: it has no id"))?;
+    let from = match (kind.as_deref(), file, variable) {
+        (Some("env"), Some(name), None) | (_, None, Some(name)) => SecretSource::Variable(name),
+        (_, Some(file), None) => SecretSource::File(PathBuf::from(file)),
+        (_, None, None) if std::env::var_os(&id).is_some() => SecretSource::Variable(id.clone()),
+        (_, None, None) => SecretSource::File(PathBuf::from(&id)),
+        _ => bail!("invalid secret {text:?}: it has a file and a variable"),
+    };
+    if let SecretSource::File(path) = &from
+        && !path.exists()
+    {
+        bail!("secret {id}: {} not found", path.display());
+    }
+    Ok(Secret { id, from })
+}
+
+/// `default|ID[=SOCKET|KEY[,KEY]]`
+pub fn ssh(text: &str) -> Ssh {
+    let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+    Ssh { id: id.to_owned(), paths: paths.split(',').filter(|path| !path.is_empty()).map(PathBuf::from).collect() }
+}
