@@ -24,6 +24,8 @@ mod body;
 mod challenge;
 mod failure;
 mod manifests;
+mod payload;
+mod push;
 mod retry;
 mod tls;
 mod token;
@@ -31,11 +33,13 @@ mod transport;
 mod worker;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use failure::{Attempt, Attempts, Failure};
+pub use push::{UploadWatch, Uploaded};
 pub use retry::Policy;
 
 use crate::auth::Credentials;
@@ -152,8 +156,45 @@ pub enum RegistryError {
         #[source]
         source: io::Error,
     },
-    /// The receiver of a blob wants no more of it.
-    #[error("fetch of {digest} was cancelled")]
+    /// A manifest or blob could not be pushed.
+    #[error("push {what} of {reference} to {registry}")]
+    Push {
+        /// What was pushed.
+        what: String,
+        /// The image.
+        reference: String,
+        /// The registry.
+        registry: String,
+        /// Why.
+        #[source]
+        source: Box<Failure>,
+    },
+    /// A blob that was to be pushed cannot be read.
+    #[error("read the blob {digest}")]
+    Unreadable {
+        /// The blob.
+        digest: Digest,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A blob that was to be pushed is not what it should be; nothing of it can be seen in the registry.
+    #[error("the blob {digest} is not pushed")]
+    Damaged {
+        /// The blob.
+        digest: Digest,
+        /// In which way.
+        #[source]
+        source: VerifyError,
+    },
+    /// A registry that is only asked through its mirrors.
+    #[error("{registry} is used through its mirrors alone (mirror_only in the registries file), and those take nothing")]
+    MirrorOnly {
+        /// The registry.
+        registry: String,
+    },
+    /// Whoever waits for a blob does so no longer.
+    #[error("transfer of {digest} was cancelled")]
     Cancelled {
         /// The blob.
         digest: Digest,
@@ -347,6 +388,45 @@ impl Client {
             blob::fetch(self, reference, descriptor, from, sink)?;
         }
         Ok(Received { digest, size, fetched: size - from })
+    }
+
+    /// Brings a blob into `reference`'s repository: nothing is sent when it has it, or when the registry takes it
+    /// from one of the repositories `mounts`. What is sent is read from `file`, and verified before it can be seen.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Push`] names registry and digest; [`RegistryError::Damaged`] and
+    /// [`RegistryError::Unreadable`] are about the file.
+    pub fn upload(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        file: File,
+        mounts: &[String],
+        watch: &mut dyn UploadWatch,
+    ) -> Result<Uploaded, RegistryError> {
+        descriptor.digest.require_verifiable()?;
+        push::upload(self, reference, descriptor, file, mounts, watch)
+    }
+
+    /// Whether the registry itself, not a mirror, has a manifest or index.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Push`] when it does not say so.
+    pub fn has_manifest(&self, reference: &Reference) -> Result<bool, RegistryError> {
+        let (core, reference) = (Arc::clone(&self.core), reference.clone());
+        self.worker.call(async move || core.has_manifest(&reference).await)?
+    }
+
+    /// Pushes a manifest or index, whose parts must be there, under `reference`'s digest or else its tag.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Push`].
+    pub fn put_manifest(&self, reference: &Reference, media_type: &str, bytes: Vec<u8>) -> Result<(), RegistryError> {
+        let (core, reference, media_type) = (Arc::clone(&self.core), reference.clone(), media_type.to_owned());
+        self.worker.call(async move || core.put_manifest(&reference, &media_type, bytes.into()).await)?
     }
 
     /// The tags of `reference`'s repository, as the registry sorts them.

@@ -291,6 +291,14 @@ impl Store {
         })
     }
 
+    /// Notes that a registry has an image: `NAME@DIGEST`.
+    pub(crate) fn note_repo_digest(&self, manifest: &Digest, repo_digest: &str) -> Result<(), StoreError> {
+        self.change_names(|names| {
+            names.add_repo_digest(manifest, repo_digest);
+            Ok(())
+        })
+    }
+
     /// The entry that a name or `NAME@DIGEST` leads to.
     fn lookup_name<'n>(&self, names: &'n Names, name: &str) -> Option<&'n Named> {
         let reference: Reference = name.parse().ok()?;
@@ -314,7 +322,14 @@ impl Store {
         let bytes = self.read_blob(digest, MAX_MANIFEST_BYTES)?;
         let bad = |source: ManifestError| StoreError::Manifest { digest: digest.clone(), source };
         let media_type = manifest::own_media_type(&bytes).map_err(bad)?;
-        match manifest::parse(&bytes, &media_type).map_err(bad)? {
+        self.manifest_of(&Descriptor::new(media_type, digest.clone(), bytes.len() as u64), &bytes)
+    }
+
+    /// A manifest of which the bytes are at hand.
+    pub(crate) fn manifest_of(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<Manifest, StoreError> {
+        let media_type = descriptor.media_type.clone();
+        let bad = |source: ManifestError| StoreError::Manifest { digest: descriptor.digest.clone(), source };
+        match manifest::parse(bytes, &media_type).map_err(bad)? {
             Document::Manifest(manifest) => {
                 manifest.require_image().map_err(bad)?;
                 Ok(manifest)
@@ -327,6 +342,17 @@ impl Store {
     pub(crate) fn config(&self, digest: &Digest) -> Result<ImageConfig, StoreError> {
         let bytes = self.read_blob(digest, MAX_CONFIG_BYTES)?;
         ImageConfig::parse(&bytes).map_err(|source| StoreError::Config { digest: digest.clone(), source })
+    }
+
+    /// The diff ids of a manifest's layers.
+    pub(crate) fn diff_ids(&self, manifest: &Manifest) -> Result<Vec<Digest>, StoreError> {
+        let id = &manifest.config.digest;
+        let layers = self.config(id)?.rootfs.diff_ids;
+        if layers.len() != manifest.layers.len() {
+            let source = crate::config::ConfigError::Mismatch { manifest: manifest.layers.len(), config: layers.len() };
+            return Err(StoreError::Config { digest: id.clone(), source });
+        }
+        Ok(layers)
     }
 
     /// What the index and the blobs say of one manifest.

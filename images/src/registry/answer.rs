@@ -9,9 +9,8 @@ use super::Core;
 use super::body::Body;
 use super::failure::Failure;
 use super::retry::{Policy, parse_retry_after};
-use super::token::Grant;
+use super::token::{Access, Grant};
 use super::transport::Answer;
-use crate::registries::Endpoint;
 
 /// Largest error body that is read, in bytes.
 const MAX_ERROR: u64 = 64 << 10;
@@ -27,6 +26,8 @@ pub(super) enum Asked<'a> {
     Blob,
     /// The tags.
     Tags,
+    /// An upload's session.
+    Upload,
     /// A token for the repository.
     Token,
 }
@@ -45,12 +46,12 @@ impl Core {
         &self,
         answer: Answer,
         asked: Asked<'_>,
-        endpoint: &Endpoint,
-        repository: &str,
+        access: &Access<'_>,
         grant: Option<&Grant>,
     ) -> Result<Answer, Failure> {
         let status = answer.status().as_u16();
-        if matches!(status, 200 | 206) {
+        // Of a push it depends on the request which success is meant.
+        if matches!(status, 200 | 206) || (access.write && matches!(status, 201 | 202 | 204)) {
             return Ok(answer);
         }
         let host = answer.host.clone();
@@ -61,22 +62,24 @@ impl Core {
         let retry_after = answer.header(RETRY_AFTER).and_then(|text| parse_retry_after(text, SystemTime::now()));
         let Words { message, codes } = words(answer, &self.policy).await;
         Err(match status {
-            401 | 403 => self.denied(endpoint, repository, message, grant).await,
+            401 | 403 => self.denied(access, message, grant).await,
             429 => Failure::RateLimited { host, message, retry_after },
             _ if codes.contains(&OciErrorCode::Toomanyrequests) => Failure::RateLimited { host, message, retry_after },
-            404 => not_found(host, asked, repository, message, &codes),
+            404 => not_found(host, asked, access.repository, message, &codes),
+            _ if refuses_upload(&codes) => Failure::UploadRefused { host, message },
             408 | 500 | 502..=599 => Failure::Server { host, status, message, retry_after },
             _ => Failure::Status { host, status, message },
         })
     }
 
-    async fn denied(&self, endpoint: &Endpoint, repository: &str, message: String, grant: Option<&Grant>) -> Failure {
-        let (repository, registry) = (repository.to_owned(), endpoint.credentials_of.clone());
+    async fn denied(&self, access: &Access<'_>, message: String, grant: Option<&Grant>) -> Failure {
+        let (repository, registry) = (access.repository.to_owned(), access.endpoint.credentials_of.clone());
+        let access = access.verb();
         if grant.is_some_and(|grant| grant.identified) {
-            return Failure::WrongCredentials { repository, registry, message };
+            return Failure::WrongCredentials { access, repository, registry, message };
         }
         let source = self.tokens.credential(&registry).await.err().map(Box::new);
-        Failure::Denied { repository, registry, message, source }
+        Failure::Denied { access, repository, registry, message, source }
     }
 }
 
@@ -87,8 +90,15 @@ fn not_found(host: String, asked: Asked<'_>, repository: &str, message: String, 
         Asked::Manifest(selector) => Failure::ManifestUnknown { repository, selector: selector.to_owned() },
         Asked::Blob => Failure::BlobUnknown { host },
         Asked::Tags => Failure::RepositoryUnknown { repository },
+        Asked::Upload => Failure::UploadUnknown { host },
         Asked::Token => Failure::Status { host, status: 404, message },
     }
+}
+
+/// The registry has lost track of an upload, or says that the content is not what its digest promises.
+fn refuses_upload(codes: &[OciErrorCode]) -> bool {
+    let refusals = [OciErrorCode::BlobUploadInvalid, OciErrorCode::BlobUploadUnknown, OciErrorCode::DigestInvalid];
+    codes.iter().any(|code| refusals.contains(code))
 }
 
 async fn words(answer: Answer, policy: &Policy) -> Words {

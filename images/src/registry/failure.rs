@@ -147,9 +147,11 @@ pub enum Failure {
     },
     /// No access without credentials.
     #[error(
-        "pull access denied for {repository}: the repository does not exist or may require 'docker login {registry}'{message}"
+        "{access} access denied for {repository}: the repository does not exist or may require 'docker login {registry}'{message}"
     )]
     Denied {
+        /// `pull` or `push`.
+        access: &'static str,
         /// The repository.
         repository: String,
         /// The registry that credentials would be for.
@@ -162,9 +164,11 @@ pub enum Failure {
     },
     /// No access with the credentials we have.
     #[error(
-        "pull access denied for {repository}: the credentials for {registry} are wrong, or the repository does not exist or is not open to them{message}"
+        "{access} access denied for {repository}: the credentials for {registry} are wrong, or the repository does not exist or is not open to them{message}"
     )]
     WrongCredentials {
+        /// `pull` or `push`.
+        access: &'static str,
         /// The repository.
         repository: String,
         /// The registry that the credentials are for.
@@ -216,6 +220,36 @@ pub enum Failure {
     BlobUnknown {
         /// The host.
         host: String,
+    },
+    /// The registry has forgotten an upload.
+    #[error("{host} no longer knows the upload")]
+    UploadUnknown {
+        /// The host.
+        host: String,
+    },
+    /// The registry does not go on with an upload, or does not take what it was sent.
+    #[error("{host} refuses the upload{message}")]
+    UploadRefused {
+        /// The host.
+        host: String,
+        /// The host's own words, after a colon; may be empty.
+        message: String,
+    },
+    /// The registry begins an upload without saying where.
+    #[error("{host} says no place to upload to")]
+    NoLocation {
+        /// The host.
+        host: String,
+    },
+    /// The registry has another part of an upload than it was sent.
+    #[error("{host} says it has {found:?} of the upload, it was sent {sent} bytes")]
+    UploadRange {
+        /// The host.
+        host: String,
+        /// Its `Range`.
+        found: String,
+        /// Bytes it was sent.
+        sent: u64,
     },
     /// One redirect after the other.
     #[error("{host} redirects more than {limit} times")]
@@ -333,6 +367,9 @@ impl Failure {
                 | Self::Storage { .. }
                 | Self::Ended { .. }
                 | Self::Range { .. }
+                | Self::UploadUnknown { .. }
+                | Self::UploadRefused { .. }
+                | Self::UploadRange { .. }
         )
     }
 

@@ -20,6 +20,10 @@ pub struct Policy {
     pub connect: Duration,
     /// How long a registry may take to answer, or to send [`Policy::pace`] bytes.
     pub stall: Duration,
+    /// How long a registry may take to keep a blob that it has received.
+    pub commit: Duration,
+    /// How many bytes of a blob are sent in one request at most.
+    pub chunk: u64,
     /// How many bytes must come within [`Policy::stall`].
     pub pace: u64,
     /// How many new bytes of a blob count as progress.
@@ -35,6 +39,8 @@ impl Default for Policy {
             max_retry_after: Duration::from_secs(60),
             connect: Duration::from_secs(10),
             stall: Duration::from_secs(30),
+            commit: Duration::from_secs(300),
+            chunk: 64 << 20,
             pace: 16 << 10,
             progress: 256 << 10,
         }

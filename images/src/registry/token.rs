@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Url;
+use reqwest::{Method, Url};
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ use super::answer::Asked;
 use super::body::Body;
 use super::challenge::{self, Challenge};
 use super::failure::Failure;
-use super::transport::{Answer, authority};
+use super::transport::{Answer, Call, authority};
 use crate::auth::{AuthError, Credential, Credentials};
 use crate::registries::{Endpoint, is_loopback};
 
@@ -44,11 +44,50 @@ impl Grant {
 
 type Slot = Arc<tokio::sync::Mutex<Option<Grant>>>;
 
-/// Grants by endpoint and repository, and what they are made from.
+/// What a request wants to be allowed; a token is good for one of these.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Access<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) repository: &'a str,
+    /// Whether something is to be written there.
+    pub(super) write: bool,
+    /// Another repository of the same registry, which a blob is mounted from.
+    pub(super) from: Option<&'a str>,
+}
+
+impl<'a> Access<'a> {
+    pub(super) const fn read(endpoint: &'a Endpoint, repository: &'a str) -> Self {
+        Self { endpoint, repository, write: false, from: None }
+    }
+
+    pub(super) const fn write(endpoint: &'a Endpoint, repository: &'a str) -> Self {
+        Self { endpoint, repository, write: true, from: None }
+    }
+
+    /// The word for it in messages.
+    pub(super) const fn verb(&self) -> &'static str {
+        if self.write { "push" } else { "pull" }
+    }
+
+    /// The scopes of a token for it. What a registry asks for suits the request that it refused; a push also sends
+    /// others.
+    fn scopes(&self, asked: Option<String>) -> Vec<String> {
+        match (self.write, asked) {
+            (false, Some(asked)) => vec![asked],
+            (false, None) => vec![format!("repository:{}:pull", self.repository)],
+            (true, _) => {
+                let own = format!("repository:{}:pull,push", self.repository);
+                std::iter::once(own).chain(self.from.map(|from| format!("repository:{from}:pull"))).collect()
+            }
+        }
+    }
+}
+
+/// Grants by endpoint and what they allow, and what they are made from.
 #[derive(Debug)]
 pub(super) struct Tokens {
     credentials: Arc<Credentials>,
-    slots: Mutex<HashMap<(String, String), Slot>>,
+    slots: Mutex<HashMap<(String, Vec<String>), Slot>>,
 }
 
 #[derive(Deserialize)]
@@ -70,8 +109,8 @@ impl Tokens {
         tokio::task::spawn_blocking(move || credentials.get(&registry)).await.unwrap_or(Ok(None))
     }
 
-    fn slot(&self, endpoint: &Endpoint, repository: &str) -> Slot {
-        let key = (format!("{}{}", endpoint.authority, endpoint.prefix), repository.to_owned());
+    fn slot(&self, access: &Access<'_>) -> Slot {
+        let key = (format!("{}{}", access.endpoint.authority, access.endpoint.prefix), access.scopes(None));
         Arc::clone(self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 }
@@ -87,18 +126,36 @@ impl Core {
         asked: Asked<'_>,
     ) -> Result<Answer, Failure> {
         let url = self.transport.url(endpoint, path).await?;
-        let slot = self.tokens.slot(endpoint, repository);
+        let call = Call { method: Method::GET, headers, payload: None };
+        self.call(&Access::read(endpoint, repository), &url, &call, asked).await
+    }
+
+    /// Any request with whatever authentication the registry asks for. A `url` of another origin, where a registry
+    /// may want its blobs sent to, gets no secrets.
+    pub(super) async fn call(
+        &self,
+        access: &Access<'_>,
+        url: &Url,
+        call: &Call<'_>,
+        asked: Asked<'_>,
+    ) -> Result<Answer, Failure> {
+        let endpoint = access.endpoint;
+        if self.transport.url(endpoint, "/v2/").await?.origin() != url.origin() {
+            let answer = self.transport.call(endpoint, url, call, None, true).await?;
+            return self.judge(answer, asked, access, None).await;
+        }
+        let slot = self.tokens.slot(access);
         let mut grant = slot.lock().await.clone().filter(Grant::is_fresh);
         let authorization = grant.as_ref().map(|grant| &grant.header);
-        let mut answer = self.transport.get(endpoint, &url, headers, authorization).await?;
+        let mut answer = self.transport.call(endpoint, url, call, authorization, false).await?;
         if answer.status().as_u16() == 401
             && !answer.elsewhere
-            && let Some(renewed) = self.renew(&slot, endpoint, repository, &answer, grant.as_ref()).await?
+            && let Some(renewed) = self.renew(&slot, access, &answer, grant.as_ref()).await?
         {
-            answer = self.transport.get(endpoint, &url, headers, Some(&renewed.header)).await?;
+            answer = self.transport.call(endpoint, url, call, Some(&renewed.header), false).await?;
             grant = Some(renewed);
         }
-        self.judge(answer, asked, endpoint, repository, grant.as_ref()).await
+        self.judge(answer, asked, access, grant.as_ref()).await
     }
 
     /// A grant in place of `stale`, which the registry has just refused. Only
@@ -107,8 +164,7 @@ impl Core {
     async fn renew(
         &self,
         slot: &Slot,
-        endpoint: &Endpoint,
-        repository: &str,
+        access: &Access<'_>,
         refusal: &Answer,
         stale: Option<&Grant>,
     ) -> Result<Option<Grant>, Failure> {
@@ -118,11 +174,11 @@ impl Core {
         if let Some(newer) = newer {
             return Ok(Some(newer.clone()));
         }
-        *current = self.grant(endpoint, repository, refusal).await?;
+        *current = self.grant(access, refusal).await?;
         Ok(current.clone())
     }
 
-    async fn grant(&self, endpoint: &Endpoint, repository: &str, refusal: &Answer) -> Result<Option<Grant>, Failure> {
+    async fn grant(&self, access: &Access<'_>, refusal: &Answer) -> Result<Option<Grant>, Failure> {
         let offered: Vec<&str> = refusal
             .response
             .headers()
@@ -131,7 +187,7 @@ impl Core {
             .filter_map(|value| value.to_str().ok())
             .collect();
         // A helper that fails leaves an anonymous pull; if that is denied, the reason goes with the error.
-        let credential = self.tokens.credential(&endpoint.credentials_of).await.unwrap_or_default();
+        let credential = self.tokens.credential(&access.endpoint.credentials_of).await.unwrap_or_default();
         if let Some(Credential::RegistryToken(token)) = &credential {
             return Ok(header("Bearer", token).map(|header| Grant { header, identified: true, expires: None }));
         }
@@ -142,8 +198,7 @@ impl Core {
             (Some(Challenge::Basic), _) => Ok(None),
             (Some(Challenge::Bearer { realm, service, scope }), credential) => {
                 let realm = token_server(&realm, &refusal.host, refusal.response.url())?;
-                let scope = scope.unwrap_or_else(|| format!("repository:{repository}:pull"));
-                let request = TokenRequest { endpoint, repository, realm, service, scope };
+                let request = TokenRequest { access, realm, service, scopes: access.scopes(scope) };
                 self.token(request, credential).await.map(Some)
             }
             (None, _) if offered.is_empty() => Ok(None),
@@ -165,15 +220,14 @@ impl Core {
             Some(Credential::IdentityToken(token)) => self.refresh(&request, &token).await?,
             Some(Credential::Password { username, password }) => {
                 let header = basic(&username, &password);
-                self.transport
-                    .get(request.endpoint, &request.url(Some(&username)), &HeaderMap::new(), header.as_ref())
-                    .await?
+                let url = request.url(Some(&username));
+                self.transport.get(request.access.endpoint, &url, &HeaderMap::new(), header.as_ref()).await?
             }
             Some(Credential::RegistryToken(_)) | None => {
-                self.transport.get(request.endpoint, &request.url(None), &HeaderMap::new(), None).await?
+                self.transport.get(request.access.endpoint, &request.url(None), &HeaderMap::new(), None).await?
             }
         };
-        let answer = self.judge(answer, Asked::Token, request.endpoint, request.repository, attempt.as_ref()).await?;
+        let answer = self.judge(answer, Asked::Token, request.access, attempt.as_ref()).await?;
         let body = Body::new(answer, &self.policy).whole(MAX_TOKEN).await?;
         let parsed: TokenAnswer = serde_json::from_slice(&body)
             .map_err(|source| Failure::Token { host: host.clone(), source: Some(source) })?;
@@ -190,19 +244,18 @@ impl Core {
             ("grant_type", "refresh_token"),
             ("service", request.service.as_deref().unwrap_or_default()),
             ("client_id", "umiak"),
-            ("scope", &request.scope),
+            ("scope", &request.scopes.join(" ")),
             ("refresh_token", token),
         ];
-        self.transport.post(request.endpoint, &request.realm, &form).await
+        self.transport.post(request.access.endpoint, &request.realm, &form).await
     }
 }
 
 struct TokenRequest<'a> {
-    endpoint: &'a Endpoint,
-    repository: &'a str,
+    access: &'a Access<'a>,
     realm: Url,
     service: Option<String>,
-    scope: String,
+    scopes: Vec<String>,
 }
 
 impl TokenRequest<'_> {
@@ -216,7 +269,9 @@ impl TokenRequest<'_> {
             if let Some(service) = &self.service {
                 query.append_pair("service", service);
             }
-            query.append_pair("scope", &self.scope);
+            for scope in &self.scopes {
+                query.append_pair("scope", scope);
+            }
         }
         url
     }

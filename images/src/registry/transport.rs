@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use tokio::time::timeout;
 
 use super::failure::{Failure, classify};
+use super::payload::Payload;
 use super::retry::Policy;
 use super::tls;
 use crate::registries::{Endpoint, Protocol, is_loopback};
@@ -38,6 +39,15 @@ impl Answer {
     }
 }
 
+/// What is asked, but for where and by whom.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) headers: &'a HeaderMap,
+    /// What is sent with it.
+    pub(super) payload: Option<&'a Payload>,
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Kind {
     tls: bool,
@@ -51,6 +61,7 @@ pub(super) struct Transport {
     user_agent: String,
     connect: Duration,
     stall: Duration,
+    commit: Duration,
     clients: Mutex<HashMap<Kind, reqwest::Client>>,
     /// What loopback hosts were found to speak.
     loopback: Mutex<HashMap<String, Protocol>>,
@@ -64,6 +75,7 @@ impl Transport {
             user_agent,
             connect: policy.connect,
             stall: policy.stall,
+            commit: policy.commit,
             clients: Mutex::default(),
             loopback: Mutex::default(),
         }
@@ -113,16 +125,35 @@ impl Transport {
         headers: &HeaderMap,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
+        let call = Call { method: Method::GET, headers, payload: None };
+        self.call(endpoint, url, &call, authorization, false).await
+    }
+
+    /// Any request, following redirects: those that keep the method, and of GET and HEAD all. `elsewhere` says that
+    /// `url` is not the registry's own.
+    pub(super) async fn call(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+        call: &Call<'_>,
+        authorization: Option<&HeaderValue>,
+        mut elsewhere: bool,
+    ) -> Result<Answer, Failure> {
         let mut here = url.clone();
-        let mut elsewhere = false;
+        let reads = matches!(call.method, Method::GET | Method::HEAD);
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.client(endpoint, &here)?.get(here.clone()).headers(headers.clone());
+            let client = self.client(endpoint, &here)?;
+            let mut request = client.request(call.method.clone(), here.clone()).headers(call.headers.clone());
             if let Some(authorization) = authorization.filter(|_| !elsewhere) {
                 request = request.header(AUTHORIZATION, authorization);
             }
-            let response = self.send(request, &here).await?;
+            let response = match call.payload {
+                None => self.send(request, &here).await?,
+                Some(payload) => self.send_payload(request, &here, payload).await?,
+            };
             let host = authority(&here);
-            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            let status = response.status().as_u16();
+            if !matches!(status, 307 | 308) && !(reads && matches!(status, 301..=303)) {
                 return Ok(Answer { response, host, elsewhere });
             }
             let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -144,6 +175,24 @@ impl Transport {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(classify(error, authority(url), self.connect)),
             Err(_) => Err(Failure::Stalled { host: authority(url), seconds: self.stall.max(self.connect).as_secs() }),
+        }
+    }
+
+    /// As [`Self::send`]: while bytes are taken the registry may take its time, and when it has all of them, too.
+    async fn send_payload(&self, request: RequestBuilder, url: &Url, payload: &Payload) -> Result<Response, Failure> {
+        let mut pending = std::pin::pin!(payload.attach(request).send());
+        let mut taken = payload.taken();
+        loop {
+            let whole = taken == payload.len();
+            let limit = if whole { self.commit } else { self.stall.max(self.connect) };
+            match timeout(limit, &mut pending).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(classify(error, authority(url), self.connect)),
+                Err(_) if payload.taken() == taken => {
+                    return Err(Failure::Stalled { host: authority(url), seconds: limit.as_secs() });
+                }
+                Err(_) => taken = payload.taken(),
+            }
         }
     }
 
@@ -174,14 +223,27 @@ impl Transport {
 }
 
 /// Where a redirect leads to, if it may be followed.
-fn target(from: &Url, location: &str) -> Result<Url, Failure> {
+pub(super) fn target(from: &Url, location: &str) -> Result<Url, Failure> {
     let refused = || Failure::Redirect { host: authority(from), location: location.chars().take(100).collect() };
     let to = from.join(location).ok().filter(|_| !location.is_empty()).ok_or_else(refused)?;
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => Ok(to),
+        // A registry behind a proxy that ends TLS may not know its own scheme.
+        ("https", "http") if same_place(from, &to) => secured(to, from).ok_or_else(refused),
         ("https", "http") => Err(Failure::Downgrade { host: authority(from), target: authority(&to) }),
         _ => Err(refused()),
     }
+}
+
+fn same_place(from: &Url, to: &Url) -> bool {
+    to.host_str() == from.host_str() && (to.port().is_none() || to.port() == from.port())
+}
+
+/// `to` with the scheme and port of `from`.
+fn secured(mut to: Url, from: &Url) -> Option<Url> {
+    to.set_scheme("https").ok()?;
+    to.set_port(from.port()).ok()?;
+    Some(to)
 }
 
 fn parse(text: &str, host: &str) -> Result<Url, Failure> {

@@ -89,6 +89,15 @@ impl Names {
         }
     }
 
+    /// Adds a `NAME@DIGEST` to all names of a manifest.
+    pub(crate) fn add_repo_digest(&mut self, manifest: &Digest, repo_digest: &str) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.descriptor.digest == *manifest) {
+            entry.repo_digests.push(repo_digest.to_owned());
+            entry.repo_digests.sort();
+            entry.repo_digests.dedup();
+        }
+    }
+
     /// Takes `name` away; its image stays, without a name if that was the last. Whether it was there.
     pub(crate) fn unset(&mut self, name: &str) -> bool {
         let Some(place) = self.entries.iter().position(|entry| entry.name.as_deref() == Some(name)) else {

@@ -4,6 +4,10 @@
 
 mod auth;
 mod faults;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod manifests;
+mod push;
+mod push_faults;
 mod real;
 mod support;

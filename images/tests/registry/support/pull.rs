@@ -22,6 +22,8 @@ pub fn policy() -> Policy {
         max_retry_after: Duration::from_secs(2),
         connect: Duration::from_secs(5),
         stall: Duration::from_millis(500),
+        commit: Duration::from_secs(2),
+        chunk: 1 << 20,
         pace: 64,
         progress: 4096,
     }
