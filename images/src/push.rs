@@ -44,9 +44,9 @@ pub enum PushError {
         /// The image.
         name: String,
         /// Its platform.
-        found: Platform,
+        found: Box<Platform>,
         /// The platform asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
     },
     /// The store failed.
     #[error("push {reference}")]
@@ -195,7 +195,9 @@ impl<'a> Pusher<'a> {
             }
         };
         let repo_digest = format!("{}@{digest}", reference.name());
-        self.store.note_repo_digest(&entry.descriptor.digest, &repo_digest).map_err(|source| store_error(reference, source))?;
+        self.store
+            .note_repo_digest(&entry.descriptor.digest, &repo_digest)
+            .map_err(|source| store_error(reference, source))?;
         Ok(Pushed { digest, size, left_out: plan.left_out })
     }
 
@@ -227,7 +229,11 @@ impl<'a> Pusher<'a> {
             let others = index.iter().flat_map(|(_, _, index)| &index.manifests);
             let fits = |child: &&Descriptor| child.platform.as_ref().is_some_and(|found| found.is_asked_for_by(wanted));
             let other = others.filter(fits).find_map(|child| self.child(child));
-            let none = || PushError::Platform { name: reference.familiar(), found, wanted: wanted.clone() };
+            let none = || PushError::Platform {
+                name: reference.familiar(),
+                found: Box::new(found),
+                wanted: Box::new(wanted.clone()),
+            };
             return single(other.ok_or_else(none)?, None);
         }
         let Some((bytes, media_type, index)) = index else { return single(own, None) };

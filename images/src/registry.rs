@@ -188,7 +188,9 @@ pub enum RegistryError {
         source: VerifyError,
     },
     /// A registry that is only asked through its mirrors.
-    #[error("{registry} is used through its mirrors alone (mirror_only in the registries file), and those take nothing")]
+    #[error(
+        "{registry} is used through its mirrors alone (mirror_only in the registries file), and those take nothing"
+    )]
     MirrorOnly {
         /// The registry.
         registry: String,

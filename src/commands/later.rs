@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] = &["bridge", "build", "publish", "push"];
+const COMMANDS: &[&str] = &["bridge", "build", "publish"];
 
 const FLAGS: &[&str] = &["--build", "--prune", "--quiet-build"];
 

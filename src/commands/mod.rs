@@ -31,6 +31,7 @@ mod plan_flags;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod restart;
 mod rm;
 mod run;
@@ -173,6 +174,8 @@ enum Command {
     Rm(rm::Rm),
     /// Pull service images
     Pull(pull::Pull),
+    /// Push service images
+    Push(push::Push),
     /// List images used by the created containers
     Images(images::Images),
     /// Pause services
@@ -370,6 +373,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Kill(command) => command.run(context),
         Command::Rm(command) => command.run(context),
         Command::Pull(command) => command.run(context),
+        Command::Push(command) => command.run(context),
         Command::Graph(command) => command.run(context),
         Command::Images(command) => command.run(context),
         Command::Pause(command) => command.run(context),
@@ -473,6 +477,7 @@ fn refuse_dry_run(command: &Command) -> Result<()> {
         | Command::Port(_)
         | Command::Ps(_)
         | Command::Pull(_)
+        | Command::Push(_)
         | Command::Restart(_)
         | Command::Rm(_)
         | Command::Run(_)

@@ -43,6 +43,8 @@ enum Command {
     Ps(container::ls::Ls),
     /// Download an image from a registry
     Pull(image::Pull),
+    /// Upload an image to a registry
+    Push(image::push::Push),
     /// List images
     Images(image::ls::Ls),
     /// Show the Docker version information
@@ -187,6 +189,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Exec(command) => command.run(context),
         Command::Ps(command) => command.run(context),
         Command::Pull(command) => command.run(context),
+        Command::Push(command) => command.run(context),
         Command::Images(command) => command.run(context),
         Command::Info(command) => command.run(context),
         Command::Container(command) => command.run(context),

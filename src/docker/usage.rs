@@ -21,7 +21,6 @@ const COMMANDS: &[&str] = &[
     "manifest",
     "node",
     "plugin",
-    "push",
     "search",
     "secret",
     "service",

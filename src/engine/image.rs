@@ -168,7 +168,8 @@ impl Engine {
         Ok(reference.with_digest(fetched.digest).to_string())
     }
 
-    fn client(&self) -> Result<Client> {
+    /// A client of registries, with the settings and credentials of this host.
+    pub(super) fn client(&self) -> Result<Client> {
         let registries = Registries::load(&self.registries)?;
         let credentials = Credentials::load(&super::docker_config::places())?;
         Ok(Client::new(registries, credentials, concat!("umiak/", env!("CARGO_PKG_VERSION")))?)

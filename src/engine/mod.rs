@@ -31,6 +31,7 @@ pub mod names;
 pub mod network;
 pub mod pause;
 pub mod ports;
+pub mod push;
 mod reboot;
 mod remove;
 mod rename;

@@ -36,6 +36,7 @@ mod ports;
 mod pre_start;
 mod provider;
 mod proxy;
+mod registry;
 mod restart;
 mod rolling;
 mod services;

@@ -329,9 +329,9 @@ impl Upload {
 
     fn verify(&self) -> Result<(), Stop> {
         let verified = self.content.verify(&self.descriptor.digest, self.descriptor.size);
-        verified.map(drop).map_err(|source| {
-            Stop::Ours(RegistryError::Damaged { digest: self.descriptor.digest.clone(), source })
-        })
+        verified
+            .map(drop)
+            .map_err(|source| Stop::Ours(RegistryError::Damaged { digest: self.descriptor.digest.clone(), source }))
     }
 
     /// Sends the next part.
@@ -433,11 +433,7 @@ impl Core {
     }
 
     /// One request of a push, with retries.
-    async fn patiently<T>(
-        &self,
-        endpoint: &Endpoint,
-        one: impl AsyncFn() -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    async fn patiently<T>(&self, endpoint: &Endpoint, one: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
         let mut attempts = Attempts::default();
         loop {
             let failure = match one().await {

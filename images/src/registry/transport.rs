@@ -153,7 +153,8 @@ impl Transport {
             };
             let host = authority(&here);
             let status = response.status().as_u16();
-            if !matches!(status, 307 | 308) && !(reads && matches!(status, 301..=303)) {
+            let redirected = matches!(status, 307 | 308) || (reads && matches!(status, 301..=303));
+            if !redirected {
                 return Ok(Answer { response, host, elsewhere });
             }
             let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();

@@ -36,7 +36,7 @@ fn a_pushed_image_is_pulled_back_the_same() {
     assert!(!proxy.requests("PATCH").is_empty(), "the largest goes in parts");
 
     let repo_digest = format!("{}@{}", name.name(), image.digest());
-    assert_eq!(own.store.resolve(&name.to_string()).unwrap().repo_digests, [repo_digest.clone()]);
+    assert_eq!(own.store.resolve(&name.to_string()).unwrap().repo_digests, std::slice::from_ref(&repo_digest));
     assert_eq!(own.store.resolve(&repo_digest).unwrap().id, image.id());
     let pulled = pull(&other.store, &client(""), &name, &amd64(), &Silent).unwrap();
     assert_eq!((pulled.image.id, pulled.digest), (image.id(), image.digest()));

@@ -69,7 +69,8 @@ fn small_blobs_go_in_one_request_and_large_ones_in_parts() {
     let fake = registry(|_, _| None);
     upload(&client(""), &fake.host(), &text(2_500_000), &[]).unwrap();
     assert_eq!(methods(&fake), "HEAD POST PATCH PATCH PATCH PUT");
-    let ranges: Vec<_> = fake.requests("uploads/session").iter().filter_map(|r| Some(r.header("content-range")?.to_owned())).collect();
+    let ranges: Vec<_> =
+        fake.requests("uploads/session").iter().filter_map(|r| Some(r.header("content-range")?.to_owned())).collect();
     assert_eq!(ranges, ["0-1048575", "1048576-2097151", "2097152-2499999"]);
     let sent: String = fake.requests("uploads/session").iter().map(|request| request.body.clone()).collect();
     assert!(sent.as_bytes() == text(2_500_000));
@@ -77,7 +78,9 @@ fn small_blobs_go_in_one_request_and_large_ones_in_parts() {
 
 #[test]
 fn an_empty_blob_and_one_of_a_part_exactly() {
-    for (size, expected) in [(0, "HEAD POST PUT"), (1 << 20, "HEAD POST PUT"), ((1 << 20) + 1, "HEAD POST PATCH PATCH PUT")] {
+    for (size, expected) in
+        [(0, "HEAD POST PUT"), (1 << 20, "HEAD POST PUT"), ((1 << 20) + 1, "HEAD POST PATCH PATCH PUT")]
+    {
         let fake = registry(|_, _| None);
         upload(&client(""), &fake.host(), &text(size), &[]).unwrap();
         assert_eq!(methods(&fake), expected, "{size}");
@@ -103,9 +106,8 @@ fn what_arrived_of_a_cut_part_is_not_sent_again() {
 
 #[test]
 fn an_upload_that_the_registry_forgot_is_begun_anew() {
-    let fake = registry(|request, call| {
-        (request.method == "PATCH" && call == 3).then(|| Reply::new(404).body(UNKNOWN))
-    });
+    let fake =
+        registry(|request, call| (request.method == "PATCH" && call == 3).then(|| Reply::new(404).body(UNKNOWN)));
     upload(&client(""), &fake.host(), &text(1_500_000), &[]).unwrap();
     assert_eq!(methods(&fake), "HEAD POST PATCH PATCH POST PATCH PATCH PUT");
 }
@@ -166,7 +168,9 @@ fn a_registry_that_never_gets_further_is_given_up() {
     let host = fake.host();
     let text = bounded(move || shown(&upload(&client(""), &host, &text(2_000_000), &[]).unwrap_err()));
     assert!(text.contains("broke"), "{text}");
-    let fake = registry(|request, _| (request.method == "PATCH").then(|| Reply::new(202).header("Location", "/x").header("Range", "0-9999999")));
+    let fake = registry(|request, _| {
+        (request.method == "PATCH").then(|| Reply::new(202).header("Location", "/x").header("Range", "0-9999999"))
+    });
     let host = fake.host();
     let text = bounded(move || shown(&upload(&client(""), &host, &self::text(2_000_000), &[]).unwrap_err()));
     assert!(text.contains("says it has \"0-9999999\" of the upload"), "{text}");
@@ -229,7 +233,8 @@ fn a_token_that_expires_in_the_middle_of_an_upload_is_renewed() {
     });
     upload(&client(""), &fake.host(), &text(2_500_000), &[]).unwrap();
     assert_eq!(fake.requests("/token").len(), 2);
-    let parts: Vec<_> = fake.log().iter().filter_map(|request| Some(request.header("content-range")?.to_owned())).collect();
+    let parts: Vec<_> =
+        fake.log().iter().filter_map(|request| Some(request.header("content-range")?.to_owned())).collect();
     assert_eq!(parts, ["0-1048575", "1048576-2097151", "1048576-2097151", "2097152-2499999"]);
 }
 

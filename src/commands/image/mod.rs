@@ -4,6 +4,7 @@ pub mod build;
 pub mod history;
 pub mod import;
 pub mod ls;
+pub mod push;
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
@@ -27,6 +28,8 @@ pub enum Image {
     Build(Box<build::Build>),
     /// Download an image from a registry
     Pull(Pull),
+    /// Upload an image to a registry
+    Push(push::Push),
     /// List images
     #[command(visible_alias = "list")]
     Ls(ls::Ls),
@@ -151,6 +154,7 @@ impl Image {
         match self {
             Self::Build(command) => command.run(context),
             Self::Pull(command) => command.run(context),
+            Self::Push(command) => command.run(context),
             Self::Ls(command) => command.run(context),
             Self::Inspect(command) => command.inspect(context),
             Self::Rm(command) => command.run(context),
