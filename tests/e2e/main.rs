@@ -9,6 +9,7 @@ mod compose;
 mod container;
 mod depends;
 mod docker;
+mod dockerfiles;
 mod dry_run;
 mod events;
 mod exec;
