@@ -127,7 +127,7 @@ impl Image {
         }
         let mut said = json!({ "platform": platform, "config": config });
         let created = text(&self.config["created"]);
-        if created.as_str() < "2023" {
+        if !created.is_empty() && created.as_str() < "2023" {
             said["created"] = created.into();
         }
         said["history"] = self.history()[history..].iter().map(step).collect();
@@ -144,10 +144,13 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// A step of the history: what was done, with a mark where it made no layer.
+/// A step of the history: what was done, with a mark where it made no layer. Docker leaves out some flags of COPY.
 fn step(entry: &Value) -> Value {
     let by = text(&entry["created_by"]);
     let by = by.strip_suffix(" # buildkit").unwrap_or(&by);
+    let unsaid = |word: &&str| *word != "--link" && !word.starts_with("--exclude=");
+    let copies = by.starts_with("COPY ") || by.starts_with("ADD ");
+    let by = if copies { by.split(' ').filter(unsaid).collect::<Vec<_>>().join(" ") } else { by.to_owned() };
     let mark = if entry["empty_layer"] == true { "(no layer) " } else { "" };
     format!("{mark}{by}").into()
 }

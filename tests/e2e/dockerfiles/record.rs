@@ -108,7 +108,7 @@ impl Docker {
             }
         }
         let image = self.save(&tag)?;
-        self.run(Path::new("/"), &[], &["docker", "image", "rm", "-f", &tag], b"");
+        self.run(Path::new("/"), &[], &["docker", "image", "rm", &tag], b"");
         Ok(image.describe(bases))
     }
 
