@@ -121,6 +121,14 @@ pub fn write_bytes(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace(path, bytes, mode, true)
 }
 
+/// As [`write_bytes`], but not synced to the disk: after a crash the old content, the new, or neither may be there.
+///
+/// # Errors
+/// As [`write_bytes`].
+pub fn write_bytes_volatile(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace(path, bytes, mode, false)
+}
+
 fn replace(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let temporary = temporary_name(path)?;
     let result = (|| {

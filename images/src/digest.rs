@@ -93,6 +93,13 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The digest with these 32 bytes.
+    #[must_use]
+    pub(crate) fn from_sha256(bytes: &[u8; 32]) -> Self {
+        let text = format!("{}:{}", Algorithm::Sha256.name(), umiak_base::id::hex(bytes));
+        Self { text: text.into_boxed_str(), algorithm: Algorithm::Sha256 }
+    }
+
     /// The hash function.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {

@@ -45,6 +45,7 @@ const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// A store on the disk.
 #[derive(Debug, Clone)]
 pub struct Store {
+    root: PathBuf,
     images: PathBuf,
     blobs: PathBuf,
     layers: PathBuf,
@@ -115,7 +116,8 @@ impl Store {
     /// When directories cannot be made, or something else is there.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let images = root.join("images");
-        let store = Self { blobs: images.join("blobs/sha256"), layers: root.join("layers"), images };
+        let (blobs, layers) = (images.join("blobs/sha256"), root.join("layers"));
+        let store = Self { root: root.to_owned(), blobs, layers, images };
         for dir in [&store.blobs, &store.layers] {
             // Layers hold other people's setuid programs: nobody but root gets near them (CVE-2021-41091).
             let mut builder = std::fs::DirBuilder::new();
@@ -146,6 +148,11 @@ impl Store {
     #[must_use]
     pub fn layers(&self) -> &Path {
         &self.layers
+    }
+
+    /// What images, layers and the build cache are below.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(crate) fn blobs(&self) -> &Path {

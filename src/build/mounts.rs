@@ -118,9 +118,10 @@ fn cache(running: &Running<'_>, state: &State, spec: &MountSpec, held: &mut Held
         umiak_dockerfile::Sharing::Locked => umiak_images::cache::Sharing::Locked,
     };
     let build = running.build;
-    let mount = build.cache.mount(&id, sharing)?;
+    let mut mount = build.cache.mount(&id, sharing)?;
     if mount.is_new() {
         fill(running, spec, &mount)?;
+        mount.ready(&running.now())?;
     }
     request.runtime.mounts.push(run::mount(target, run::bind(mount.path()), spec.readonly));
     held.caches.push(mount);

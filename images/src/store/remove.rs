@@ -160,6 +160,26 @@ impl Store {
         self.empty_trash(trash).map(drop)
     }
 
+    /// Deletes those of `layers` that no image needs, whether it has a name or a container uses it.
+    pub(crate) fn free_layers(&self, layers: HashSet<Digest>, in_use: Users<'_>) -> Result<u64, StoreError> {
+        if layers.is_empty() {
+            return Ok(0);
+        }
+        let trash = self.change_names(|names| {
+            let mut parts = Parts { layers, ..Parts::default() };
+            for id in self.everything()?.blobs {
+                if !in_use(&id).is_empty() {
+                    match self.config(&id) {
+                        Ok(config) => parts.keep_layers(&config.rootfs.diff_ids),
+                        Err(_) => return Ok(Vec::new()),
+                    }
+                }
+            }
+            self.take_unused(names, parts, in_use)
+        })?;
+        self.empty_trash(trash)
+    }
+
     fn forget_image(&self, names: &mut Names, image: &Image) {
         let same_image = |manifest: &Digest| self.manifest(manifest).is_ok_and(|found| found.config.digest == image.id);
         for manifest in super::manifests(names) {
@@ -205,6 +225,10 @@ impl Store {
         // Layouts that other tools have written to: what their indexes lead to stays.
         for manifest in self.foreign(names) {
             self.keep_manifest(&mut parts, &manifest);
+        }
+        // What the build cache holds goes with the cache.
+        for diff_id in self.cache().layers()? {
+            parts.layers.remove(&diff_id);
         }
         // Containers may use an image that the index has lost.
         for id in parts.blobs.clone() {
