@@ -50,6 +50,11 @@ use crate::reference::Reference;
 use crate::registries::Registries;
 use worker::Worker;
 
+/// TLS with the system's roots.
+pub(crate) fn tls_config() -> Result<rustls::ClientConfig, Failure> {
+    tls::config(true, None)
+}
+
 /// Why a registry could not give what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::ignore::Patterns;
 use anyhow::{Context as _, Result, bail};
-use umiak_dockerfile::{Add, Copy, Heredoc, Instruction, Source as Item, Text};
+use umiak_dockerfile::{Copy, Heredoc, Instruction, Source as Item, Text};
 use umiak_images::cache::Record;
 use umiak_images::digest::Digest;
 use umiak_images::pack::Adopted;
@@ -38,22 +38,31 @@ pub enum From {
 }
 
 /// A COPY or ADD with its variables replaced.
-struct Job {
-    target: String,
-    into: bool,
+pub struct Job {
+    /// Absolute path.
+    pub target: String,
+    /// The path as it was written.
+    pub written: String,
+    /// It is a directory.
+    pub into: bool,
     /// Names and patterns.
-    sources: Vec<String>,
+    pub sources: Vec<String>,
     /// Files whose content stands in the Dockerfile: name and content.
-    texts: Vec<(String, String)>,
-    chown: Option<String>,
-    chmod: Option<String>,
-    link: bool,
+    pub texts: Vec<(String, String)>,
+    /// Owner of all that is written.
+    pub chown: Option<String>,
+    /// Modes.
+    pub chmod: Option<String>,
+    /// The layer does not depend on those below.
+    pub link: bool,
     parents: bool,
-    exclude: Vec<String>,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
 }
 
 impl Job {
-    fn new(
+    /// Replaces variables.
+    pub fn new(
         running: &Running<'_>,
         state: &State,
         sources: &[Item],
@@ -62,8 +71,10 @@ impl Job {
     ) -> Result<Self> {
         let words = running.words(state);
         let optional = |text: &Option<Text>| text.as_ref().map(|text| words.one(text)).transpose();
+        let written = words.one(target)?;
         let mut job = Self {
-            target: state.absolute(&words.one(target)?),
+            target: state.absolute(&written),
+            written,
             into: false,
             sources: Vec::new(),
             texts: Vec::new(),
@@ -93,6 +104,7 @@ impl Job {
     fn plain(source: &str) -> Self {
         Self {
             target: "/".to_owned(),
+            written: "/".to_owned(),
             into: true,
             sources: vec![source.to_owned()],
             texts: Vec::new(),
@@ -104,13 +116,22 @@ impl Job {
         }
     }
 
-    fn exclude(&self) -> Result<Ignored> {
+    /// What writes for it.
+    pub fn writer<'w>(&self, running: &Running<'_>, root: BorrowedFd<'w>, owners: bool) -> Result<Writer<'w>> {
+        let chown = self.chown.as_deref().map(|text| users::owner(root, text)).transpose()?;
+        let chmod: Option<Chmod> =
+            self.chmod.as_deref().map(chmod::parse).transpose().map_err(|text| anyhow::anyhow!(text))?;
+        Ok(Writer { root, chown, chmod, owners, epoch: running.build.options.epoch, links: HashMap::new() })
+    }
+
+    /// What is left out.
+    pub fn exclude(&self) -> Result<Ignored> {
         let exceptions = self.exclude.iter().any(|pattern| pattern.starts_with('!'));
         Ok(Ignored::new(Patterns::new(self.exclude.iter().map(String::as_str)), exceptions))
     }
 
     /// The step, with what its sources give.
-    fn step<'s>(&'s self, mut given: Vec<String>, owners: bool) -> key::Step<'s> {
+    pub fn step<'s>(&'s self, mut given: Vec<String>, owners: bool) -> key::Step<'s> {
         given.extend(self.texts.iter().map(|(name, text)| format!("text {name}\0{text}")));
         given.extend(self.exclude.iter().map(|pattern| format!("without {pattern}")));
         // With the parents the names count, too.
@@ -142,6 +163,11 @@ impl Job {
                 writer.copy(found, &target, self.into || self.parents)?;
             }
         }
+        self.write_texts(writer)
+    }
+
+    /// Writes what stands in the Dockerfile.
+    pub fn write_texts(&self, writer: &mut Writer<'_>) -> Result<()> {
         for (name, text) in &self.texts {
             let (directory, name) = writer.place(&self.target, self.into, name.as_bytes())?;
             writer.content_of(&directory, &name, text.as_bytes(), 0o644)?;
@@ -207,23 +233,8 @@ fn history(word: &str, _: bool, job: &Job, copy: &Copy) -> String {
     for source in job.sources.iter().chain(job.texts.iter().map(|(name, _)| name)) {
         text += &format!(" {source}");
     }
-    text += &format!(" {} # buildkit", job.target);
+    text += &format!(" {} # buildkit", job.written);
     text
-}
-
-/// ADD.
-pub fn add(running: &mut Running<'_>, state: &mut State, add: &Add, instruction: &Instruction) -> Result<()> {
-    let title = running.title(instruction);
-    let flags = (&add.chown, &add.chmod, add.link);
-    let mut job = Job::new(running, state, &add.sources, &add.target, flags)?;
-    job.exclude = add.exclude.iter().map(|text| text.raw.clone()).collect();
-    perform(running, state, &job, &From::Own, &title)?;
-    let mut text = String::from("ADD");
-    for source in job.sources.iter().chain(job.texts.iter().map(|(name, _)| name)) {
-        text += &format!(" {source}");
-    }
-    state.history(format!("{text} {} # buildkit", job.target), true);
-    Ok(())
 }
 
 /// What `--from` names.
@@ -311,12 +322,7 @@ fn from_layers(
 }
 
 fn job_into(running: &Running<'_>, job: &Job, root: BorrowedFd<'_>, all: &[Vec<Found>], owners: bool) -> Result<()> {
-    let chown = job.chown.as_deref().map(|text| users::owner(root, text)).transpose()?;
-    let chmod: Option<Chmod> =
-        job.chmod.as_deref().map(chmod::parse).transpose().map_err(|text| anyhow::anyhow!(text))?;
-    let epoch = running.build.options.epoch;
-    let mut writer = Writer { root, chown, chmod, owners, epoch, links: HashMap::new() };
-    job.write(&mut writer, all)
+    job.write(&mut job.writer(running, root, owners)?, all)
 }
 
 /// Lets `act` write on top of `below`, with the root of `from` beside it if that is given, and takes what was written

@@ -7,6 +7,7 @@
 //! an overlay mount (`copy`, with `tree` for what is taken and `write` for where
 //! it goes). `export` makes the image of the last stage's state.
 
+mod add;
 mod agent;
 mod chmod;
 mod context;
@@ -14,11 +15,13 @@ mod copy;
 mod export;
 mod expose;
 mod failed;
+mod git;
 mod ignored;
 mod key;
 mod mounts;
 pub mod options;
 mod plan;
+mod remote;
 mod run;
 mod stage;
 mod state;
@@ -29,6 +32,7 @@ mod write;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -70,6 +74,8 @@ struct Build<'b> {
     failure: Mutex<Option<anyhow::Error>>,
     /// What runs for the stages under way, to be ended when one fails.
     running: Mutex<Vec<String>>,
+    /// Layers of the image, to be compressed while the build goes on.
+    packed: Mutex<Option<Sender<Digest>>>,
     /// Steps under way, by key: the same one is not run twice at a time.
     keys: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
 }
@@ -85,6 +91,11 @@ pub struct Loaded {
     pub ignore: Option<String>,
 }
 
+/// Whether a context is a git repository.
+pub fn is_repository(text: &str) -> bool {
+    git::parse(text).is_some()
+}
+
 /// Builds an image and names it.
 pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Image> {
     engine.sweep()?;
@@ -95,6 +106,9 @@ pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Im
         .iter()
         .map(|name| name.parse().with_context(|| format!("invalid tag {name:?}: invalid reference format")))
         .collect::<Result<_>>()?;
+    let building = store.building()?;
+    let local = remote::context(options, &building, display)?;
+    let options = &local.options;
     let loaded = context::dockerfile(options, display)?;
     let file = umiak_dockerfile::parse(&loaded.text).map_err(|error| {
         let text = format!("failed to solve: {}", error.render(&loaded.name, &loaded.text));
@@ -112,7 +126,6 @@ pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Im
     };
     let located = |error: anyhow::Error| report(error, &loaded);
     let plan = Plan::new(&file, wanted).map_err(located)?;
-    let building = store.building()?;
     let cache = store.cache();
     let build = Build {
         engine,
@@ -128,6 +141,7 @@ pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Im
         cancelled: AtomicBool::new(false),
         failure: Mutex::default(),
         running: Mutex::default(),
+        packed: Mutex::default(),
         keys: Mutex::default(),
     };
     let image = build.run(&loaded, &names).map_err(located)?;
@@ -163,13 +177,34 @@ fn report(error: anyhow::Error, loaded: &Loaded) -> anyhow::Error {
 
 impl<'b> Build<'b> {
     fn run(&self, loaded: &Loaded, names: &[Reference]) -> Result<Image> {
+        let (sender, layers) = std::sync::mpsc::channel::<Digest>();
+        *self.packed.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         std::thread::scope(|scope| {
-            for index in &self.plan.needed {
-                scope.spawn(|| {
-                    // Its failure is kept, and told below.
-                    let _ = self.stage(*index, loaded);
-                });
+            let stages: Vec<_> = self
+                .plan
+                .needed
+                .iter()
+                .map(|index| {
+                    scope.spawn(|| {
+                        // Its failure is kept, and told below.
+                        let _ = self.stage(*index, loaded);
+                    })
+                })
+                .collect();
+            scope.spawn(|| {
+                for diff_id in layers {
+                    if self.check_cancelled().is_ok() {
+                        // What fails here fails again, and is told, when the image is written.
+                        let _ = self.building.blob(&diff_id, self.options.compression);
+                    }
+                }
+            });
+            for stage in stages {
+                // A panic is a mistake in this program, and told by the scope.
+                let _ = stage.join();
             }
+            // No more layers come.
+            self.packed.lock().unwrap_or_else(PoisonError::into_inner).take();
         });
         if let Some(error) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
@@ -202,6 +237,16 @@ impl<'b> Build<'b> {
 
     fn check_cancelled(&self) -> Result<(), Cancelled> {
         if self.cancelled.load(Ordering::SeqCst) { Err(Cancelled) } else { Ok(()) }
+    }
+
+    /// A layer of the stage `index` was made: if it is one of the image, it is compressed while the build goes on.
+    fn pack_early(&self, index: usize, layer: &Digest) {
+        if self.plan.is_of_image(index)
+            && let Some(packed) = self.packed.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            // Whoever takes it has gone only when the build is over.
+            let _ = packed.send(layer.clone());
+        }
     }
 
     /// What is locked while the step of a key is under way.

@@ -77,8 +77,8 @@ pub enum Source {
     Git(String),
     /// A file to download: a Dockerfile, or an archive.
     Url(String),
-    /// An archive, or a Dockerfile, in this file (or on stdin, put there).
-    Archive(PathBuf),
+    /// An archive, or a Dockerfile, on stdin.
+    Stdin,
     /// An image by name; of other services, too.
     Image(String),
     /// An OCI layout: its directory, and the name or digest in it.

@@ -115,6 +115,21 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Whether the layers of a stage are layers of the image.
+    pub fn is_of_image(&self, index: usize) -> bool {
+        let mut at = Some(self.target);
+        while let Some(stage) = at {
+            if stage == index {
+                return true;
+            }
+            at = match self.stages.get(stage).map(|stage| &stage.base) {
+                Some(Base::Stage(base)) => Some(*base),
+                _ => None,
+            };
+        }
+        false
+    }
+
     /// The values that ARGs take from outside.
     pub fn given<'g>(&'g self, args: &'g IndexMap<String, String>) -> Given<'g> {
         Given { args, meta: &self.meta }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use umiak_dockerfile::{Instruction, Kind, Stage, Text};
 use umiak_images::cache::Record;
 use umiak_images::digest::Digest;
-use umiak_images::pack::Adopted;
+use umiak_images::pack::{Adopted, Building};
 use umiak_images::reference::Reference;
 use umiak_images::store::Image;
 
@@ -15,7 +15,7 @@ use super::key::{self, key};
 use super::options::Source;
 use super::plan::{Base, Planned};
 use super::state::{State, Words};
-use super::{Build, Loaded, copy, run};
+use super::{Build, Loaded, add, copy, run};
 use crate::engine::image::Policy;
 use crate::ui::build::Step;
 use crate::ui::progress::Progress;
@@ -168,6 +168,21 @@ impl<'r> Running<'r> {
         self.titles.next(&instruction.title())
     }
 
+    /// Brings something here, as a step of its own.
+    pub fn fetch<T>(&self, what: &str, get: impl FnOnce(&Building<'_>) -> Result<T>) -> Result<T> {
+        let step = self.build.display.step(what);
+        match get(self.build.building) {
+            Ok(got) => {
+                step.done();
+                Ok(got)
+            }
+            Err(error) => {
+                step.failed(&crate::failure::one_line(&error));
+                Err(error)
+            }
+        }
+    }
+
     /// Values of variables.
     pub fn words<'s>(&self, state: &'s State) -> Words<'s> {
         Words { env: &state.env, escape: self.build.file.directives.escape }
@@ -187,7 +202,7 @@ impl<'r> Running<'r> {
         match &instruction.kind {
             Kind::Workdir(path) => self.workdir(state, path, instruction),
             Kind::Copy(copy) => copy::copy(self, state, copy, instruction),
-            Kind::Add(add) => copy::add(self, state, add, instruction),
+            Kind::Add(add) => add::add(self, state, add, instruction),
             Kind::Run(command) => run::run(self, state, command, instruction),
             _ => Ok(()),
         }
@@ -232,7 +247,7 @@ impl<'r> Running<'r> {
             && let Some(record) = build.cache.lookup(key)
         {
             step.cached();
-            push(state, record.layer, record.created);
+            self.push(state, record.layer, record.created);
             return Ok(());
         }
         match make(self, state, &step) {
@@ -243,7 +258,7 @@ impl<'r> Running<'r> {
                 let size = adopted.map_or(0, |adopted| adopted.bytes);
                 let description = title.split_once("] ").map_or(title, |(_, text)| text);
                 build.cache.put(Record::new(key.clone(), layer.clone(), created.clone(), size, description))?;
-                push(state, layer, created);
+                self.push(state, layer, created);
                 step.done();
                 Ok(())
             }
@@ -257,16 +272,19 @@ impl<'r> Running<'r> {
         }
     }
 
+    fn push(&self, state: &mut State, layer: Option<Digest>, created: String) {
+        if let Some(layer) = &layer {
+            self.build.pack_early(self.index, layer);
+        }
+        state.layers.extend(layer);
+        state.created = Some(created);
+    }
+
     /// The time of what is made now, RFC 3339.
     pub fn now(&self) -> String {
         let epoch = self.build.options.epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
         epoch.unwrap_or_else(jiff::Timestamp::now).to_string()
     }
-}
-
-fn push(state: &mut State, layer: Option<Digest>, created: String) {
-    state.layers.extend(layer);
-    state.created = Some(created);
 }
 
 /// A name in full: `docker.io/library/alpine:latest`.

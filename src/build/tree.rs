@@ -140,6 +140,20 @@ impl Tree<'_> {
         Ok(all)
     }
 
+    /// What a name leads to that is no pattern, whatever is in it.
+    pub fn find_literally(&self, name: &str, exclude: &Ignored) -> Result<Vec<Found>> {
+        let name = clean(name).join("/").into_bytes();
+        let mut found = match self.open(&name) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("open {}", shown(&name))),
+        };
+        if found.is_directory() {
+            self.walk(&found.fd, &found.real, &mut Vec::new(), exclude, &mut found.below)?;
+        }
+        Ok(vec![found])
+    }
+
     /// `None` when it is ignored with all that is in it.
     fn open(&self, name: &[u8]) -> rustix::io::Result<Option<Found>> {
         let fd = in_root(self.root, name, OFlags::PATH)?;

@@ -81,8 +81,8 @@ pub struct Build {
     /// Ulimits
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
-    /// The build's context: a directory
-    #[arg(value_name = "PATH")]
+    /// The build's context: a directory, a URL of a git repository or an archive, or `-` for stdin
+    #[arg(value_name = "PATH|URL|-")]
     context: String,
 }
 
@@ -118,7 +118,7 @@ impl Build {
             contexts.insert(name.to_owned(), named_source(value)?);
         }
         Ok(Options {
-            dockerfile: dockerfile(&source, self.file.as_deref()),
+            dockerfile: dockerfile(&source, self.file.as_deref())?,
             context: source,
             contexts,
             args: args(&self.build_arg, |name| std::env::var(name).ok()),
@@ -189,7 +189,16 @@ fn host(text: &str) -> Result<(String, String)> {
 }
 
 /// The build's own context.
-fn source(text: &str) -> Result<Source> {
+pub fn source(text: &str) -> Result<Source> {
+    if text == "-" {
+        return Ok(Source::Stdin);
+    }
+    if crate::build::is_repository(text) {
+        return Ok(Source::Git(text.to_owned()));
+    }
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(Source::Url(text.to_owned()));
+    }
     let path = Path::new(text);
     if !path.is_dir() {
         bail!("unable to prepare context: path {text:?} not found");
@@ -202,20 +211,37 @@ fn named_source(text: &str) -> Result<Source> {
     if let Some(image) = text.strip_prefix("docker-image://") {
         return Ok(Source::Image(image.to_owned()));
     }
+    if let Some(layout) = text.strip_prefix("oci-layout://") {
+        let (path, name) = match layout.split_once('@') {
+            Some((path, digest)) => (path, digest.to_owned()),
+            None => match layout.rsplit_once(':') {
+                Some((path, tag)) if !tag.contains('/') => (path, tag.to_owned()),
+                _ => (layout, String::new()),
+            },
+        };
+        return Ok(Source::Layout(PathBuf::from(path), name));
+    }
     source(text)
 }
 
-fn dockerfile(context: &Source, file: Option<&str>) -> File {
-    let Some(file) = file else { return File::InContext(None) };
+fn dockerfile(context: &Source, file: Option<&str>) -> Result<File> {
+    let Some(file) = file else { return Ok(File::InContext(None)) };
+    if file == "-" {
+        if *context == Source::Stdin {
+            bail!("invalid argument: can't use stdin for both build context and dockerfile");
+        }
+        let text = std::io::read_to_string(std::io::stdin().lock()).context("read the Dockerfile from stdin")?;
+        return Ok(File::Text(text));
+    }
     let path = std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file));
-    match context {
+    Ok(match context {
         // A file in the context is known by its name there.
         Source::Directory(dir) => match path.strip_prefix(dir) {
             Ok(inside) => File::InContext(Some(inside.to_string_lossy().into_owned())),
             Err(_) => File::At(path),
         },
         _ => File::InContext(Some(file.to_owned())),
-    }
+    })
 }
 
 /// `id=ID[,src=FILE|env=NAME][,type=file|env]`
