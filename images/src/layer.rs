@@ -18,6 +18,8 @@ use umiak_base::FileLock;
 pub use decode::DecodeError;
 pub(crate) use lock::LayerLock;
 
+pub(crate) use self::decode::decoder;
+
 use self::decode::decode;
 use self::pipe::{Drain, Feed, pipe};
 use self::staged::Staged;
@@ -270,7 +272,7 @@ impl<'a> Installer<'a> {
 
     fn one(&self, layer: Layer<'_>) -> Result<bool, LayerError> {
         let digest = &layer.blob.digest;
-        if self.store.has_blob(layer.blob) && self.store.has_layer(layer.diff_id) {
+        if self.store.has_blob(layer.blob) && self.store.has_sound_layer(layer.diff_id) {
             self.progress.event(Event::Exists { layer: digest });
             return Ok(false);
         }
@@ -286,7 +288,7 @@ impl<'a> Installer<'a> {
         let Self { store, progress, limits, cancelled, source } = self;
         let job = Job { store, layer, progress: *progress, limits, cancelled };
         loop {
-            match (store.blob_slot(layer.blob)?, store.has_layer(layer.diff_id), *source) {
+            match (store.blob_slot(layer.blob)?, store.has_sound_layer(layer.diff_id), *source) {
                 (Slot::Whole, true, _) => return Ok(false),
                 (Slot::Whole, false, _) => match job.unpack_blob() {
                     // The blob on the disk is damaged: it is downloaded again, where that is possible.

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod auth;
 pub mod cache;
+pub mod check;
 pub mod config;
 pub mod decompress;
 pub mod digest;

@@ -129,6 +129,51 @@ pub fn pull_within(
     Err(PullError::Removed { reference: reference.familiar() })
 }
 
+/// Fetches again what is missing or damaged of an image, by digest, from one of the repositories that it came from;
+/// the name of that. Names are not touched.
+pub(crate) fn restore(
+    store: &Store,
+    client: &Client,
+    repo_digests: &[String],
+    digest: &Digest,
+    index: Option<&Digest>,
+    progress: &dyn Progress,
+) -> Result<String, PullError> {
+    let mut failure = None;
+    for reference in repo_digests.iter().filter_map(|text| text.parse::<Reference>().ok()) {
+        let reference = reference.with_digest(digest.clone());
+        match restore_from(store, client, &reference, index, progress) {
+            Ok(()) => return Ok(reference.familiar_name()),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| PullError::Removed { reference: digest.to_string() }))
+}
+
+fn restore_from(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    index: Option<&Digest>,
+    progress: &dyn Progress,
+) -> Result<(), PullError> {
+    let source = FromRegistry { client, reference };
+    let limits = Limits::default();
+    let pull = Pull { store, source: &source, reference, progress, limits: &limits };
+    let failed = |source| registry_error(reference, source);
+    let _present = FileLock::shared(&store.sweep_lock_path()).map_err(|error| pull.store_error(error.into()))?;
+    let fetched = client.manifest(reference).map_err(failed)?;
+    store.put_blob(&fetched.digest, &fetched.bytes).map_err(|source| pull.store_error(source))?;
+    let manifest = store.manifest(&fetched.digest).map_err(|source| pull.store_error(source))?;
+    let config = pull.config(&manifest)?;
+    pull.layers(&manifest, &config)?;
+    if let Some(index) = index {
+        let fetched = client.manifest(&reference.with_digest(index.clone())).map_err(failed)?;
+        store.put_blob(&fetched.digest, &fetched.bytes).map_err(|source| pull.store_error(source))?;
+    }
+    Ok(())
+}
+
 struct FromRegistry<'a> {
     client: &'a Client,
     reference: &'a Reference,

@@ -11,9 +11,9 @@
 //! that it is not on the disk yet (`unsynced.rs`). Readers take no lock; writers hold the lock of one blob or layer, and shortly the index's.
 
 mod blobs;
-mod check;
 mod error;
 mod index;
+mod marks;
 mod remove;
 mod unsynced;
 
@@ -26,9 +26,10 @@ use serde::{Deserialize, Serialize};
 pub use error::StoreError;
 pub use remove::{Pruned, Removed};
 
-pub(crate) use blobs::{BlobWriter, PARTIAL, Slot};
-pub(crate) use index::{Named, Names};
-pub(crate) use remove::{BUILDING, STAGED, TRASH};
+pub(crate) use blobs::{BlobWriter, PARTIAL, Slot, is_locked, make_way};
+pub(crate) use index::{Named, Names, Seal};
+pub(crate) use marks::{DAMAGED, Marked, REPLACED};
+pub(crate) use remove::{BUILDING, STAGED, TRASH, delete, used};
 pub(crate) use unsynced::{Part, counts, mark, unmark};
 
 use crate::config::ImageConfig;
@@ -97,7 +98,7 @@ pub struct Listing {
 }
 
 /// What is noted beside an unpacked layer.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LayerNote {
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
@@ -126,8 +127,10 @@ impl Store {
         }
         let path = store.images.join("oci-layout");
         match std::fs::read(&path) {
-            Ok(bytes) if is_layout(&bytes) => {}
-            Ok(_) => return Err(StoreError::Layout { path }),
+            Ok(bytes) if is_foreign(&bytes) => return Err(StoreError::Layout { path }),
+            // What is damaged there says nothing that is not known: the next pull mends it.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 umiak_base::state::write_bytes(&path, LAYOUT.as_bytes(), 0o644)
                     .map_err(|source| StoreError::io("write", &path, source))?;
@@ -136,6 +139,30 @@ impl Store {
             Err(source) => return Err(StoreError::io("read", &path, source)),
         }
         Ok(store)
+    }
+
+    /// What is wrong with the file that says what this directory is.
+    pub(crate) fn layout_damage(&self) -> Option<String> {
+        match std::fs::read(self.layout_path()) {
+            Ok(bytes) if is_layout(&bytes) => None,
+            Ok(_) => Some("does not parse".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some("is missing".to_owned()),
+            Err(error) => Some(format!("cannot be read: {error}")),
+        }
+    }
+
+    pub(crate) fn layout_path(&self) -> PathBuf {
+        self.images.join("oci-layout")
+    }
+
+    pub(crate) fn mend_layout(&self) -> Result<(), StoreError> {
+        if self.layout_damage().is_none() {
+            return Ok(());
+        }
+        let path = self.layout_path();
+        make_way(&path)?;
+        umiak_base::state::write_bytes(&path, LAYOUT.as_bytes(), 0o644)
+            .map_err(|source| StoreError::io("write", &path, source))
     }
 
     /// The OCI image layout.
@@ -407,6 +434,7 @@ impl Store {
     /// Writes a layer's note; it is on the disk after the next sync of the layers.
     pub(crate) fn write_note(&self, diff_id: &Digest, note: &LayerNote) -> Result<(), StoreError> {
         let path = self.note_path(diff_id);
+        make_way(&path)?;
         umiak_base::state::write_volatile(&path, note).map_err(|error| match error {
             umiak_base::state::StateError::Write { path, source } => StoreError::io("write", &path, source),
             error => StoreError::io("write", &path, io::Error::other(error)),
@@ -414,13 +442,22 @@ impl Store {
     }
 }
 
-fn is_layout(bytes: &[u8]) -> bool {
+fn layout_version(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Layout {
         image_layout_version: String,
     }
-    serde_json::from_slice::<Layout>(bytes).is_ok_and(|layout| layout.image_layout_version == "1.0.0")
+    serde_json::from_slice::<Layout>(bytes).ok().map(|layout| layout.image_layout_version)
+}
+
+fn is_layout(bytes: &[u8]) -> bool {
+    layout_version(bytes).is_some_and(|version| version == "1.0.0")
+}
+
+/// It says that it is of another version, rather than nothing that can be read.
+fn is_foreign(bytes: &[u8]) -> bool {
+    layout_version(bytes).is_some_and(|version| version != "1.0.0")
 }
 
 /// Each manifest once, in the index's order.

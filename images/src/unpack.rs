@@ -28,6 +28,7 @@ pub use reader::TarReader;
 pub use remove::remove_tree;
 
 pub(crate) use apply::is_allowed as is_allowed_xattr;
+pub(crate) use clean::{clean, split};
 pub(crate) use error::shown;
 
 /// What a layer may ask for before it is refused.
@@ -76,7 +77,7 @@ pub struct Unpacked {
 /// A name as it is written in an archive, made into one inside the root: no `..`, no leading slash. `None` for the root
 /// itself, and for what is no name or no text.
 pub(crate) fn clean_name(name: &[u8], limits: &Limits) -> Option<String> {
-    let name = clean::clean(name, limits).ok()?;
+    let name = clean(name, limits).ok()?;
     String::from_utf8(name).ok().filter(|name| !name.is_empty())
 }
 

@@ -309,28 +309,6 @@ fn a_damaged_index_is_named_and_a_load_puts_it_aside() {
 }
 
 #[test]
-fn a_check_names_every_damaged_part() {
-    let fixture = Fixture::new();
-    let image = fixture.add(&TestImage::new(vec![layer("one"), layer("two")]), &["docker.io/library/app:1"]);
-    fixture.add(&TestImage::new(vec![layer("fine")]), &["docker.io/library/fine:1"]);
-    assert!(fixture.store.check().unwrap().is_empty());
-    let blob = fixture.blob(&image.manifest.layers[0].digest);
-    let mut bytes = std::fs::read(&blob).unwrap();
-    bytes[20] ^= 1;
-    std::fs::write(&blob, bytes).unwrap();
-    std::fs::remove_file(fixture.blob(&image.manifest.layers[1].digest)).unwrap();
-    std::fs::remove_dir_all(fixture.store.layer_path(&image.layers[1])).unwrap();
-    let damaged = fixture.store.check().unwrap();
-    assert_eq!(damaged.len(), 3);
-    for (part, digest) in
-        damaged.iter().zip([&image.manifest.layers[0].digest, &image.manifest.layers[1].digest, &image.layers[1]])
-    {
-        assert_eq!(part.names, ["docker.io/library/app:1"]);
-        assert!(part.error.is_damage() && part.error.to_string().contains(digest.hex()), "{}", part.error);
-    }
-}
-
-#[test]
 fn missing_layers_are_named_and_made_again() {
     let fixture = Fixture::new();
     let image = fixture.add(&TestImage::new(vec![layer("one"), layer("two")]), &["docker.io/library/app:1"]);

@@ -117,7 +117,7 @@ impl Engine {
         let platform = platform.unwrap_or_else(Platform::host);
         let what = format!("Image {}", reference.familiar());
         progress.working(&what, "Pulling");
-        let bridge = Bridge { progress, layers: Mutex::default() };
+        let bridge = Bridge::new(progress);
         let pulled = self.client().and_then(|client| {
             umiak_images::pull::pull(store, &client, &reference, &platform, &bridge)
                 .with_context(|| format!("pull {}", reference.familiar()))
@@ -177,12 +177,16 @@ impl Engine {
 }
 
 /// Shows a pull's events as progress lines.
-struct Bridge<'a> {
+pub(super) struct Bridge<'a> {
     progress: &'a Progress,
     layers: Mutex<BTreeMap<String, u64>>,
 }
 
-impl Bridge<'_> {
+impl<'a> Bridge<'a> {
+    pub(super) fn new(progress: &'a Progress) -> Self {
+        Self { progress, layers: Mutex::default() }
+    }
+
     fn name(layer: &umiak_images::digest::Digest) -> String {
         format!("Layer {}", layer.short())
     }

@@ -6,6 +6,7 @@ pub mod attach;
 mod build_step;
 pub mod cdi;
 pub mod cgroup;
+pub mod check;
 pub mod commit;
 mod connect;
 pub mod container;

@@ -43,6 +43,7 @@ mod rolling;
 mod services;
 mod shapes;
 mod stack;
+mod store_check;
 mod top;
 mod tutorials;
 mod tutorials_balance;

@@ -30,22 +30,26 @@ pub enum DecodeError {
 
 /// Decompresses from `input` into `output` up to the end, by what the data begins with: gzip, zstd, or nothing.
 /// Ends early, without an error, when nobody reads the output any more.
-pub(super) fn decode(mut input: Drain, mut output: Feed, limits: &Limits) -> Result<(), DecodeError> {
+pub(super) fn decode(input: Drain, mut output: Feed, limits: &Limits) -> Result<(), DecodeError> {
     let taken = input.taken();
-    let head = input.fill_buf().map_err(DecodeError::Damaged)?;
-    let result = if head.starts_with(&[0x1f, 0x8b]) {
-        pump(MultiGzDecoder::new(input), &mut output, &taken, limits)?
-    } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable_frame(head) {
-        let decoder = zstd::Decoder::with_buffer(input).map_err(DecodeError::Damaged)?;
-        pump(decoder, &mut output, &taken, limits)?
-    } else {
-        pump(input, &mut output, &taken, limits)?
-    };
-    if result == Ok(()) {
+    let plain = decoder(input).map_err(DecodeError::Damaged)?;
+    if pump(plain, &mut output, &taken, limits)? == Ok(()) {
         // A reader that has gone has its own reason, which it reports itself.
         let _ = output.end();
     }
     Ok(())
+}
+
+/// What decompresses `input`, by what that begins with: gzip, zstd, or nothing.
+pub(crate) fn decoder<'a>(mut input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let head = input.fill_buf()?;
+    Ok(if head.starts_with(&[0x1f, 0x8b]) {
+        Box::new(MultiGzDecoder::new(input))
+    } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable_frame(head) {
+        Box::new(zstd::Decoder::with_buffer(input)?)
+    } else {
+        Box::new(input)
+    })
 }
 
 /// RFC 8878, 3.1.2: frames that carry no data may come first.

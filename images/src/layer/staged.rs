@@ -66,7 +66,11 @@ impl Staged {
                 unmark(&mark)?;
             }
             // Another pull was faster: its content has the same digest.
-            Err(_) if store.has_layer(diff_id) => {}
+            Err(_) if store.has_sound_layer(diff_id) => {}
+            Err(_) if std::fs::symlink_metadata(&name).is_ok() => {
+                store.replace_layer(&self.path, diff_id)?;
+                self.done = true;
+            }
             Err(source) => return Err(StoreError::io("rename", &self.path, source)),
         }
         sync_dir(store.layers())

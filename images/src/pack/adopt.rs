@@ -53,7 +53,7 @@ impl Building<'_> {
         drop(top);
         let store = self.store();
         let _lock = LayerLock::exclusive(store, &adopted.diff_id)?;
-        if store.has_layer(&adopted.diff_id) {
+        if store.has_sound_layer(&adopted.diff_id) {
             remove(directory).map_err(failed)?;
         } else {
             place(store, directory, &adopted)?;
@@ -77,7 +77,12 @@ fn place(store: &Store, directory: &Path, adopted: &Adopted) -> Result<(), PackE
     store.write_note(diff_id, &LayerNote { bytes: *bytes, entries: *entries, built: true, blobs: Vec::new() })?;
     let marked = store.layer_mark(diff_id);
     mark(&marked)?;
-    std::fs::rename(directory, &name).map_err(|source| StoreError::io("rename", directory, source))?;
+    if std::fs::symlink_metadata(&name).is_ok() {
+        // A check has found it damaged.
+        store.replace_layer(directory, diff_id)?;
+    } else {
+        std::fs::rename(directory, &name).map_err(|source| StoreError::io("rename", directory, source))?;
+    }
     if let Some(aside) = trash {
         // Best effort: what stays goes with the next clean-up.
         let _ = remove(&aside);

@@ -16,7 +16,7 @@ use super::{Building, Options, PackError, TarWriter, pack_content};
 use crate::digest::{Digest, Hasher};
 use crate::layer::LayerLock;
 use crate::manifest::Descriptor;
-use crate::store::{LayerNote, PARTIAL, Part, Store, StoreError, mark};
+use crate::store::{LayerNote, Marked, PARTIAL, Part, Store, StoreError, mark};
 
 /// Random bytes in the name of a blob that has none yet.
 const RANDOM: usize = 8;
@@ -130,6 +130,7 @@ impl Unnamed {
             mark(&store.blob_mark(&blob.digest))?;
             let name = store.blob_path(&blob.digest);
             std::fs::rename(&self.path, name).map_err(|source| StoreError::io("rename", &self.path, source))?;
+            store.unmark(&Marked::Blob(&blob.digest));
             self.named = true;
         }
         Ok(blob)

@@ -102,7 +102,7 @@ impl Compression {
     }
 
     /// Whether a layer of this media type is compressed so, at whatever level.
-    pub(super) fn is(self, media_type: &str) -> bool {
+    pub(crate) fn is(self, media_type: &str) -> bool {
         match self {
             Self::None => matches!(media_type, OCI_LAYER | DOCKER_LAYER),
             Self::Gzip { .. } => matches!(media_type, OCI_LAYER_GZIP | DOCKER_LAYER_GZIP),

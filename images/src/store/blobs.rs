@@ -7,9 +7,12 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 
 use super::error::StoreError;
+use super::marks::{DAMAGED, Marked};
+use super::remove::delete;
 use super::{Store, counts, unmark};
 use crate::digest::{Digest, Hasher, Verified};
 use crate::manifest::Descriptor;
@@ -47,11 +50,13 @@ impl Store {
         self.blobs().join(digest.hex())
     }
 
-    /// Whether the blob is there with the size it should have, and on the disk or of this boot.
+    /// Whether the blob is there with the size it should have, on the disk or of this boot, and no check has found it
+    /// damaged.
     pub(crate) fn has_blob(&self, descriptor: &Descriptor) -> bool {
         let meta = std::fs::symlink_metadata(self.blob_path(&descriptor.digest));
         meta.is_ok_and(|meta| meta.is_file() && meta.len() == descriptor.size)
             && counts(&self.blob_mark(&descriptor.digest))
+            && !self.is_marked(&Marked::Blob(&descriptor.digest))
     }
 
     /// The whole of a small blob, checked against its digest.
@@ -61,7 +66,17 @@ impl Store {
             io::ErrorKind::NotFound => StoreError::MissingBlob { digest: digest.clone() },
             _ => StoreError::io("read", &path, source),
         };
-        let file = File::open(&path).map_err(failed)?;
+        // What is no file at all must not block, and leads nowhere else.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
+                return Err(StoreError::MissingBlob { digest: digest.clone() });
+            }
+            result => result.map_err(failed)?,
+        };
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(StoreError::MissingBlob { digest: digest.clone() });
+        }
         let mut bytes = Vec::new();
         file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
         let mut hasher = Hasher::new();
@@ -78,17 +93,14 @@ impl Store {
             return Ok(false);
         }
         let path = self.blob_path(digest);
+        make_way(&path)?;
         umiak_base::state::write_bytes(&path, bytes, 0o644).map_err(|source| StoreError::io("write", &path, source))?;
         Ok(true)
     }
 
     /// Removes a blob that turned out damaged.
     pub(crate) fn drop_blob(&self, digest: &Digest) -> Result<(), StoreError> {
-        let path = self.blob_path(digest);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path, error)),
-            _ => Ok(()),
-        }
+        delete(&self.blob_path(digest))
     }
 
     /// Finds a blob or makes room for it; waits while another process writes it.
@@ -181,8 +193,14 @@ impl BlobWriter {
 
     /// Gives the blob its name. The content must be on the disk: by `syncfs` of the caller, or [`Self::sync`].
     pub(crate) fn commit(self, _proof: Verified) -> Result<(), StoreError> {
+        make_way(&self.finished)?;
         std::fs::rename(&self.path, &self.finished).map_err(|source| StoreError::io("rename", &self.path, source))?;
-        unmark(&self.mark)
+        unmark(&self.mark)?;
+        // What a check has found damaged is replaced.
+        if let (Some(dir), Some(name)) = (self.finished.parent(), self.finished.file_name()) {
+            let _ = std::fs::remove_file(dir.join(format!("{DAMAGED}{}", name.to_string_lossy())));
+        }
+        Ok(())
     }
 
     /// Writes the content to the disk.
@@ -197,20 +215,28 @@ impl BlobWriter {
     }
 }
 
+/// Something that is no file is removed: a rename would not replace it.
+pub(crate) fn make_way(path: &Path) -> Result<(), StoreError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => delete(path),
+        _ => Ok(()),
+    }
+}
+
 /// Whether an unfinished blob is being written by anybody.
-pub(super) fn is_locked(path: &Path) -> bool {
+pub(crate) fn is_locked(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
 }
 
 fn lock(file: &File) -> io::Result<()> {
     loop {
         match rustix::fs::flock(file, FlockOperation::LockExclusive) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             result => return Ok(result?),
         }
     }
 }
 
 fn libc_nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+    OFlags::NOFOLLOW.bits().cast_signed()
 }

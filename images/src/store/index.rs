@@ -12,6 +12,7 @@ use umiak_base::FileLock;
 
 use super::Store;
 use super::error::StoreError;
+use super::remove::delete;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, OCI_INDEX};
 
@@ -26,6 +27,9 @@ const CHOSEN_FROM: &str = "io.umiak.image.index";
 
 /// When the name was last pulled, loaded or given, in seconds since 1970.
 const TAGGED: &str = "io.umiak.image.tagged";
+
+/// Digest of the list, among the annotations of the file: tells damage that still parses.
+const CHECKSUM: &str = "io.umiak.index.checksum";
 
 /// The file as it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +69,36 @@ impl Default for Names {
         let file = IndexFile { schema_version: 2, media_type, manifests: Vec::new(), other: Map::new() };
         Self { file, entries: Vec::new() }
     }
+}
+
+impl IndexFile {
+    fn checksum(&self) -> Option<String> {
+        serde_json::to_vec(&self.manifests).ok().map(|bytes| Digest::of(&bytes).to_string())
+    }
+
+    fn stated_checksum(&self) -> Option<&str> {
+        self.other.get("annotations")?.get(CHECKSUM)?.as_str()
+    }
+
+    /// States the digest of the list as it is now.
+    fn seal(&mut self) {
+        let Some(checksum) = self.checksum() else { return };
+        let notes = self.other.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+        if let Some(notes) = notes.as_object_mut() {
+            notes.insert(CHECKSUM.to_owned(), Value::String(checksum));
+        }
+    }
+}
+
+/// What is known of the list as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seal {
+    /// It is as it was written.
+    Good,
+    /// It is not: damaged, or written by another program.
+    Broken,
+    /// Another program has written it, or an old version of this one.
+    None,
 }
 
 impl Names {
@@ -158,20 +192,52 @@ impl Named {
 }
 
 impl Store {
-    pub(super) fn index_path(&self) -> PathBuf {
+    pub(crate) fn index_path(&self) -> PathBuf {
         self.images().join("index.json")
+    }
+
+    /// The same once more, not synced: what is lost with a power cut is told by its checksum.
+    pub(crate) fn index_copy_path(&self) -> PathBuf {
+        self.images().join("index.json.copy")
     }
 
     /// Reads the names without a lock: the file is replaced as a whole.
     pub(crate) fn names(&self) -> Result<Names, StoreError> {
         let path = self.index_path();
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::default()),
+        let file = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StoreError::Index { path, source })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(self.copied_names().unwrap_or_default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                let source = <serde_json::Error as serde::de::Error>::custom("it is a directory");
+                return Err(StoreError::Index { path, source });
+            }
             Err(source) => return Err(StoreError::io("read", &path, source)),
         };
-        let mut file: IndexFile =
-            serde_json::from_slice(&bytes).map_err(|source| StoreError::Index { path, source })?;
+        Ok(Self::understand(file))
+    }
+
+    /// Whether the index is as it was written.
+    pub(crate) fn seal(&self) -> Seal {
+        let bytes = std::fs::read(self.index_path()).unwrap_or_default();
+        let Ok(file) = serde_json::from_slice::<IndexFile>(&bytes) else { return Seal::Broken };
+        match (file.stated_checksum(), file.checksum()) {
+            (None, _) => Seal::None,
+            (Some(stated), Some(found)) if stated == found => Seal::Good,
+            _ => Seal::Broken,
+        }
+    }
+
+    /// The names as the copy has them, where that is whole.
+    pub(crate) fn copied_names(&self) -> Option<Names> {
+        let bytes = std::fs::read(self.index_copy_path()).ok()?;
+        let file: IndexFile = serde_json::from_slice(&bytes).ok()?;
+        let whole = file.stated_checksum().is_some() && file.stated_checksum() == file.checksum().as_deref();
+        whole.then(|| Self::understand(file))
+    }
+
+    fn understand(mut file: IndexFile) -> Names {
         let mut entries = Vec::new();
         // What does not parse is another tool's, or damage: it is kept, and is no image of ours.
         file.manifests.retain(|value| match serde_json::from_value::<Descriptor>(value.clone()) {
@@ -181,7 +247,7 @@ impl Store {
             }
             _ => true,
         });
-        Ok(Names { file, entries })
+        Names { file, entries }
     }
 
     /// Changes the names under the index's lock, which is held for as long as `change` runs.
@@ -193,7 +259,7 @@ impl Store {
         self.change_names_locked(self.names()?, change)
     }
 
-    /// As [`Self::change_names`]; an index that does not parse is put aside and begun anew.
+    /// As [`Self::change_names`]; an index that does not parse is put aside, and begun anew from its copy.
     pub(crate) fn change_or_repair_names<T>(
         &self,
         change: impl FnOnce(&mut Names) -> Result<T, StoreError>,
@@ -202,11 +268,13 @@ impl Store {
         let names = match self.names() {
             Err(StoreError::Index { path, .. }) => {
                 let aside = path.with_file_name("index.json.damaged");
+                delete(&aside)?;
                 std::fs::rename(&path, aside).map_err(|source| StoreError::io("rename", &path, source))?;
-                Names::default()
+                self.copied_names().unwrap_or_default()
             }
             result => result?,
         };
+        self.mend_layout()?;
         self.change_names_locked(names, change)
     }
 
@@ -217,7 +285,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let before = names.entries.clone();
         let result = change(&mut names)?;
-        if names.entries != before || !self.index_path().exists() {
+        if names.entries != before || !self.index_path().exists() || self.seal() == Seal::Broken {
             self.write_names(&names)?;
         }
         Ok(result)
@@ -230,8 +298,14 @@ impl Store {
         for entry in &names.entries {
             file.manifests.push(serde_json::to_value(entry.written()).map_err(|error| failed(error.into()))?);
         }
+        file.seal();
         let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| failed(error.into()))?;
         bytes.push(b'\n');
-        umiak_base::state::write_bytes(&path, &bytes, 0o644).map_err(failed)
+        umiak_base::state::write_bytes(&path, &bytes, 0o644).map_err(failed)?;
+        // Best effort: the copy is needed only when the file is damaged.
+        let copy = self.index_copy_path();
+        let fresh = copy.with_extension("tmp");
+        let _ = std::fs::write(&fresh, &bytes).and_then(|()| std::fs::rename(&fresh, &copy));
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use umiak_base::FileLock;
 use super::blobs::{PARTIAL, is_locked};
 use super::error::StoreError;
 use super::index::Names;
+use super::marks::{DAMAGED, REPLACED, replaced};
 use super::{Image, ImageId, Store};
 use crate::digest::Digest;
 use crate::layer::{LOCK, UNFINISHED};
@@ -148,9 +149,17 @@ impl Store {
         })?;
         pruned.bytes = self.empty_trash(trash)?;
         if alone.is_some() {
-            pruned.bytes += self.sweep_leftovers()?;
+            pruned.bytes += self.sweep_leftovers(in_use)?;
         }
         Ok(pruned)
+    }
+
+    /// Removes what broken pulls, loads and removals have left; `None` while one is under way.
+    pub(crate) fn sweep(&self, in_use: Users<'_>) -> Result<Option<u64>, StoreError> {
+        match FileLock::try_exclusive(&self.sweep_lock_path())? {
+            Some(_alone) => self.sweep_leftovers(in_use).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Deletes those of `blobs` and `layers` that nothing in the index refers to.
@@ -306,14 +315,31 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Whether containers may use a layer; those that cannot be told are taken to.
+    fn layers_in_use(&self, in_use: Users<'_>) -> impl Fn(&Digest) -> bool + use<> {
+        let mut layers = HashSet::new();
+        let listing = self.list();
+        let all_known = listing.as_ref().is_ok_and(|listing| listing.damaged.is_empty());
+        for image in listing.unwrap_or_default().images {
+            if !in_use(&image.id).is_empty() {
+                layers.extend(image.layers);
+            }
+        }
+        move |layer| !all_known || layers.contains(layer)
+    }
+
     /// What broken pulls, loads and removals have left. Nothing of it is in use: no pull runs.
-    fn sweep_leftovers(&self) -> Result<u64, StoreError> {
+    fn sweep_leftovers(&self, in_use: Users<'_>) -> Result<u64, StoreError> {
         let mut bytes = self.sweep_marks()?;
+        let mounted = self.layers_in_use(in_use);
         for dir in [self.blobs(), self.layers(), self.images()] {
             for (name, path) in entries(dir)? {
                 let leftover = name.starts_with(TRASH)
                     || ((name.starts_with(UNFINISHED) || name.starts_with(BUILDING)) && !is_locked(&path))
                     || name.starts_with(STAGED)
+                    || name.strip_prefix(DAMAGED).is_some_and(|hex| !dir.join(hex).exists())
+                    || (name.starts_with(REPLACED)
+                        && !replaced(&name).is_some_and(|(layer, now)| now && mounted(&layer)))
                     || (name.starts_with(PARTIAL) && !is_locked(&path))
                     || (name.starts_with(LOCK) && FileLock::try_exclusive(&path)?.is_some())
                     || (name.starts_with('.') && name.ends_with(".tmp") && is_stale(&path));
@@ -367,7 +393,7 @@ fn is_stale(path: &Path) -> bool {
 }
 
 /// Bytes on the disk, roughly: directories count their files, hard links as often as they occur.
-pub(super) fn used(path: &Path) -> u64 {
+pub(crate) fn used(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
     if !meta.is_dir() {
@@ -377,7 +403,7 @@ pub(super) fn used(path: &Path) -> u64 {
     list.flatten().map(|entry| used(&entry.path())).sum()
 }
 
-pub(super) fn delete(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn delete(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("remove", path, source);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let parent = File::open(parent).map_err(failed)?;

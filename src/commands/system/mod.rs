@@ -2,6 +2,7 @@
 
 pub mod aliases;
 pub mod boot;
+pub mod check;
 pub mod df;
 pub mod enable;
 pub mod events;
@@ -22,6 +23,8 @@ use super::Context;
 pub enum System {
     /// Start the containers whose restart policy says so, as after a reboot
     Boot(boot::Boot),
+    /// Check every blob, layer and state file for damage, and repair it
+    Check(check::Check),
     /// Show disk usage
     Df(df::Df),
     /// Do no longer start containers when the host boots
@@ -45,6 +48,7 @@ impl System {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         match self {
             Self::Boot(command) => command.run(context),
+            Self::Check(command) => command.run(context),
             Self::Df(command) => command.run(context),
             Self::Disable(command) => command.run(),
             Self::Enable(command) => command.run(&context.global),
