@@ -17,6 +17,9 @@ pub(super) type Id = usize;
 
 pub(super) const ROOT: Id = 0;
 
+/// The entries of a directory.
+type Children = BTreeMap<Box<[u8]>, Id>;
+
 /// One file of the layer.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -29,7 +32,7 @@ pub(super) struct Node {
 /// What it is.
 #[derive(Debug)]
 pub(super) enum Made {
-    Directory { children: BTreeMap<Box<[u8]>, Id>, opaque: bool },
+    Directory { children: Children, opaque: bool },
     File { size: u64, content: Digest, map: Option<Box<[Segment]>> },
     Symlink(Box<[u8]>),
     Device { character: bool, major: u32, minor: u32 },
@@ -52,7 +55,7 @@ struct Announced {
 /// A layer's tree.
 #[derive(Default)]
 pub(super) struct Expected {
-    nodes: Vec<Option<Node>>,
+    nodes: Vec<Node>,
     announced: BTreeMap<Vec<u8>, Announced>,
 }
 
@@ -78,16 +81,16 @@ impl Expected {
     }
 
     pub(super) fn node(&self, id: Id) -> Option<&Node> {
-        self.nodes.get(id)?.as_ref()
+        self.nodes.get(id)
     }
 
     fn add(&mut self, node: Node) -> Id {
-        self.nodes.push(Some(node));
+        self.nodes.push(node);
         self.nodes.len() - 1
     }
 
-    fn children(&mut self, id: Id) -> Option<(&mut BTreeMap<Box<[u8]>, Id>, &mut bool)> {
-        match &mut self.nodes.get_mut(id)?.as_mut()?.kind {
+    fn children(&mut self, id: Id) -> Option<(&mut Children, &mut bool)> {
+        match &mut self.nodes.get_mut(id)?.kind {
             Made::Directory { children, opaque } => Some((children, opaque)),
             _ => None,
         }
@@ -285,7 +288,7 @@ impl Expected {
             let Ok(Found::Directory(dir)) = self.find(parent) else { continue };
             let id = if name.is_empty() { Some(dir) } else { self.child(dir, name) };
             let Some(id) = id.filter(|id| self.is_directory(*id)) else { continue };
-            if let Some(Some(node)) = self.nodes.get_mut(id) {
+            if let Some(node) = self.nodes.get_mut(id) {
                 (node.meta, node.xattrs) = (Some(announced.meta), announced.xattrs);
             }
         }

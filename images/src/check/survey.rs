@@ -41,9 +41,8 @@ pub(super) struct Survey {
 
 impl Survey {
     pub(super) fn of(store: &Store) -> Result<Self, StoreError> {
-        let mut survey = Self::default();
-        survey.blobs = blobs(store)?;
-        survey.layers = names(store.layers())?.iter().filter_map(|name| digest(name)).collect();
+        let layers = names(store.layers())?.iter().filter_map(|name| digest(name)).collect();
+        let mut survey = Self { blobs: blobs(store)?, layers, ..Self::default() };
         if let Some(what) = store.layout_damage() {
             survey.problems.push(Problem::new(Part::Layout, store.layout_path(), what));
         }
