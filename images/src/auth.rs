@@ -5,6 +5,7 @@
 //! that a broken helper does not stand in the way of public images.
 
 mod helper;
+mod keep;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,6 +14,8 @@ use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+pub use keep::{Kept, key_of};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -46,6 +49,24 @@ pub enum AuthError {
         #[source]
         source: serde_json::Error,
     },
+    /// The file cannot be written.
+    #[error("write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// `auths` is not what it should be.
+    #[error("{path}: auths is not an object")]
+    Auths {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no place for the file.
+    #[error("neither DOCKER_CONFIG nor HOME says where credentials are kept")]
+    NoHome,
     /// An `auth` member is not base64 of `user:password`.
     #[error("{path}: the credentials of {registry} are not base64 of user:password")]
     Encoding {
@@ -281,19 +302,27 @@ impl Credentials {
     /// [`AuthError`] for a helper that fails and entries that cannot be read.
     pub fn get(&self, registry: &str) -> Result<Option<Credential>, AuthError> {
         let registry = canonical(registry);
-        let own = self.file.helpers.iter().find(|(key, _)| host_of(key) == registry);
-        if let Some(name) = own.map(|(_, name)| name).or(self.file.store.as_ref()).filter(|name| !name.is_empty()) {
-            let key = if registry == crate::reference::DEFAULT_REGISTRY { HUB_KEY } else { &registry };
-            let helper =
-                helper::Helper { config: &self.path, name, owner: self.owner.as_ref(), search: self.search.as_deref() };
-            if let Some((username, secret)) = helper.get(key)? {
-                return Ok(Some(Credential::from_pair(username, secret)));
-            }
+        if let Some(name) = self.helper_of(&registry)
+            && let Some((username, secret)) = self.helper(name).get(&key_of(&registry))?
+        {
+            return Ok(Some(Credential::from_pair(username, secret)));
         }
         match self.file.auths.iter().find(|(key, _)| host_of(key) == registry) {
             Some((key, entry)) => self.entry(key, entry),
             None => Ok(None),
         }
+    }
+
+    /// The helper that is asked about a registry: its own, else the default one.
+    fn helper_of(&self, registry: &str) -> Option<&str> {
+        let registry = canonical(registry);
+        let own = self.file.helpers.iter().find(|(key, _)| host_of(key) == registry);
+        let name = own.map(|(_, name)| name).or(self.file.store.as_ref());
+        name.map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    fn helper<'a>(&'a self, name: &'a str) -> helper::Helper<'a> {
+        helper::Helper { config: &self.path, name, owner: self.owner.as_ref(), search: self.search.as_deref() }
     }
 
     fn entry(&self, key: &str, entry: &Entry) -> Result<Option<Credential>, AuthError> {

@@ -302,7 +302,8 @@ impl Mirror {
 }
 
 /// All names of Docker Hub are one registry.
-pub(crate) fn canonical(registry: &str) -> String {
+#[must_use]
+pub fn canonical(registry: &str) -> String {
     match registry {
         "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
         other => other.to_ascii_lowercase(),

@@ -23,6 +23,7 @@ mod blob;
 mod body;
 mod challenge;
 mod failure;
+mod login;
 mod manifests;
 mod payload;
 mod push;
@@ -168,6 +169,15 @@ pub enum RegistryError {
         what: String,
         /// The image.
         reference: String,
+        /// The registry.
+        registry: String,
+        /// Why.
+        #[source]
+        source: Box<Failure>,
+    },
+    /// Credentials were not accepted.
+    #[error("log in to {registry}")]
+    Login {
         /// The registry.
         registry: String,
         /// Why.

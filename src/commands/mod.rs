@@ -21,6 +21,7 @@ mod images;
 pub mod inspect;
 mod kill;
 mod later;
+pub mod login;
 pub mod logs;
 mod ls;
 pub mod network;
@@ -190,6 +191,10 @@ enum Command {
     Stats(stats::Stats),
     /// Display the running processes
     Top(top::Top),
+    /// Authenticate to a registry
+    Login(login::Login),
+    /// Log out from a registry
+    Logout(login::Logout),
     /// List running projects
     Ls(ls::Ls),
     /// Show the version
@@ -305,7 +310,7 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
     let mut command = tree().name(name).bin_name(name);
     if name != "umiak" {
         // Objects of the engine are Docker's own commands.
-        for group in ["container", "image", "network", "system", "volume"] {
+        for group in ["container", "image", "login", "logout", "network", "system", "volume"] {
             command = command.mut_subcommand(group, |group| group.hide(true));
         }
     }
@@ -328,6 +333,9 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Version(command) => return command.run(),
         Command::Completion(command) => return Ok(command.run()),
         Command::Man(command) => return command.run(),
+        // Whose credentials they are is whose home directory it is, not only root's.
+        Command::Login(_) | Command::Logout(_) if cli.global.dry_run => refuse_dry_run(&cli.command)?,
+        Command::Logout(_) | Command::Login(_) => return log_in_or_out(cli.command, &cli.global.registries),
         _ => {}
     }
     if cli.global.dry_run {
@@ -382,6 +390,8 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Port(command) => command.run(context),
         Command::Stats(command) => command.run(context),
         Command::Top(command) => command.run(context),
+        Command::Login(command) => command.run(&context.global.registries),
+        Command::Logout(command) => command.run(),
         Command::Ls(command) => command.run(context),
         Command::Version(command) => command.run(),
         Command::Completion(command) => Ok(command.run()),
@@ -392,6 +402,14 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Network(command) => command.run(context),
         Command::System(command) => command.run(context),
         Command::Volume(command) => command.run(context),
+    }
+}
+
+fn log_in_or_out(command: Command, registries: &std::path::Path) -> Result<ExitCode> {
+    match command {
+        Command::Login(command) => command.run(registries),
+        Command::Logout(command) => command.run(),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

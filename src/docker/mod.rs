@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::{self, Context, Global, container, image, inspect, network, system, volume};
+use crate::commands::{self, Context, Global, container, image, inspect, login, network, system, volume};
 use crate::out;
 use crate::personality::DOCKER_VERSION;
 
@@ -47,6 +47,10 @@ enum Command {
     Push(image::push::Push),
     /// List images
     Images(image::ls::Ls),
+    /// Authenticate to a registry
+    Login(login::Login),
+    /// Log out from a registry
+    Logout(login::Logout),
     /// Show the Docker version information
     Version(version::Version),
     /// Display system-wide information
@@ -172,7 +176,13 @@ pub fn run() -> Result<ExitCode> {
         _ => {}
     }
     let settings = Settings::try_parse_from(["docker"]).unwrap_or_else(|error| error.exit());
-    dispatch(cli.command, &Context::new(settings.global)?)
+    // Whose credentials they are is whose home directory it is, not only root's.
+    let command = match cli.command {
+        Command::Login(command) => return command.run(&settings.global.registries),
+        Command::Logout(command) => return command.run(),
+        command => command,
+    };
+    dispatch(command, &Context::new(settings.global)?)
 }
 
 /// For `docker-compose`, whose environment may name a host, too.
@@ -226,7 +236,9 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Top(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         // Run before anything is opened.
-        Command::Version(_) | Command::Context(_) | Command::Compose(_) => Ok(ExitCode::SUCCESS),
+        Command::Version(_) | Command::Context(_) | Command::Compose(_) | Command::Login(_) | Command::Logout(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -16,8 +16,6 @@ const COMMANDS: &[&str] = &[
     "buildx",
     "checkpoint",
     "config",
-    "login",
-    "logout",
     "manifest",
     "node",
     "plugin",

@@ -63,6 +63,11 @@ impl RawTerminal {
         Self::changed(|modes| modes.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO))
     }
 
+    /// The same for what is typed and not to be seen; Ctrl-C is a byte like others.
+    pub fn enter_secret() -> Result<Option<Self>> {
+        Self::changed(|modes| modes.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG))
+    }
+
     fn changed(change: impl FnOnce(&mut Termios)) -> Result<Option<Self>> {
         if !std::io::stdin().is_terminal() {
             return Ok(None);

@@ -112,9 +112,19 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn new(host: &Host, words: &str) -> Self {
+        Self::with(host, words, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn with(host: &Host, words: &str, variables: &[(&str, &str)]) -> Self {
         let line = format!("{} {words}", binary().display());
         let mut command = host.other("script", &["-qec", &line, "/dev/null"]);
-        command.env("TERM", "dumb").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("TERM", "dumb")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         Self { child: command.spawn().unwrap(), seen: String::new() }
     }
 
@@ -125,6 +135,11 @@ impl Terminal {
             assert!(count > 0, "{text:?} did not come: {}", self.seen);
             self.seen.push(char::from(byte[0]));
         }
+    }
+
+    /// All that it has said so far, and that was read.
+    pub fn seen(&self) -> &str {
+        &self.seen
     }
 
     pub fn type_in(&mut self, text: &str) {

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Child, Command, Stdio};
 
 use crate::docker::docker;
-use crate::harness::{Done, Host, eventually, tool};
+use crate::harness::{Done, Host, eventually, finish, tool};
+use crate::one_off::Terminal;
 
 /// Debian's docker-registry; ends when dropped.
 pub struct Registry {
@@ -172,4 +174,137 @@ fn a_denied_push_says_how_to_log_in() {
     let hint = format!("hint: log in with `umiak login {}`", registry.host);
     assert!(done.code == 1 && done.err.contains("push access denied for team/app"), "{}", done.err);
     assert!(done.err.lines().any(|line| line == hint), "{}", done.err);
+}
+
+fn config(host: &Host) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(host.path().join("config/config.json")).unwrap()).unwrap()
+}
+
+/// `docker login`, with a standard input.
+fn log_in(host: &Host, args: &[&str], input: &str) -> Done {
+    let config = host.path().join("config");
+    let mut all = vec!["login"];
+    all.extend(args);
+    let mut command = host.command(&all);
+    command.env("DOCKER_CONFIG", config);
+    finish(command, input.as_bytes(), "login")
+}
+
+#[test]
+fn a_login_is_checked_and_kept_and_opens_the_registry() {
+    let (Some(host), Some(registry)) = (own_store(), Registry::start(true)) else { return };
+    let (server, name) = (registry.host.clone(), registry.name("team/app:1"));
+    host.ok(&["image", "tag", "busybox", &name]);
+    let wrong = log_in(&host, &["-u", "who", "--password-stdin", &server], "guess\n");
+    let refusal = format!("login attempt to http://{server}/v2/ failed with status: 401 Unauthorized");
+    assert!(wrong.code == 1 && wrong.err.contains(&refusal), "{}", wrong.err);
+    assert!(!host.path().join("config").exists(), "nothing is kept of what is not good");
+
+    std::fs::create_dir(host.path().join("config")).unwrap();
+    std::fs::write(host.path().join("config/config.json"), r#"{"detachKeys": "ctrl-x"}"#).unwrap();
+    let done = log_in(&host, &["-u", "who", "--password-stdin", &format!("http://{server}/v2/")], "secret\n");
+    assert_eq!((done.code, done.out.as_str()), (0, "Login Succeeded\n"), "{}", done.err);
+    assert!(done.err.contains("WARNING! Your credentials are stored unencrypted in '"), "{}", done.err);
+    let mut kept = serde_json::json!({"detachKeys": "ctrl-x", "auths": {}});
+    kept["auths"][&server] = serde_json::json!({"auth": "d2hvOnNlY3JldA=="});
+    assert_eq!(config(&host), kept);
+    assert_eq!(std::fs::metadata(host.path().join("config/config.json")).unwrap().mode() & 0o777, 0o600);
+
+    // They open the registry, and are tried before anybody is asked.
+    ok(docker_with(&host, &["push", &name]));
+    let again = docker_with(&host, &["login", &server]);
+    assert_eq!((again.code, again.out.as_str()), (0, "Login Succeeded\n"), "{}", again.err);
+    assert!(again.err.contains("Authenticating with existing credentials... [Username: who]"), "{}", again.err);
+
+    let insecure = docker_with(&host, &["login", "-u", "who", "-p", "secret", &server]);
+    assert_eq!((insecure.code, insecure.out.as_str()), (0, "Login Succeeded\n"));
+    assert_eq!(insecure.err, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n");
+
+    let out = ok(docker_with(&host, &["logout", &server]));
+    assert_eq!(out, format!("Removing login credentials for {server}\n"));
+    kept["auths"] = serde_json::json!({});
+    assert_eq!(config(&host), kept);
+    assert_eq!(docker_with(&host, &["push", &name]).code, 1);
+    assert_eq!(ok(docker_with(&host, &["logout"])), "Removing login credentials for https://index.docker.io/v1/\n");
+}
+
+#[test]
+fn wrong_logins_are_said_in_dockers_words() {
+    let Some(host) = Host::bare() else { return };
+    for (args, error) in [
+        (
+            vec!["login", "-u", "a", "-p", "b", "--password-stdin", "127.0.0.1:1"],
+            "conflicting options: cannot specify both --password and --password-stdin",
+        ),
+        (vec!["login", "--password-stdin", "127.0.0.1:1"], "the --password-stdin option requires --username to be set"),
+        (vec!["login", "-u", "", "-p", "x", "127.0.0.1:1"], "username is empty"),
+        (vec!["login", "-u", "a", "127.0.0.1:1"], "Error: Cannot perform an interactive login from a non TTY device"),
+        (vec!["login", "127.0.0.1:1"], "Error: Cannot perform an interactive login from a non TTY device"),
+    ] {
+        let done = docker_with(&host, &args);
+        assert_eq!((done.code, done.err.trim()), (1, error), "{args:?}");
+    }
+    let done = docker_with(&host, &["login", "-u", "a", "-p", "b", "127.0.0.1:1"]);
+    assert!(done.code == 1 && done.err.contains("connection to 127.0.0.1:1 refused"), "{}", done.err);
+}
+
+#[test]
+fn a_helper_keeps_what_a_login_gives_it() {
+    let (Some(host), Some(registry)) = (Host::bare(), Registry::start(true)) else { return };
+    let bin = host.path().join("helpers");
+    std::fs::create_dir_all(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\nfile={}/kept\ncase \"$1\" in\nget) test -e $file || {{ echo 'credentials not found in native keychain'; exit 1; }}; cat $file;;\n\
+         store) cat > $file;;\nerase) rm $file;;\nesac\n",
+        bin.display()
+    );
+    // Another process writes the program: a descriptor of ours that a parallel test's child inherits for a moment
+    // would make it "text file busy".
+    std::fs::write(bin.join("script"), script).unwrap();
+    let at = |name: &str| bin.join(name).display().to_string();
+    tool("install", &["-m", "755", &at("script"), &at("docker-credential-test")]);
+    let directory = host.path().join("config");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("config.json"), r#"{"credsStore": "test"}"#).unwrap();
+    let run = |args: &[&str], input: &str| {
+        let mut command = host.command(args);
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
+        command.env("DOCKER_CONFIG", &directory).env("PATH", path);
+        finish(command, input.as_bytes(), "login")
+    };
+    let server = registry.host.as_str();
+    let done = run(&["login", "-u", "who", "--password-stdin", server], "secret");
+    assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, "Login Succeeded\n", ""));
+    let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(bin.join("kept")).unwrap()).unwrap();
+    assert_eq!(kept, serde_json::json!({"ServerURL": server, "Username": "who", "Secret": "secret"}));
+    let mut expected = serde_json::json!({"credsStore": "test", "auths": {}});
+    expected["auths"][server] = serde_json::json!({});
+    assert_eq!(config(&host), expected);
+    let again = run(&["login", server], "");
+    assert!(again.code == 0 && again.err.contains("[Username: who]"), "{}", again.err);
+    assert_eq!(run(&["logout", server], "").code, 0);
+    assert!(!bin.join("kept").exists());
+    assert_eq!(config(&host), serde_json::json!({"credsStore": "test", "auths": {}}));
+}
+
+#[test]
+fn a_password_is_asked_for_without_being_shown() {
+    let (Some(host), Some(registry)) = (Host::bare(), Registry::start(true)) else { return };
+    let directory = host.path().join("config");
+    let variables = [("DOCKER_CONFIG", directory.to_str().unwrap())];
+    let mut terminal = Terminal::with(&host, &format!("login {}", registry.host), &variables);
+    terminal.expect("Username: ");
+    terminal.type_in("who\n");
+    terminal.expect("Password: ");
+    terminal.type_in("wrong\x15secreX\x7ft\n");
+    terminal.expect("Login Succeeded");
+    assert!(!terminal.seen().contains("wrong") && !terminal.seen().contains("secr"), "{}", terminal.seen());
+    let done = terminal.end();
+    assert_eq!(done.code, 0);
+    assert_eq!(config(&host)["auths"][&registry.host]["auth"], "d2hvOnNlY3JldA==");
+    // Ctrl-C at the password leaves.
+    let mut terminal = Terminal::with(&host, &format!("login -u who {}", registry.host), &variables);
+    terminal.expect("Password: ");
+    terminal.type_in("sec\x03");
+    assert_eq!(terminal.end().code, 130);
 }

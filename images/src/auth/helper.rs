@@ -1,5 +1,5 @@
 //! Credential helpers: `docker-credential-NAME get`, the registry on stdin, a
-//! JSON answer on stdout.
+//! JSON answer on stdout; `store` and `erase` in the same way.
 
 use std::ffi::OsStr;
 use std::io::{self, Read as _, Write as _};
@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::AuthError;
 
 /// A helper may ask its user for a passphrase, so it gets a while.
 const TIME: Duration = Duration::from_secs(60);
+/// What a helper says of a registry that it does not know.
+const UNKNOWN: &str = "credentials not found";
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -69,45 +72,68 @@ impl Drop for Running {
 impl Helper<'_> {
     /// User and secret for `key`; `None` when the helper knows none.
     pub(super) fn get(&self, key: &str) -> Result<Option<(String, String)>, AuthError> {
-        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if !self.name.bytes().all(good) {
-            return Err(AuthError::HelperName { path: self.config.to_owned(), name: self.name.to_owned() });
-        }
-        let program = format!("docker-credential-{}", self.name);
-        let start = |source| AuthError::HelperStart { program: program.clone(), source };
-        let mut child = Running(self.command(&program).spawn().map_err(start)?);
-        if let Some(mut stdin) = child.0.stdin.take() {
-            // A helper that ends without reading is judged by its answer.
-            drop(stdin.write_all(key.as_bytes()));
-        }
-        let answer = read_until(&mut child.0, Instant::now() + TIME).map_err(start)?.ok_or_else(|| {
-            AuthError::HelperTimeout { program: program.clone(), registry: key.to_owned(), seconds: TIME.as_secs() }
-        })?;
-        let status = child.0.wait().map_err(start)?;
-        if !status.success() {
-            let message = printable(&String::from_utf8_lossy(&answer));
-            if message.contains("credentials not found") {
-                return Ok(None);
-            }
-            let message = if message.is_empty() { status.to_string() } else { message };
-            return Err(AuthError::HelperFailed { program, registry: key.to_owned(), message });
-        }
+        let answer = match self.run("get", key, key.as_bytes()) {
+            Err(AuthError::HelperFailed { message, .. }) if message.contains(UNKNOWN) => return Ok(None),
+            other => other?,
+        };
         let answer: Answer = serde_json::from_slice(&answer).map_err(|source| AuthError::HelperAnswer {
-            program,
+            program: self.program(),
             registry: key.to_owned(),
             source,
         })?;
         Ok((!answer.secret.is_empty()).then_some((answer.username, answer.secret)))
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// Gives user and secret for `key` to the helper.
+    pub(super) fn store(&self, key: &str, username: &str, secret: &str) -> Result<(), AuthError> {
+        let input = json!({ "ServerURL": key, "Username": username, "Secret": secret }).to_string();
+        self.run("store", key, input.as_bytes()).map(drop)
+    }
+
+    /// Has the helper forget `key`.
+    pub(super) fn erase(&self, key: &str) -> Result<(), AuthError> {
+        match self.run("erase", key, key.as_bytes()) {
+            Err(AuthError::HelperFailed { message, .. }) if message.contains(UNKNOWN) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn program(&self) -> String {
+        format!("docker-credential-{}", self.name)
+    }
+
+    fn run(&self, action: &str, key: &str, input: &[u8]) -> Result<Vec<u8>, AuthError> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if !self.name.bytes().all(good) {
+            return Err(AuthError::HelperName { path: self.config.to_owned(), name: self.name.to_owned() });
+        }
+        let program = self.program();
+        let start = |source| AuthError::HelperStart { program: program.clone(), source };
+        let mut child = Running(self.command(&program, action).spawn().map_err(start)?);
+        if let Some(mut stdin) = child.0.stdin.take() {
+            // A helper that ends without reading is judged by its answer.
+            drop(stdin.write_all(input));
+        }
+        let answer = read_until(&mut child.0, Instant::now() + TIME).map_err(start)?.ok_or_else(|| {
+            AuthError::HelperTimeout { program: program.clone(), registry: key.to_owned(), seconds: TIME.as_secs() }
+        })?;
+        let status = child.0.wait().map_err(start)?;
+        if status.success() {
+            return Ok(answer);
+        }
+        let message = printable(&String::from_utf8_lossy(&answer));
+        let message = if message.is_empty() { status.to_string() } else { message };
+        Err(AuthError::HelperFailed { program, registry: key.to_owned(), message })
+    }
+
+    fn command(&self, program: &str, action: &str) -> Command {
         let path = self.search.map(OsStr::to_owned).or_else(|| std::env::var_os("PATH")).unwrap_or_default();
         let found = std::env::split_paths(&path)
             .filter(|directory| directory.is_absolute())
             .map(|directory| directory.join(program))
             .find(|file| file.is_file());
         let mut command = Command::new(found.unwrap_or_else(|| PathBuf::from(program)));
-        command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         if let Some(owner) = self.owner {
             command.uid(owner.uid).gid(owner.gid);
             if let Some(home) = &owner.home {
@@ -192,6 +218,35 @@ mod tests {
         );
         let found = fixture.credentials(r#"{"credsStore": "test"}"#);
         assert_eq!(found.get("any.example").unwrap(), expected("for any.example"));
+    }
+
+    #[test]
+    fn a_helper_keeps_and_forgets() {
+        let fixture = Fixture::new(
+            r#"file="$(dirname "$0")/kept"
+               case "$1" in
+               get) test -e "$file" || { echo 'credentials not found in native keychain'; exit 1; }; cat "$file";;
+               store) cat > "$file";;
+               erase) rm "$file";;
+               esac"#,
+        );
+        let config = fixture.0.path().join("config.json");
+        for (json, registry, key) in [
+            (r#"{"credsStore": "test"}"#, "a.example:5000", "a.example:5000"),
+            (r#"{"credHelpers": {"docker.io": "test"}}"#, "docker.io", "https://index.docker.io/v1/"),
+        ] {
+            std::fs::write(&config, json).unwrap();
+            let given = Credential::Password { username: "who".into(), password: "geheim\"".into() };
+            let found = Credentials::from_file(&config).unwrap().unwrap().with_helper_path(fixture.0.path());
+            assert!(found.get(registry).unwrap().is_none());
+            found.helper("test").store(key, "who", "geheim\"").unwrap();
+            let kept = std::fs::read_to_string(fixture.0.path().join("kept")).unwrap();
+            assert!(kept.contains(&format!("\"ServerURL\":\"{key}\"")), "{kept}");
+            assert_eq!(found.get(registry).unwrap(), Some(given));
+            assert_eq!(found.username(registry).as_deref(), Some("who"));
+            found.helper("test").erase(key).unwrap();
+            assert!(found.get(registry).unwrap().is_none());
+        }
     }
 
     #[test]

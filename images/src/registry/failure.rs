@@ -176,6 +176,14 @@ pub enum Failure {
         /// The registry's own words, after a colon; may be empty.
         message: String,
     },
+    /// A registry or its token server does not accept credentials that are tried.
+    #[error("login attempt to {url} failed with status: {status}")]
+    Login {
+        /// Who was asked.
+        url: String,
+        /// The HTTP status and its name.
+        status: String,
+    },
     /// The registry asks for credentials in a way not known.
     #[error("{host} wants authentication of an unknown kind: {offered:?}")]
     Challenge {

@@ -432,8 +432,12 @@ impl Core {
         }
     }
 
-    /// One request of a push, with retries.
-    async fn patiently<T>(&self, endpoint: &Endpoint, one: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+    /// Something at one registry, with retries.
+    pub(super) async fn patiently<T>(
+        &self,
+        endpoint: &Endpoint,
+        one: impl AsyncFn() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut attempts = Attempts::default();
         loop {
             let failure = match one().await {

@@ -16,6 +16,7 @@ use super::answer::Asked;
 use super::body::Body;
 use super::challenge::{self, Challenge};
 use super::failure::Failure;
+use super::login::refused;
 use super::transport::{Answer, Call, authority};
 use crate::auth::{AuthError, Credential, Credentials};
 use crate::registries::{Endpoint, is_loopback};
@@ -53,15 +54,22 @@ pub(super) struct Access<'a> {
     pub(super) write: bool,
     /// Another repository of the same registry, which a blob is mounted from.
     pub(super) from: Option<&'a str>,
+    /// Nothing but to be known.
+    pub(super) login: bool,
 }
 
 impl<'a> Access<'a> {
     pub(super) const fn read(endpoint: &'a Endpoint, repository: &'a str) -> Self {
-        Self { endpoint, repository, write: false, from: None }
+        Self { endpoint, repository, write: false, from: None, login: false }
     }
 
     pub(super) const fn write(endpoint: &'a Endpoint, repository: &'a str) -> Self {
-        Self { endpoint, repository, write: true, from: None }
+        Self { endpoint, repository, write: true, from: None, login: false }
+    }
+
+    /// To log in.
+    pub(super) const fn login(endpoint: &'a Endpoint) -> Self {
+        Self { endpoint, repository: "", write: false, from: None, login: true }
     }
 
     /// The word for it in messages.
@@ -72,6 +80,9 @@ impl<'a> Access<'a> {
     /// The scopes of a token for it. What a registry asks for suits the request that it refused; a push also sends
     /// others.
     fn scopes(&self, asked: Option<String>) -> Vec<String> {
+        if self.login {
+            return Vec::new();
+        }
         match (self.write, asked) {
             (false, Some(asked)) => vec![asked],
             (false, None) => vec![format!("repository:{}:pull", self.repository)],
@@ -94,6 +105,7 @@ pub(super) struct Tokens {
 struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
     expires_in: Option<u64>,
 }
 
@@ -179,6 +191,18 @@ impl Core {
     }
 
     async fn grant(&self, access: &Access<'_>, refusal: &Answer) -> Result<Option<Grant>, Failure> {
+        // A helper that fails leaves an anonymous pull; if that is denied, the reason goes with the error.
+        let credential = self.tokens.credential(&access.endpoint.credentials_of).await.unwrap_or_default();
+        Ok(self.grant_for(access, refusal, credential).await?.map(|(grant, _)| grant))
+    }
+
+    /// What a credential gets from what a registry offers, and a refresh token if one came with it.
+    pub(super) async fn grant_for(
+        &self,
+        access: &Access<'_>,
+        refusal: &Answer,
+        credential: Option<Credential>,
+    ) -> Result<Option<(Grant, Option<String>)>, Failure> {
         let offered: Vec<&str> = refusal
             .response
             .headers()
@@ -186,14 +210,15 @@ impl Core {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .collect();
-        // A helper that fails leaves an anonymous pull; if that is denied, the reason goes with the error.
-        let credential = self.tokens.credential(&access.endpoint.credentials_of).await.unwrap_or_default();
+        let ready = |header: Option<HeaderValue>| {
+            Ok(header.map(|header| (Grant { header, identified: true, expires: None }, None)))
+        };
         if let Some(Credential::RegistryToken(token)) = &credential {
-            return Ok(header("Bearer", token).map(|header| Grant { header, identified: true, expires: None }));
+            return ready(header("Bearer", token));
         }
         match (challenge::choose(offered.iter().copied()), credential) {
             (Some(Challenge::Basic), Some(Credential::Password { username, password })) => {
-                Ok(basic(&username, &password).map(|header| Grant { header, identified: true, expires: None }))
+                ready(basic(&username, &password))
             }
             (Some(Challenge::Basic), _) => Ok(None),
             (Some(Challenge::Bearer { realm, service, scope }), credential) => {
@@ -209,7 +234,11 @@ impl Core {
         }
     }
 
-    async fn token(&self, request: TokenRequest<'_>, credential: Option<Credential>) -> Result<Grant, Failure> {
+    async fn token(
+        &self,
+        request: TokenRequest<'_>,
+        credential: Option<Credential>,
+    ) -> Result<(Grant, Option<String>), Failure> {
         let host = authority(&request.realm);
         let attempt = credential.as_ref().map(|_| Grant {
             header: HeaderValue::from_static(""),
@@ -227,6 +256,9 @@ impl Core {
                 self.transport.get(request.access.endpoint, &request.url(None), &HeaderMap::new(), None).await?
             }
         };
+        if request.access.login && matches!(answer.status().as_u16(), 401 | 403) {
+            return Err(refused(&answer, request.realm.as_str()));
+        }
         let answer = self.judge(answer, Asked::Token, request.access, attempt.as_ref()).await?;
         let body = Body::new(answer, &self.policy).whole(MAX_TOKEN).await?;
         let parsed: TokenAnswer = serde_json::from_slice(&body)
@@ -235,7 +267,8 @@ impl Core {
         let header = token.and_then(|token| header("Bearer", &token)).ok_or(Failure::Token { host, source: None })?;
         let life = parsed.expires_in.filter(|life| *life > 0).unwrap_or(DEFAULT_LIFE);
         let life = Duration::from_secs(life - LEEWAY.min(life / 2));
-        Ok(Grant { header, identified: attempt.is_some(), expires: Instant::now().checked_add(life) })
+        let grant = Grant { header, identified: attempt.is_some(), expires: Instant::now().checked_add(life) };
+        Ok((grant, parsed.refresh_token.filter(|token| !token.is_empty())))
     }
 
     /// OAuth2 with a refresh token.
@@ -268,6 +301,10 @@ impl TokenRequest<'_> {
             }
             if let Some(service) = &self.service {
                 query.append_pair("service", service);
+            }
+            if self.access.login {
+                // A registry that can gives a token in place of the password.
+                query.append_pair("offline_token", "true").append_pair("client_id", "umiak");
             }
             for scope in &self.scopes {
                 query.append_pair("scope", scope);

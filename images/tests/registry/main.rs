@@ -6,6 +6,7 @@ mod auth;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod login;
 mod manifests;
 mod push;
 mod push_faults;

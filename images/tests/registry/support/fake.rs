@@ -113,6 +113,8 @@ struct Shared {
     log: Mutex<Vec<Request>>,
     sent: AtomicU64,
     stop: AtomicBool,
+    /// `/v2/` goes to the script, too.
+    closed: bool,
 }
 
 /// The running fake; ends when dropped.
@@ -125,6 +127,15 @@ pub struct Fake {
 impl Fake {
     /// Serves `script` on an ephemeral loopback port. `/v2/` answers 200 by itself.
     pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::with(script, false)
+    }
+
+    /// The same, but for `/v2/`, which the script answers.
+    pub fn closed(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::with(script, true)
+    }
+
+    fn with(script: impl Fn(&Request) -> Reply + Send + Sync + 'static, closed: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -132,6 +143,7 @@ impl Fake {
             log: Mutex::default(),
             sent: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            closed,
         });
         let acceptor = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -183,7 +195,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
     let mut writer = stream;
     while let Some(mut request) = read_request(&mut reader)? {
         let path = request.path.split('?').next().unwrap_or_default().to_owned();
-        if path == "/v2/" {
+        if path == "/v2/" && !shared.closed {
             writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
             continue;
         }
