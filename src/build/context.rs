@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::ignore::Patterns;
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use umiak_images::cache::{Cache, ContentCache};
+use umiak_images::digest::Digest;
 
 use super::Loaded;
 use super::ignored::Ignored;
 use super::options::{File, Options, Source};
-use super::tree::{Contents, Read, Tree, in_root, is, reopen};
-use crate::engine::Engine;
+use super::tree::{Contents, Tree, in_root, is, reopen};
 use crate::failure::WithHint as _;
 use crate::ui::build::Display;
 
@@ -24,30 +25,50 @@ const LONGEST: u64 = 16 << 20;
 pub struct Context {
     root: OwnedFd,
     ignored: Ignored,
-    contents: Box<dyn Contents + Send>,
+    contents: Known,
+}
+
+/// Digests of a context's files, kept from build to build.
+struct Known(ContentCache);
+
+impl Contents for Known {
+    fn known(&self, path: &[u8], stat: &Stat) -> Option<Digest> {
+        self.0.get(path, stat)
+    }
+
+    fn learnt(&self, path: &[u8], stat: &Stat, digest: &Digest) {
+        self.0.put(path, stat, digest);
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        // What is not remembered is read again.
+        let _ = self.0.save();
+    }
 }
 
 impl Context {
     /// The build's own context.
-    pub fn open(_: &Engine, source: &Source, loaded: &Loaded, _: &Display) -> Result<Self> {
+    pub fn open(cache: &Cache, source: &Source, loaded: &Loaded) -> Result<Self> {
         let Source::Directory(path) = source else { bail!("this context cannot be opened as a directory") };
         let root = open(path)?;
         let ignore = match &loaded.ignore {
             Some(text) => Some((".dockerignore of the Dockerfile", text.clone())),
             None => read(root.as_fd(), ".dockerignore")?.map(|text| (".dockerignore", text)),
         };
-        Self::new(root, ignore)
+        Ok(Self::new(root, ignore, cache.contents(path)))
     }
 
     /// A context given by name.
-    pub fn open_named(_: &Engine, name: &str, source: &Source, _: &Display) -> Result<Self> {
+    pub fn open_named(cache: &Cache, name: &str, source: &Source) -> Result<Self> {
         let Source::Directory(path) = source else { bail!("the context {name} is no directory") };
         let root = open(path).with_context(|| format!("open the context {name}"))?;
         let ignore = read(root.as_fd(), ".dockerignore")?.map(|text| (".dockerignore", text));
-        Self::new(root, ignore)
+        Ok(Self::new(root, ignore, cache.contents(path)))
     }
 
-    fn new(root: OwnedFd, ignore: Option<(&str, String)>) -> Result<Self> {
+    fn new(root: OwnedFd, ignore: Option<(&str, String)>, contents: ContentCache) -> Self {
         let ignored = match ignore {
             Some((_, text)) => {
                 let exceptions = text.lines().any(|line| line.trim_start().starts_with('!'));
@@ -55,12 +76,12 @@ impl Context {
             }
             None => Ignored::default(),
         };
-        Ok(Self { root, ignored, contents: Box::new(Read) })
+        Self { root, ignored, contents: Known(contents) }
     }
 
     /// What can be copied from it.
     pub fn tree(&self) -> Tree<'_> {
-        Tree { root: self.root.as_fd(), ignored: Some(&self.ignored), contents: self.contents.as_ref(), owners: false }
+        Tree { root: self.root.as_fd(), ignored: Some(&self.ignored), contents: &self.contents, owners: false }
     }
 }
 

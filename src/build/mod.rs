@@ -259,7 +259,7 @@ impl<'b> Build<'b> {
     fn context(&self, loaded: &Loaded) -> Result<&Context> {
         let opened = self
             .context
-            .get_or_init(|| Context::open(self.engine, &self.options.context, loaded, self.display).map_err(Arc::new));
+            .get_or_init(|| Context::open(self.cache, &self.options.context, loaded).map_err(Arc::new));
         opened.as_ref().map_err(|error| anyhow::anyhow!("{}", crate::failure::one_line(error)))
     }
 
@@ -269,7 +269,7 @@ impl<'b> Build<'b> {
         if let Some(context) = contexts.get(name) {
             return Ok(Arc::clone(context));
         }
-        let context = Arc::new(Context::open_named(self.engine, name, source, self.display)?);
+        let context = Arc::new(Context::open_named(self.cache, name, source)?);
         contexts.insert(name.to_owned(), Arc::clone(&context));
         Ok(context)
     }

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use umiak_images::digest::{Digest, Hasher};
 
 use super::ignored::Ignored;
@@ -16,20 +16,43 @@ use super::ignored::Ignored;
 /// Above so many files a build refuses to go on: nobody means that.
 const MOST: usize = 2_000_000;
 
-/// Tells the digest of a file's content, from memory where it can.
+/// Remembers the digests of files.
 pub trait Contents: Sync {
-    /// `path` is the file's name below the root of its tree.
-    fn digest(&self, path: &[u8], fd: BorrowedFd<'_>, stat: &Stat) -> Result<Digest>;
+    /// The digest of a file that looks as it did when it was read; `path` is its name below the root of its tree.
+    fn known(&self, path: &[u8], stat: &Stat) -> Option<Digest>;
+
+    /// A file was read.
+    fn learnt(&self, path: &[u8], stat: &Stat, digest: &Digest);
 }
 
-/// Reads every file.
+/// Remembers nothing.
 #[derive(Debug)]
 pub struct Read;
 
 impl Contents for Read {
-    fn digest(&self, path: &[u8], fd: BorrowedFd<'_>, _: &Stat) -> Result<Digest> {
-        hash(fd).with_context(|| format!("read {}", shown(path)))
+    fn known(&self, _: &[u8], _: &Stat) -> Option<Digest> {
+        None
     }
+
+    fn learnt(&self, _: &[u8], _: &Stat, _: &Digest) {}
+}
+
+/// The digest of a file's content and extended attributes.
+fn digest(place: &OwnedFd) -> Result<Digest> {
+    let attributes = umiak_images::pack::attributes(place)?;
+    let fd = reopen(place)?;
+    let content = hash(fd.as_fd())?;
+    if attributes.is_empty() {
+        return Ok(content);
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(content.hex().as_bytes());
+    for (name, value) in attributes {
+        hasher.update(format!(" {} {} ", name.len(), value.len()).as_bytes());
+        hasher.update(&name);
+        hasher.update(&value);
+    }
+    Ok(hasher.finish())
 }
 
 /// The digest of an open file's content.
@@ -201,7 +224,7 @@ impl Tree<'_> {
             self.expand(base.clone(), rest, names)?;
             for name in list {
                 // Never through symlinks: there would be no end.
-                let directory = rustix::fs::statat(&fd, name.as_slice(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                let directory = rustix::fs::statat(&fd, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
                     .is_ok_and(|stat| is(&stat, FileType::Directory));
                 if directory {
                     self.expand(join(&base, &name), parts, names)?;
@@ -234,17 +257,11 @@ impl Tree<'_> {
         let wrong = || format!("list {}", shown(real));
         let fd = rustix::fs::openat(directory, ".", flags, Mode::empty()).with_context(wrong)?;
         for name in list(&fd).with_context(wrong)? {
-            let place = match rustix::fs::openat(
-                &fd,
-                name.as_slice(),
-                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            ) {
-                Ok(place) => place,
+            let stat = match rustix::fs::statat(&fd, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
                 Err(rustix::io::Errno::NOENT) => continue,
-                Err(error) => return Err(error).with_context(|| format!("open {}", shown(&join(real, &name)))),
+                Err(error) => return Err(error).with_context(|| format!("look at {}", shown(&join(real, &name)))),
             };
-            let stat = rustix::fs::fstat(&place).with_context(wrong)?;
             let whole = join(real, &name);
             let length = path.len();
             if !path.is_empty() {
@@ -257,6 +274,8 @@ impl Tree<'_> {
                 if !left_out || exceptions {
                     let at = items.len();
                     items.push(Item { path: path.clone(), stat, target: Vec::new() });
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let place = rustix::fs::openat(&fd, name.as_slice(), flags, Mode::empty()).with_context(wrong)?;
                     self.walk(&place, &whole, path, exclude, items)?;
                     // Nothing in it counts.
                     if left_out && items.len() == at + 1 {
@@ -265,7 +284,7 @@ impl Tree<'_> {
                 }
             } else if !left_out && !is(&stat, FileType::Socket) {
                 let target = match is(&stat, FileType::Symlink) {
-                    true => rustix::fs::readlinkat(&place, "", Vec::new()).with_context(wrong)?.into_bytes(),
+                    true => rustix::fs::readlinkat(&fd, name.as_slice(), Vec::new()).with_context(wrong)?.into_bytes(),
                     false => Vec::new(),
                 };
                 items.push(Item { path: path.clone(), stat, target });
@@ -309,14 +328,16 @@ impl Tree<'_> {
         hasher.update(format!("\0{:o} {uid} {gid} {} ", stat.st_mode, stat.st_rdev).as_bytes());
         match kind {
             FileType::RegularFile => {
-                let wrong = || format!("open {}", shown(path));
-                let place = open().with_context(wrong)?;
-                let fd = reopen(&place).with_context(wrong)?;
-                hasher.update(self.contents.digest(path, fd.as_fd(), stat)?.hex().as_bytes());
-                for (name, value) in umiak_images::pack::attributes(&place).with_context(wrong)? {
-                    hasher.update(&name);
-                    hasher.update(&value);
-                }
+                let digest = match self.contents.known(path, stat) {
+                    Some(known) => known,
+                    None => {
+                        let read = open().and_then(|place| digest(&place));
+                        let digest = read.with_context(|| format!("read {}", shown(path)))?;
+                        self.contents.learnt(path, stat, &digest);
+                        digest
+                    }
+                };
+                hasher.update(digest.hex().as_bytes());
             }
             FileType::Symlink => hasher.update(target),
             _ => {}
