@@ -1,26 +1,72 @@
-//! The image of a stage's state: layers compressed, config written, named.
+//! What becomes of a stage's state: an image in the store, or its files
+//! elsewhere.
 
-use anyhow::Result;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
 use umiak_images::digest::Digest;
 use umiak_images::manifest::Descriptor;
+use umiak_images::pack::{Options as PackOptions, TarWriter, pack_content};
+use umiak_images::platform::Platform;
+use umiak_images::push::{Event, Watch};
 use umiak_images::reference::Reference;
 use umiak_images::store::Image;
+use umiak_runtime::view;
 
-use super::Build;
+use super::One;
+use super::ignored::Ignored;
+use super::options::Output;
 use super::state::State;
+use super::tree::{Read, Tree};
+use super::write::Writer;
+use crate::ui::build::Step;
 
-/// Writes the image and gives it its names.
-pub fn image(build: &Build<'_>, state: &State, names: &[Reference]) -> Result<Image> {
-    let step = build.display.step("exporting to image");
-    let result = write(build, state, names, &|text| step.note(text));
-    match result {
-        Ok(image) => {
-            step.note(&format!("writing image {} done", image.id));
-            for name in names {
-                step.note(&format!("naming to {name} done"));
+/// The states of all platforms.
+type States = [(Platform, Arc<State>)];
+
+/// Gives the result everywhere it is wanted; the image, if it is wanted as one.
+pub fn everything(one: &One<'_>, states: &States, outputs: &[Output], names: &[Reference]) -> Result<Option<Image>> {
+    let mut image = None;
+    if outputs.iter().any(Output::wants_image) {
+        let kept = outputs.iter().any(|output| matches!(output, Output::Store | Output::Push));
+        image = Some(step(one, "exporting to image", |step| store(one, states, if kept { names } else { &[] }, step))?);
+    }
+    for output in outputs {
+        match (output, &image) {
+            (Output::Store | Output::Nothing, _) => {}
+            (Output::Push, _) => push(one, names)?,
+            (Output::Directory(path), _) => {
+                step(one, "exporting to client directory", |_| directories(one, states, path))?;
             }
+            (Output::Tar(path), _) => {
+                step(one, "exporting to client tarball", |_| to_file(path.as_deref(), |out| tar(one, states, out)))?;
+            }
+            (Output::Archive(path), Some(image)) => {
+                let saved = match names {
+                    [] => vec![image.id.to_string()],
+                    names => names.iter().map(ToString::to_string).collect(),
+                };
+                step(one, "exporting to image archive", |_| {
+                    to_file(path.as_deref(), |out| Ok(umiak_images::archive::save(one.engine.store()?, &saved, out)?))
+                })?;
+            }
+            (Output::Archive(_), None) => bail!("there is no image to write"),
+        }
+    }
+    Ok(image)
+}
+
+fn step<T>(one: &One<'_>, title: &str, act: impl FnOnce(&Step<'_>) -> Result<T>) -> Result<T> {
+    let step = one.display.step(title);
+    match act(&step) {
+        Ok(done) => {
             step.done();
-            Ok(image)
+            Ok(done)
         }
         Err(error) => {
             step.failed(&crate::failure::one_line(&error));
@@ -29,26 +75,142 @@ pub fn image(build: &Build<'_>, state: &State, names: &[Reference]) -> Result<Im
     }
 }
 
-fn write(build: &Build<'_>, state: &State, names: &[Reference], note: &dyn Fn(&str)) -> Result<Image> {
-    let blobs = blobs(build, &state.layers)?;
-    note("exporting layers done");
+fn store(one: &One<'_>, states: &States, names: &[Reference], step: &Step<'_>) -> Result<Image> {
+    let mut images = Vec::new();
+    for (_, state) in states {
+        let blobs = blobs(one, &state.layers)?;
+        step.note("exporting layers done");
+        let own = if states.len() == 1 { names } else { &[] };
+        images.push(one.building.finish(config(one, state), &blobs, own)?);
+    }
+    let image = match images.as_slice() {
+        [_] => images.remove(0),
+        several => one.building.finish_index(several, names)?,
+    };
+    step.note(&format!("writing image {} done", image.id));
+    for name in names {
+        step.note(&format!("naming to {name} done"));
+    }
+    Ok(image)
+}
+
+fn config(one: &One<'_>, state: &State) -> umiak_images::config::ImageConfig {
     let mut config = state.image.clone();
-    config.created = state.created.clone().or_else(|| Some(now(build)));
-    config.config.labels.extend(build.options.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    config.created = state.created.clone().or_else(|| Some(now(one)));
+    config.config.labels.extend(one.options.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     // Where nothing was made the history has no time of its own.
     for entry in &mut config.history {
         entry.created = entry.created.take().or_else(|| config.created.clone());
     }
-    Ok(build.building.finish(config, &blobs, names)?)
+    config
 }
 
-fn now(build: &Build<'_>) -> String {
-    let epoch = build.options.epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+fn now(one: &One<'_>) -> String {
+    let epoch = one.options.epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     epoch.unwrap_or_else(jiff::Timestamp::now).to_string()
 }
 
 /// The blobs of the layers, compressed where they are not yet.
-fn blobs(build: &Build<'_>, layers: &[Digest]) -> Result<Vec<(Descriptor, Digest)>> {
-    let compression = build.options.compression;
-    layers.iter().map(|diff_id| Ok((build.building.blob(diff_id, compression)?, diff_id.clone()))).collect()
+fn blobs(one: &One<'_>, layers: &[Digest]) -> Result<Vec<(Descriptor, Digest)>> {
+    let compression = one.options.compression;
+    layers.iter().map(|diff_id| Ok((one.building.blob(diff_id, compression)?, diff_id.clone()))).collect()
+}
+
+/// Hears of a push and says nothing: the step says that it goes on.
+struct Silent;
+
+impl Watch for Silent {
+    fn event(&self, _: &Digest, _: Event<'_>) {}
+}
+
+fn push(one: &One<'_>, names: &[Reference]) -> Result<()> {
+    if names.is_empty() {
+        bail!("a tag is needed when pushing to a registry");
+    }
+    for name in names {
+        step(one, &format!("pushing {name}"), |step| {
+            let session = one.engine.pushing()?;
+            session.push(std::slice::from_ref(name), None, &Silent, |_, pushed| {
+                step.note(&format!("pushing manifest for {name}@{} done", pushed.digest));
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// Hands `look` the files of a state.
+fn files<T: Send>(
+    one: &One<'_>,
+    state: &State,
+    look: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> Result<T> + Send,
+) -> Result<T> {
+    let layers = one.engine.store()?.stack(&state.layers)?;
+    let scratch = one.building.scratch()?;
+    view::layers(&layers, &scratch.upper(), look)?
+}
+
+fn directories(one: &One<'_>, states: &States, path: &Path) -> Result<()> {
+    for (platform, state) in states {
+        let path = match states.len() {
+            1 => path.to_owned(),
+            // As in BuildKit.
+            _ => path.join(platform.to_string().replace('/', "_")),
+        };
+        directory(one, state, &path).with_context(|| format!("write into {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn directory(one: &One<'_>, state: &State, path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path)?;
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let into = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+    files(one, state, |root| {
+        let tree = Tree { root, ignored: None, contents: &Read, owners: true };
+        let mut writer = Writer {
+            root: into.as_fd(),
+            chown: None,
+            chmod: None,
+            owners: true,
+            epoch: one.options.epoch,
+            links: HashMap::new(),
+        };
+        tree.find("", &Ignored::default())?.iter().try_for_each(|found| writer.copy(found, "/", true))
+    })
+}
+
+fn tar(one: &One<'_>, states: &States, out: &mut (dyn Write + Send)) -> Result<()> {
+    let [(_, state)] = states else { bail!("a tar archive holds the files of one platform") };
+    files(one, state, |root| {
+        let mut tar = TarWriter::new(out);
+        pack_content(&mut tar, root, &PackOptions::default())?;
+        tar.finish()?;
+        Ok(())
+    })
+}
+
+/// Writes aside, and gives the file its name when all is in it; or to stdout.
+fn to_file(path: Option<&Path>, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>) -> Result<()> {
+    let Some(path) = path else {
+        if std::io::stdout().is_terminal() {
+            bail!("dest file is required for an archive: stdout is a terminal");
+        }
+        let mut out = BufWriter::new(std::io::stdout());
+        write(&mut out)?;
+        return out.flush().context("write the archive");
+    };
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let named = || format!("write {}", path.display());
+    let result = File::create(&partial).with_context(named).and_then(|file| {
+        let mut file = BufWriter::new(file);
+        write(&mut file)?;
+        file.flush().with_context(named)?;
+        std::fs::rename(&partial, path).with_context(named)
+    });
+    if result.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    }
+    result
 }

@@ -50,7 +50,7 @@ use crate::ui::build::Display;
 
 use context::Context;
 use failed::{Cancelled, Located};
-use options::{Options, Source};
+use options::{Options, Output, Source};
 use plan::{Plan, Wanted};
 use stage::Slot;
 
@@ -74,6 +74,8 @@ struct Build<'b> {
     failure: Mutex<Option<anyhow::Error>>,
     /// What runs for the stages under way, to be ended when one fails.
     running: Mutex<Vec<String>>,
+    /// The layers of the image are wanted as blobs.
+    packs: bool,
     /// Layers of the image, to be compressed while the build goes on.
     packed: Mutex<Option<Sender<Digest>>>,
     /// Steps under way, by key: the same one is not run twice at a time.
@@ -96,8 +98,14 @@ pub fn is_repository(text: &str) -> bool {
     git::parse(text).is_some()
 }
 
-/// Builds an image and names it.
+/// Builds an image into the store and names it.
 pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Image> {
+    let built = build_to(engine, options, &[Output::Store], display)?;
+    built.context("the build gave no image")
+}
+
+/// Builds, and gives the result where it is wanted; the image, where it is wanted in the store.
+pub fn build_to(engine: &Engine, options: &Options, outputs: &[Output], display: &Display) -> Result<Option<Image>> {
     engine.sweep()?;
     engine.sweep_builds()?;
     let store = engine.store()?;
@@ -114,41 +122,71 @@ pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Im
         let text = format!("failed to solve: {}", error.render(&loaded.name, &loaded.text));
         crate::failure::Coded { text, code: 1 }
     })?;
-    let host = host_platform();
-    let platform = options.platforms.first().cloned().unwrap_or_else(|| host.clone());
-    let contexts = |name: &str| options.contexts.contains_key(name);
-    let wanted = Wanted {
-        args: &options.args,
-        target: options.target.as_deref(),
-        platform: &platform,
-        host: &host,
-        contexts: &contexts,
+    let platforms = match options.platforms.as_slice() {
+        [] => vec![host_platform()],
+        some => some.to_vec(),
     };
-    let located = |error: anyhow::Error| report(error, &loaded);
-    let plan = Plan::new(&file, wanted).map_err(located)?;
     let cache = store.cache();
-    let build = Build {
-        engine,
-        options,
-        display,
-        building: &building,
-        cache: &cache,
-        file: &file,
-        plan: &plan,
-        context: OnceLock::new(),
-        contexts: Mutex::default(),
-        slots: plan.stages.iter().map(|_| Slot::default()).collect(),
-        cancelled: AtomicBool::new(false),
-        failure: Mutex::default(),
-        running: Mutex::default(),
-        packed: Mutex::default(),
-        keys: Mutex::default(),
-    };
-    let image = build.run(&loaded, &names).map_err(located)?;
-    for name in &options.names {
-        crate::engine::events::image(&engine.roots, "tag", image.id.as_ref(), name);
+    let one = One { engine, options, display, building: &building, cache: &cache, loaded: &loaded, file: &file };
+    let packs = outputs.iter().any(Output::wants_image);
+    let mut states = Vec::new();
+    for platform in platforms {
+        let state = one.platform(&platform, packs).map_err(|error| report(error, &loaded))?;
+        states.push((platform, state));
+    }
+    let image = export::everything(&one, &states, outputs, &names)?;
+    if let Some(image) = &image {
+        for name in &options.names {
+            crate::engine::events::image(&engine.roots, "tag", image.id.as_ref(), name);
+        }
     }
     Ok(image)
+}
+
+/// What a build is made of, whatever the platform.
+struct One<'b> {
+    engine: &'b Engine,
+    options: &'b Options,
+    display: &'b Display,
+    building: &'b Building<'b>,
+    cache: &'b Cache,
+    loaded: &'b Loaded,
+    file: &'b Dockerfile,
+}
+
+impl One<'_> {
+    /// Builds for one platform; `packs` when the layers are wanted as blobs.
+    fn platform(&self, platform: &Platform, packs: bool) -> Result<Arc<state::State>> {
+        let host = host_platform();
+        let contexts = |name: &str| self.options.contexts.contains_key(name);
+        let wanted = Wanted {
+            args: &self.options.args,
+            target: self.options.target.as_deref(),
+            platform,
+            host: &host,
+            contexts: &contexts,
+        };
+        let plan = Plan::new(self.file, wanted)?;
+        let build = Build {
+            engine: self.engine,
+            options: self.options,
+            display: self.display,
+            building: self.building,
+            cache: self.cache,
+            file: self.file,
+            plan: &plan,
+            context: OnceLock::new(),
+            contexts: Mutex::default(),
+            slots: plan.stages.iter().map(|_| Slot::default()).collect(),
+            cancelled: AtomicBool::new(false),
+            failure: Mutex::default(),
+            running: Mutex::default(),
+            packs,
+            packed: Mutex::default(),
+            keys: Mutex::default(),
+        };
+        build.run(self.loaded)
+    }
 }
 
 /// The host's platform as an image's: without the exact variant of x86.
@@ -176,7 +214,7 @@ fn report(error: anyhow::Error, loaded: &Loaded) -> anyhow::Error {
 }
 
 impl<'b> Build<'b> {
-    fn run(&self, loaded: &Loaded, names: &[Reference]) -> Result<Image> {
+    fn run(&self, loaded: &Loaded) -> Result<Arc<state::State>> {
         let (sender, layers) = std::sync::mpsc::channel::<Digest>();
         *self.packed.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         std::thread::scope(|scope| {
@@ -209,8 +247,7 @@ impl<'b> Build<'b> {
         if let Some(error) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
         }
-        let state = self.stage(self.plan.target, loaded)?;
-        export::image(self, &state, names)
+        Ok(self.stage(self.plan.target, loaded)?)
     }
 
     /// The state at the end of a stage: of whoever runs it first.
@@ -241,7 +278,8 @@ impl<'b> Build<'b> {
 
     /// A layer of the stage `index` was made: if it is one of the image, it is compressed while the build goes on.
     fn pack_early(&self, index: usize, layer: &Digest) {
-        if self.plan.is_of_image(index)
+        if self.packs
+            && self.plan.is_of_image(index)
             && let Some(packed) = self.packed.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
         {
             // Whoever takes it has gone only when the build is over.
@@ -257,9 +295,8 @@ impl<'b> Build<'b> {
 
     /// The build's own context.
     fn context(&self, loaded: &Loaded) -> Result<&Context> {
-        let opened = self
-            .context
-            .get_or_init(|| Context::open(self.cache, &self.options.context, loaded).map_err(Arc::new));
+        let opened =
+            self.context.get_or_init(|| Context::open(self.cache, &self.options.context, loaded).map_err(Arc::new));
         opened.as_ref().map_err(|error| anyhow::anyhow!("{}", crate::failure::one_line(error)))
     }
 

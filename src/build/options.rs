@@ -151,3 +151,27 @@ impl std::str::FromStr for Network {
         })
     }
 }
+
+/// Where the result of a build goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Into the image store, under the build's names.
+    Store,
+    /// The same, and to the registries of the names.
+    Push,
+    /// The files, into a directory.
+    Directory(PathBuf),
+    /// The files, as a tar archive in a file; on stdout if none.
+    Tar(Option<PathBuf>),
+    /// The image, as an archive in a file; on stdout if none.
+    Archive(Option<PathBuf>),
+    /// Nowhere: only the cache has it.
+    Nothing,
+}
+
+impl Output {
+    /// Whether the result is wanted as an image.
+    pub fn wants_image(&self) -> bool {
+        matches!(self, Self::Store | Self::Push | Self::Archive(_))
+    }
+}

@@ -10,7 +10,7 @@ use super::{Compression, PackError};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::manifest::{DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, Descriptor};
-use crate::manifest::{Manifest, OCI_CONFIG, OCI_MANIFEST};
+use crate::manifest::{Index, Manifest, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use crate::reference::Reference;
 use crate::store::{Image, Named, Part, Store, StoreError};
 
@@ -107,6 +107,54 @@ impl<'s> Building<'s> {
                 index.set(entry(None));
             }
             store.image(index, &digest)
+        })?)
+    }
+
+    /// Gives `names` to images of several platforms together: an index of them is written, and the first one is what
+    /// the names lead to here.
+    ///
+    /// # Errors
+    /// When an image is missing, or the disk fails.
+    pub fn finish_index(&self, images: &[Image], names: &[Reference]) -> Result<Image, PackError> {
+        let store = self.store;
+        let missing = || StoreError::NotFound { name: "an image of this build".to_owned() };
+        let first = images.first().ok_or_else(missing)?;
+        let describe = |image: &Image| -> Result<Descriptor, StoreError> {
+            let size = store.read_blob(&image.manifest_digest, crate::manifest::MAX_MANIFEST_BYTES)?.len() as u64;
+            let mut descriptor = Descriptor::new(OCI_MANIFEST, image.manifest_digest.clone(), size);
+            descriptor.platform = Some(image.platform.clone());
+            Ok(descriptor)
+        };
+        let manifests = images.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
+        let index = Index {
+            schema_version: 2,
+            media_type: Some(OCI_INDEX.to_owned()),
+            manifests: manifests.clone(),
+            annotations: None,
+        };
+        let bytes = serde_json::to_vec(&index).map_err(PackError::Config)?;
+        let digest = Digest::of(&bytes);
+        store.put_blob(&digest, &bytes)?;
+        let descriptor = manifests.into_iter().next().ok_or_else(missing)?;
+        let entry = |name| Named {
+            descriptor: descriptor.clone(),
+            name,
+            repo_digests: Vec::new(),
+            chosen_from: Some(digest.clone()),
+        };
+        Ok(store.change_or_repair_names(|index| {
+            for image in images {
+                if !store.image(index, &image.manifest_digest)?.names.is_empty() {
+                    continue;
+                }
+                // Found through the index from now on.
+                index.forget(&image.manifest_digest);
+            }
+            names.iter().for_each(|name| index.set(entry(Some(name.to_string()))));
+            if names.is_empty() {
+                index.set(entry(None));
+            }
+            store.image(index, &first.manifest_digest)
         })?)
     }
 

@@ -94,14 +94,17 @@ impl Store {
         }
         let delete = last && users.is_empty();
         let trash = self.change_names(|names| {
+            let others = self.other_platforms(names, &image);
             for name in &untagged {
                 names.unset(name);
             }
             if !delete {
                 return Ok(Vec::new());
             }
+            let mut parts = self.parts(&image);
+            parts.extend(others);
             self.forget_image(names, &image);
-            self.take_unused(names, self.parts(&image), in_use)
+            self.take_unused(names, parts, in_use)
         })?;
         let bytes = self.empty_trash(trash)?;
         Ok(Removed { untagged, deleted: delete.then_some(image.id), bytes })
@@ -198,6 +201,36 @@ impl Store {
         }
     }
 
+    /// The images of an index that are at hand.
+    fn children(&self, index: &Digest) -> Vec<Digest> {
+        let bytes = self.read_blob(index, MAX_MANIFEST_BYTES).unwrap_or_default();
+        let media_type = crate::manifest::own_media_type(&bytes).unwrap_or_default();
+        match parse(&bytes, &media_type) {
+            Ok(Document::Index(index)) => index
+                .manifests
+                .into_iter()
+                .map(|child| child.digest)
+                .filter(|child| self.manifest(child).is_ok())
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the images have that were built with this one, for other platforms.
+    fn other_platforms(&self, names: &Names, image: &Image) -> Parts {
+        let mut parts = Parts::default();
+        let own = names.entries.iter().filter(|entry| entry.descriptor.digest == image.manifest_digest);
+        for index in own.filter_map(|entry| entry.chosen_from.clone()) {
+            for other in self.children(&index) {
+                if let Ok(image) = self.image(names, &other) {
+                    parts.extend(self.parts(&image));
+                }
+            }
+            parts.blobs.insert(index);
+        }
+        parts
+    }
+
     /// All blobs and layers of one image.
     fn parts(&self, image: &Image) -> Parts {
         let mut parts = Parts::default();
@@ -229,6 +262,10 @@ impl Store {
             all_known &= self.keep_manifest(&mut parts, &entry.descriptor.digest);
             if let Some(index) = &entry.chosen_from {
                 parts.blobs.remove(index);
+                // Images for other platforms that were built with it; one that was pulled has them in its registry.
+                for other in self.children(index) {
+                    self.keep_manifest(&mut parts, &other);
+                }
             }
         }
         // Layouts that other tools have written to: what their indexes lead to stays.

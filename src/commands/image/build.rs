@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use indexmap::IndexMap;
+use umiak_images::pack::Compression;
 
-use crate::build::options::{Allow, File, Options, Secret, SecretSource, Source, Ssh};
+use crate::build::options::{Allow, File, Options, Output, Secret, SecretSource, Source, Ssh};
 use crate::commands::Context;
 use crate::out;
 use crate::ui::build::Display;
@@ -51,6 +52,9 @@ pub struct Build {
     /// Do not use the cache for these stages
     #[arg(long, value_delimiter = ',', value_name = "STAGE")]
     no_cache_filter: Vec<String>,
+    /// Where the result goes: type=local|tar|oci|docker|image|registry|cacheonly,dest=PATH; a directory alone is type=local
+    #[arg(short, long, value_name = "OUTPUT")]
+    output: Vec<String>,
     /// Set the target platform
     #[arg(long, value_delimiter = ',')]
     platform: Vec<String>,
@@ -60,6 +64,9 @@ pub struct Build {
     /// Always look up base images in their registries
     #[arg(long)]
     pull: bool,
+    /// Push the image to its registry
+    #[arg(long)]
+    push: bool,
     /// Print nothing but the image ID
     #[arg(short, long)]
     quiet: bool,
@@ -89,16 +96,34 @@ pub struct Build {
 impl Build {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let options = self.options()?;
+        let mut options = self.options()?;
+        let (outputs, compression) = self.outputs(&mut options.names)?;
+        options.compression = compression.unwrap_or(options.compression);
         let display = Display::new(self.quiet || matches!(self.progress.as_str(), "quiet" | "none"));
-        let image = crate::build::build(&context.engine, &options, &display)?;
-        if let Some(path) = &self.iidfile {
-            std::fs::write(path, image.id.to_string()).with_context(|| format!("write {}", path.display()))?;
-        }
-        if self.quiet {
-            out!("{}", image.id);
+        let image = crate::build::build_to(&context.engine, &options, &outputs, &display)?;
+        if let Some(image) = &image {
+            if let Some(path) = &self.iidfile {
+                std::fs::write(path, image.id.to_string()).with_context(|| format!("write {}", path.display()))?;
+            }
+            if self.quiet {
+                out!("{}", image.id);
+            }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn outputs(&self, names: &mut Vec<String>) -> Result<(Vec<Output>, Option<Compression>)> {
+        let (mut outputs, mut compression) = (Vec::new(), None);
+        for text in &self.output {
+            outputs.push(output(text, names, &mut compression)?);
+        }
+        if self.push {
+            outputs.push(Output::Push);
+        }
+        if self.load || outputs.is_empty() {
+            outputs.push(Output::Store);
+        }
+        Ok((outputs, compression))
     }
 
     fn options(&self) -> Result<Options> {
@@ -148,6 +173,50 @@ impl Build {
             locked: IndexMap::new(),
         })
     }
+}
+
+/// `type=local,dest=DIR`, or a directory alone, or `-` for a tar archive on stdout.
+fn output(text: &str, names: &mut Vec<String>, compression: &mut Option<Compression>) -> Result<Output> {
+    if text == "-" {
+        return Ok(Output::Tar(None));
+    }
+    if !text.contains('=') {
+        return Ok(Output::Directory(PathBuf::from(text)));
+    }
+    let (mut kind, mut dest, mut push, mut level) = (None, None, false, None);
+    for field in text.split(',') {
+        let (key, value) =
+            field.split_once('=').with_context(|| format!("invalid value {field:?} in the output {text:?}"))?;
+        match key.to_ascii_lowercase().as_str() {
+            "type" => kind = Some(value),
+            "dest" => dest = Some(PathBuf::from(value)).filter(|_| value != "-"),
+            "push" => push = value.parse().with_context(|| format!("push={value} is neither true nor false"))?,
+            "name" => names.push(value.to_owned()),
+            "compression" => *compression = Some(value.parse()?),
+            "compression-level" => {
+                level = Some(value.parse().with_context(|| format!("invalid compression level {value:?}"))?);
+            }
+            // What is asked for is so in every image here.
+            "oci-mediatypes" | "force-compression" | "rewrite-timestamp" | "unpack" | "tar" | "store" => {}
+            _ => bail!("unknown key {key:?} in the output {text:?}"),
+        }
+    }
+    if let Some(level) = level {
+        *compression = Some(compression.unwrap_or_default().with_level(level));
+    }
+    Ok(match (kind, dest) {
+        (Some("local"), Some(dest)) => Output::Directory(dest),
+        (Some("local"), None) => bail!("dest is required for the output type local"),
+        (Some("tar"), dest) => Output::Tar(dest),
+        (Some("docker"), None) if !text.contains("dest=") => Output::Store,
+        (Some("docker" | "oci"), dest) => Output::Archive(dest),
+        (Some("image"), _) if push => Output::Push,
+        (Some("image"), _) => Output::Store,
+        (Some("registry"), _) => Output::Push,
+        (Some("cacheonly"), _) => Output::Nothing,
+        (Some(other), _) => bail!("unknown output type {other:?}"),
+        (None, _) => bail!("the output {text:?} has no type"),
+    })
 }
 
 /// `SOURCE_DATE_EPOCH` of the environment.
