@@ -247,7 +247,9 @@ pub fn from_where(running: &Running<'_>, from: &str) -> Result<From> {
         Base::Stage(index) => From::Layers(build.stage(index, running.loaded)?.layers.clone()),
         Base::Image(name) => From::Layers(running.image(&name, planned)?.layers),
         Base::Context(name) => match build.options.contexts.get(&name) {
-            Some(Source::Image(image)) => From::Layers(running.image(image, planned)?.layers),
+            Some(source @ (Source::Image(_) | Source::Layout(..))) => {
+                From::Layers(running.image_of(source, planned)?.layers)
+            }
             Some(source) => From::Context(build.named_context(&name, source)?),
             None => bail!("there is no context {name}"),
         },

@@ -18,6 +18,7 @@ mod failed;
 mod git;
 mod ignored;
 mod key;
+mod layout;
 mod mounts;
 pub mod options;
 mod plan;

@@ -2,9 +2,9 @@
 //! archives. Each is brought into a directory of the build's own.
 
 use std::fs::File;
-use std::io::{BufReader, Read as _, Seek as _};
+use std::io::{BufReader, Seek as _};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use umiak_images::decompress::{decompress, is_archive};
@@ -93,52 +93,78 @@ pub fn unpack(archive: OwnedFd, root: &OwnedFd, base: &str, owner: Option<(u32, 
     Ok(())
 }
 
-/// A build's context that is a directory from now on, and what holds it.
+/// A build whose contexts are directories from now on, and what holds them.
 pub struct Local {
-    /// The options with that directory in them.
+    /// The options with those directories in them.
     pub options: Options,
-    _held: Option<Scratch>,
+    _held: Vec<Scratch>,
 }
 
-/// Brings the context of a build here, if it is elsewhere.
+/// Brings the contexts of a build here, where they are elsewhere.
 pub fn context(options: &Options, building: &Building<'_>, display: &Display) -> Result<Local> {
     let mut options = options.clone();
-    let held = match options.context.clone() {
-        Source::Git(url) => {
-            let step = display.step(&format!("[internal] load git source {url}"));
-            let result = repository(&url, building, &|text| step.note(text));
-            match result {
-                Ok((scratch, path)) => {
-                    step.done();
-                    options.context = Source::Directory(path);
-                    Some(scratch)
-                }
-                Err(error) => {
-                    step.failed(&crate::failure::one_line(&error));
-                    return Err(error);
-                }
+    let mut held = Vec::new();
+    let own = options.context.clone();
+    if let Some((path, scratch)) = bring(&own, building, display)? {
+        let only_text = path.is_file();
+        if only_text && options.dockerfile != options::File::InContext(None) {
+            bail!("the context is no archive, and the Dockerfile is said to be elsewhere");
+        }
+        if only_text {
+            let text = std::fs::read(&path).context("read the Dockerfile")?;
+            options.dockerfile = options::File::Text(String::from_utf8_lossy(&text).into_owned());
+        }
+        options.context = Source::Directory(if only_text { scratch.work() } else { path });
+        held.push(scratch);
+    }
+    for (name, source) in &mut options.contexts {
+        let brought = bring(source, building, display).with_context(|| format!("the context {name}"))?;
+        if let Some((path, scratch)) = brought {
+            if path.is_file() {
+                bail!("the context {name} is no archive");
             }
+            *source = Source::Directory(path);
+            held.push(scratch);
         }
-        Source::Url(url) => {
-            let step = display.step(&format!("[internal] load remote build context {url}"));
-            let fetched = file(building, &url, None)?;
-            step.done();
-            let path = fetched.scratch.upper().join(&fetched.name);
-            Some(archive(&path, &mut options, building)?)
-        }
-        Source::Stdin => {
-            let step = display.step("[internal] load remote build context");
-            let scratch = building.scratch()?;
-            let path = scratch.path().join("stdin");
-            let copied =
-                File::create(&path).and_then(|mut file| std::io::copy(&mut std::io::stdin().lock(), &mut file));
-            step.note(&format!("transferring context: {}B done", copied.context("read the context from stdin")?));
-            step.done();
-            Some(archive(&path, &mut options, building)?)
-        }
-        _ => None,
-    };
+    }
     Ok(Local { options, _held: held })
+}
+
+/// A directory with what is elsewhere; or a file, if that is no archive.
+fn bring(source: &Source, building: &Building<'_>, display: &Display) -> Result<Option<(PathBuf, Scratch)>> {
+    let title = match source {
+        Source::Git(url) => format!("[internal] load git source {url}"),
+        Source::Url(url) => format!("[internal] load remote build context {url}"),
+        Source::Stdin => "[internal] load remote build context".to_owned(),
+        _ => return Ok(None),
+    };
+    let step = display.step(&title);
+    let result = match source {
+        Source::Git(url) => repository(url, building, &|text| step.note(text)),
+        Source::Url(url) => file(building, url, None).and_then(|fetched| {
+            let path = fetched.scratch.upper().join(&fetched.name);
+            archive(path, fetched.scratch, building)
+        }),
+        _ => stdin(building, &|text| step.note(text)),
+    };
+    match result {
+        Ok((scratch, path)) => {
+            step.done();
+            Ok(Some((path, scratch)))
+        }
+        Err(error) => {
+            step.failed(&crate::failure::one_line(&error));
+            Err(error)
+        }
+    }
+}
+
+fn stdin(building: &Building<'_>, note: &dyn Fn(&str)) -> Result<(Scratch, PathBuf)> {
+    let scratch = building.scratch()?;
+    let path = scratch.upper().join("stdin");
+    let copied = File::create(&path).and_then(|mut file| std::io::copy(&mut std::io::stdin().lock(), &mut file));
+    note(&format!("transferring context: {}B done", copied.context("read the context from stdin")?));
+    archive(path, scratch, building)
 }
 
 /// A repository in a directory of its own.
@@ -150,25 +176,18 @@ pub fn repository(url: &str, building: &Building<'_>, note: &dyn Fn(&str)) -> Re
     Ok((scratch, checkout.path))
 }
 
-/// An archive is unpacked; anything else is a Dockerfile with nothing around it.
-fn archive(path: &Path, options: &mut Options, building: &Building<'_>) -> Result<Scratch> {
+/// An archive is unpacked into a directory of its own; anything else stays the file that it is.
+fn archive(path: PathBuf, scratch: Scratch, building: &Building<'_>) -> Result<(Scratch, PathBuf)> {
     let named = || format!("read {}", path.display());
-    let mut file = File::open(path).with_context(named)?;
-    let scratch = building.scratch()?;
-    if is_archive(BufReader::new(&file)).with_context(named)? {
-        file.rewind()?;
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        let root = rustix::fs::open(scratch.upper(), flags, rustix::fs::Mode::empty())?;
-        unpack(OwnedFd::from(file), &root, "", None).with_context(named)?;
-    } else {
-        file.rewind()?;
-        let mut text = Vec::new();
-        file.take(16 << 20).read_to_end(&mut text).with_context(named)?;
-        if !matches!(options.dockerfile, options::File::InContext(None)) {
-            bail!("the context is no archive, and the Dockerfile is said to be elsewhere");
-        }
-        options.dockerfile = options::File::Text(String::from_utf8_lossy(&text).into_owned());
+    let mut file = File::open(&path).with_context(named)?;
+    if !is_archive(BufReader::new(&file)).with_context(named)? {
+        return Ok((scratch, path));
     }
-    options.context = Source::Directory(scratch.upper());
-    Ok(scratch)
+    file.rewind()?;
+    let unpacked = building.scratch()?;
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::open(unpacked.upper(), flags, rustix::fs::Mode::empty())?;
+    unpack(OwnedFd::from(file), &root, "", None).with_context(named)?;
+    let path = unpacked.upper();
+    Ok((unpacked, path))
 }

@@ -127,8 +127,8 @@ impl<'r> Running<'r> {
             Base::Context(name) => {
                 let title = self.titles.next(&format!("FROM {name}"));
                 match build.options.contexts.get(name) {
-                    Some(Source::Image(image)) => {
-                        let image = self.image(image, planned)?;
+                    Some(source @ (Source::Image(_) | Source::Layout(..))) => {
+                        let image = self.image_of(source, planned)?;
                         Ok(State::of_image(image.config, image.layers))
                     }
                     Some(source) => {
@@ -161,6 +161,20 @@ impl<'r> Running<'r> {
         let image = image.with_context(|| format!("{full}: failed to resolve source metadata"))?;
         build.engine.store()?.ensure_unpacked(&image, &umiak_images::progress::Silent)?;
         Ok(image)
+    }
+
+    /// The image that a context is.
+    pub fn image_of(&self, source: &Source, planned: &Planned) -> Result<Image> {
+        match source {
+            Source::Image(name) => self.image(name, planned),
+            Source::Layout(path, name) => {
+                let store = self.build.engine.store()?;
+                let image = super::layout::image(store, path, name, &planned.platform)?;
+                store.ensure_unpacked(&image, &umiak_images::progress::Silent)?;
+                Ok(image)
+            }
+            _ => anyhow::bail!("this context is no image"),
+        }
     }
 
     /// The title of the next step.
