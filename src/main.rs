@@ -7,7 +7,6 @@ mod docker;
 mod engine;
 mod failpoint;
 mod failure;
-mod ignore;
 mod ipc;
 mod monitor;
 mod personality;

@@ -6,8 +6,11 @@
 //! `flags` and `mount` (one instruction), `parse` (stages).
 
 pub mod ast;
+pub mod check;
 pub mod error;
 pub mod expand;
+pub mod expose;
+pub mod ignore;
 pub mod mount;
 
 mod directives;
@@ -27,6 +30,7 @@ mod words;
 mod tests;
 
 pub use ast::*;
+pub use check::{CheckContext, check};
 pub use error::{Fault, ParseError};
 pub use expand::{ExpandError, Expanded, Expander, expand, expand_for_display, expand_heredoc, expand_words};
 pub use mount::{Device, Mount, MountKind, MountSpec, Sharing};

@@ -22,6 +22,16 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     })
 }
 
+/// The same for names whose case matters.
+pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    if word.len() > 64 {
+        return None;
+    }
+    let near = candidates.into_iter().filter(|candidate| candidate.len() <= word.len() + 8);
+    let (distance, found) = near.map(|candidate| (edits(word, candidate), candidate)).min_by_key(|found| found.0)?;
+    (1..=2).contains(&distance).then(|| found.to_owned())
+}
+
 /// Characters to insert, remove or replace to get from one word to the other.
 fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

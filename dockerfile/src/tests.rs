@@ -5,6 +5,7 @@ use super::*;
 mod expansion;
 mod faults;
 mod hostile;
+mod recorded;
 
 fn read(source: &str) -> Dockerfile {
     match parse(source) {

@@ -89,7 +89,8 @@ impl Watch {
         let dockerignore = |dir: &Path| std::fs::read_to_string(dir.join(".dockerignore")).ok();
         let mut rules = Vec::new();
         for service in project.select(&self.services, false)? {
-            rules.extend(Rule::of(service, &dockerignore));
+            let of_service = Rule::of(service, &dockerignore);
+            rules.extend(of_service.with_context(|| format!("reading what service {:?} watches", service.name))?);
         }
         if rules.is_empty() {
             bail!("none of the selected services is configured for watch, consider setting a 'develop' section");

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use umiak_compose::{Hook, Service, WatchAction};
-
-use crate::ignore::Patterns;
+use umiak_dockerfile::ignore::{PatternError, Patterns};
 
 /// What editors and version control write for themselves.
 const EPHEMERAL: [&str; 14] = [
@@ -52,21 +51,34 @@ pub struct Rule {
 
 impl Rule {
     /// The rules of a service. `dockerignore` gives the text of a context's ignore file.
-    pub fn of(service: &Service, dockerignore: &dyn Fn(&Path) -> Option<String>) -> Vec<Self> {
+    ///
+    /// # Errors
+    /// A pattern of a rule or of the ignore file is none.
+    pub fn of(
+        service: &Service,
+        dockerignore: &dyn Fn(&Path) -> Option<String>,
+    ) -> Result<Vec<Self>, PatternError> {
         let context = service.build.as_ref().and_then(|build| build.context.as_deref()).filter(|dir| !dir.is_empty());
         let context = context.map(PathBuf::from);
-        let context = context.and_then(|dir| dockerignore(&dir).map(|text| (dir, Patterns::of_file(&text))));
-        let rule = |watch: &umiak_compose::Watch| Self {
-            service: service.name.clone(),
-            action: watch.action,
-            path: PathBuf::from(&watch.path),
-            target: watch.target.as_ref().map(PathBuf::from),
-            exec: watch.exec.clone(),
-            initial_sync: watch.initial_sync,
-            include: Patterns::new(watch.include.iter().map(String::as_str)),
-            ignore: Patterns::new(watch.ignore.iter().map(String::as_str)),
-            context: context.clone(),
-            ephemeral: Patterns::new(EPHEMERAL),
+        let context = match context.and_then(|dir| dockerignore(&dir).map(|text| (dir, text))) {
+            Some((dir, text)) => Some((dir, Patterns::of_file(&text)?)),
+            None => None,
+        };
+        let ephemeral = Patterns::new(EPHEMERAL)?;
+        let patterns = |texts: &[String]| Patterns::new(texts.iter().map(String::as_str));
+        let rule = |watch: &umiak_compose::Watch| {
+            Ok(Self {
+                service: service.name.clone(),
+                action: watch.action,
+                path: PathBuf::from(&watch.path),
+                target: watch.target.as_ref().map(PathBuf::from),
+                exec: watch.exec.clone(),
+                initial_sync: watch.initial_sync,
+                include: patterns(&watch.include)?,
+                ignore: patterns(&watch.ignore)?,
+                context: context.clone(),
+                ephemeral: ephemeral.clone(),
+            })
         };
         service.develop.iter().flat_map(|develop| &develop.watch).map(rule).collect()
     }
@@ -154,7 +166,7 @@ mod tests {
             ..umiak_compose::LoadOptions::default()
         };
         let project = umiak_compose::load(&options).unwrap();
-        project.services.values().flat_map(|s| Rule::of(s, &|_| dockerignore.map(str::to_owned))).collect()
+        project.services.values().flat_map(|s| Rule::of(s, &|_| dockerignore.map(str::to_owned)).unwrap()).collect()
     }
 
     fn changed(paths: &[&str]) -> BTreeSet<PathBuf> {
