@@ -77,7 +77,7 @@ fn check(text: &str) -> Result<Check, String> {
             "experimental" if value == "all" => check.experimental_all = true,
             "experimental" => check.experimental = rules(),
             "error" => check.error = super::flags::boolean(value).ok_or_else(bad)?,
-            _ => return Err(bad()),
+            other => return Err(other.to_owned()),
         }
     }
     Ok(check)

@@ -119,11 +119,10 @@ pub enum Fault {
     StageIndex { index: String },
     #[error("circular dependency detected on stage: {stage}")]
     Circular { stage: String },
-    #[error(
-        "cannot {what} from stage {from:?}, it needs to be defined before current stage {stage:?}",
-        what = if *.mount { "mount" } else { "copy" }
-    )]
-    LaterStage { from: String, stage: String, mount: bool },
+    #[error("cannot copy from stage {from:?}, it needs to be defined before current stage {stage:?}")]
+    LaterStage { from: String, stage: String },
+    #[error("cannot mount from stage {from:?} to {target:?}, stage needs to be defined before current command")]
+    LaterMount { from: String, target: String },
     #[error(
         "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"
     )]

@@ -57,17 +57,21 @@ impl Flags {
 
     /// The value of a flag; an empty one is as good as none.
     pub fn take(&mut self, name: &str) -> Option<Text> {
+        self.take_raw(name).filter(|text| !text.raw.is_empty())
+    }
+
+    /// The value of a flag, even an empty one.
+    pub fn take_raw(&mut self, name: &str) -> Option<Text> {
         let index = self.0.iter().position(|(seen, _)| seen == name)?;
-        Some(self.0.remove(index).1).filter(|text| !text.raw.is_empty())
+        Some(self.0.remove(index).1)
     }
 
     /// All values of a flag.
     pub fn take_all(&mut self, name: &str) -> Vec<Text> {
-        std::iter::from_fn(|| {
-            let index = self.0.iter().position(|(seen, _)| seen == name)?;
-            Some(self.0.remove(index).1)
-        })
-        .collect()
+        let (found, rest) = std::mem::take(&mut self.0).into_iter().partition(|(seen, _)| seen == name);
+        self.0 = rest;
+        let found: Vec<(String, Text)> = found;
+        found.into_iter().map(|(_, text)| text).collect()
     }
 
     /// A switch, when it is given.

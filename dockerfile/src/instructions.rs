@@ -470,8 +470,8 @@ fn run(statement: &Statement<'_>, heredocs: Vec<Heredoc>) -> Result<Run, ParseEr
     let devices = flags.take_all("device");
     Ok(Run {
         mounts: mounts.iter().map(|text| Mount::parse(text, statement.escape)).collect::<Result<_, _>>()?,
-        network: one_of(flags.take("network"), &["default", "none", "host"], |value| Fault::Network { value })?,
-        security: one_of(flags.take("security"), &["sandbox", "insecure"], |value| Fault::Security { value })?,
+        network: one_of(flags.take_raw("network"), &["default", "none", "host"], |value| Fault::Network { value })?,
+        security: one_of(flags.take_raw("security"), &["sandbox", "insecure"], |value| Fault::Security { value })?,
         devices: devices.iter().map(Device::parse).collect::<Result<_, _>>()?,
         command,
         heredocs,

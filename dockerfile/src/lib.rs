@@ -10,6 +10,8 @@ pub mod check;
 pub mod error;
 pub mod expand;
 pub mod expose;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ignore;
 pub mod mount;
 

@@ -1,6 +1,10 @@
 //! What is legal and better written otherwise: the rules of `docker build --check`.
 
+use std::collections::HashMap;
+
 use super::ast::{Check, Command, Dockerfile, Kind, Place, Stage};
+use super::source::Piece;
+use super::words::{split_command, split_quoted};
 
 /// A rule, under the name it is skipped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,8 +109,11 @@ pub(crate) fn of_text(file: &Dockerfile, blank_lines: &[usize]) -> Vec<Warning> 
     }
     names(file, &mut warnings);
     casing(file, &mut warnings);
+    let mut shells: HashMap<&str, bool> = HashMap::new();
     for stage in &file.stages {
-        instructions(stage, &mut warnings);
+        let inherited = shells.get(stage.image.raw.as_str()).copied().unwrap_or(false);
+        let shell = instructions(stage, file.directives.escape, inherited, &mut warnings);
+        shells.extend(stage.name.as_deref().map(|name| (name, shell)));
     }
     warnings.finish()
 }
@@ -169,10 +176,9 @@ fn casing(file: &Dockerfile, warnings: &mut Warnings<'_>) {
     }
 }
 
-/// What one instruction, or two of a kind, show.
-fn instructions(stage: &Stage, warnings: &mut Warnings<'_>) {
+/// What one instruction, or two of a kind, show; whether a `SHELL` holds at the end, as `shell` did at the beginning.
+fn instructions(stage: &Stage, escape: char, mut shell: bool, warnings: &mut Warnings<'_>) -> bool {
     let mut last: [Option<Place>; 3] = [None; 3];
-    let mut shell = false;
     for instruction in &stage.instructions {
         let check = instruction.check.as_ref();
         let place = instruction.place;
@@ -197,7 +203,7 @@ fn instructions(stage: &Stage, warnings: &mut Warnings<'_>) {
             Kind::Env(pairs) | Kind::Label(pairs) => {
                 let name = &instruction.keyword;
                 // The old form has one pair, and no `=` behind its name.
-                if legacy(&instruction.line, pairs.len()) {
+                if pairs.len() == 1 && legacy(&instruction.line, escape) {
                     let text =
                         format!(r#""{name} key=value" should be used instead of legacy "{name} key value" format"#);
                     add(Rule::LegacyKeyValueFormat, text);
@@ -223,10 +229,12 @@ fn instructions(stage: &Stage, warnings: &mut Warnings<'_>) {
             warnings.add(Rule::MultipleInstructionsDisallowed, before, check, text);
         }
     }
+    shell
 }
 
-fn legacy(line: &str, pairs: usize) -> bool {
-    pairs == 1 && line.split_whitespace().nth(1).is_some_and(|word| !word.contains('='))
+fn legacy(line: &str, escape: char) -> bool {
+    let (_, _, args) = split_command(Piece { text: line, at: 0 }, escape);
+    split_quoted(args, escape).first().is_some_and(|word| !word.text.contains('='))
 }
 
 fn secret_text(instruction: &str, name: &str) -> String {

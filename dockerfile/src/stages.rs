@@ -23,12 +23,14 @@ pub(crate) fn check(file: &Dockerfile) -> Result<(), ParseError> {
                         }
                         Err(_) => names.get(from.raw.to_lowercase().as_str()).copied(),
                     };
-                    earlier(file, found, current, from, false)?;
+                    earlier(file, found, current, from, None)?;
                 }
                 Kind::Run(run) => {
-                    for from in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {
+                    for mount in &run.mounts {
+                        let Some(from) = &mount.from else { continue };
+                        let target = mount.target.as_ref().map(|text| text.raw.clone()).unwrap_or_default();
                         let found = names.get(from.raw.to_lowercase().as_str()).copied();
-                        earlier(file, found, current, from, true)?;
+                        earlier(file, found, current, from, Some(target))?;
                     }
                 }
                 _ => {}
@@ -44,7 +46,7 @@ fn earlier(
     found: Option<usize>,
     current: usize,
     from: &Text,
-    mount: bool,
+    mount: Option<String>,
 ) -> Result<(), ParseError> {
     let name = |index: usize| {
         let name = file.stages.get(index).and_then(|stage| stage.name.clone());
@@ -53,7 +55,11 @@ fn earlier(
     match found {
         Some(index) if index == current => Err(ParseError::new(from.place, Fault::Circular { stage: name(current) })),
         Some(index) if index > current => {
-            let fault = Fault::LaterStage { from: from.raw.clone(), stage: name(current), mount };
+            let from_name = from.raw.clone();
+            let fault = match mount {
+                Some(target) => Fault::LaterMount { from: from_name, target },
+                None => Fault::LaterStage { from: from_name, stage: name(current) },
+            };
             Err(ParseError::new(from.place, fault))
         }
         _ => Ok(()),

@@ -54,10 +54,7 @@ impl Rule {
     ///
     /// # Errors
     /// A pattern of a rule or of the ignore file is none.
-    pub fn of(
-        service: &Service,
-        dockerignore: &dyn Fn(&Path) -> Option<String>,
-    ) -> Result<Vec<Self>, PatternError> {
+    pub fn of(service: &Service, dockerignore: &dyn Fn(&Path) -> Option<String>) -> Result<Vec<Self>, PatternError> {
         let context = service.build.as_ref().and_then(|build| build.context.as_deref()).filter(|dir| !dir.is_empty());
         let context = context.map(PathBuf::from);
         let context = match context.and_then(|dir| dockerignore(&dir).map(|text| (dir, text))) {
