@@ -5,9 +5,9 @@ use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::ignore::Patterns;
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
+use umiak_dockerfile::ignore::Patterns;
 use umiak_images::cache::{Cache, ContentCache};
 use umiak_images::digest::Digest;
 
@@ -57,7 +57,7 @@ impl Context {
             Some(text) => Some((".dockerignore of the Dockerfile", text.clone())),
             None => read(root.as_fd(), ".dockerignore")?.map(|text| (".dockerignore", text)),
         };
-        Ok(Self::new(root, ignore, cache.contents(path)))
+        Self::new(root, ignore, cache.contents(path))
     }
 
     /// A context given by name.
@@ -65,18 +65,18 @@ impl Context {
         let Source::Directory(path) = source else { bail!("the context {name} is no directory") };
         let root = open(path).with_context(|| format!("open the context {name}"))?;
         let ignore = read(root.as_fd(), ".dockerignore")?.map(|text| (".dockerignore", text));
-        Ok(Self::new(root, ignore, cache.contents(path)))
+        Self::new(root, ignore, cache.contents(path))
     }
 
-    fn new(root: OwnedFd, ignore: Option<(&str, String)>, contents: ContentCache) -> Self {
+    fn new(root: OwnedFd, ignore: Option<(&str, String)>, contents: ContentCache) -> Result<Self> {
         let ignored = match ignore {
-            Some((_, text)) => {
+            Some((name, text)) => {
                 let exceptions = text.lines().any(|line| line.trim_start().starts_with('!'));
-                Ignored::new(Patterns::of_file(&text), exceptions)
+                Ignored::new(Patterns::of_file(&text).with_context(|| format!("read {name}"))?, exceptions)
             }
             None => Ignored::default(),
         };
-        Self { root, ignored, contents: Known(contents) }
+        Ok(Self { root, ignored, contents: Known(contents) })
     }
 
     /// What can be copied from it.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::ignore::Patterns;
 use anyhow::{Context as _, Result, bail};
+use umiak_dockerfile::ignore::Patterns;
 use umiak_dockerfile::{Copy, Heredoc, Instruction, Source as Item, Text};
 use umiak_images::cache::Record;
 use umiak_images::digest::Digest;
@@ -127,7 +127,7 @@ impl Job {
     /// What is left out.
     pub fn exclude(&self) -> Result<Ignored> {
         let exceptions = self.exclude.iter().any(|pattern| pattern.starts_with('!'));
-        Ok(Ignored::new(Patterns::new(self.exclude.iter().map(String::as_str)), exceptions))
+        Ok(Ignored::new(Patterns::new(self.exclude.iter().map(String::as_str))?, exceptions))
     }
 
     /// The step, with what its sources give.

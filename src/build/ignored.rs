@@ -1,7 +1,7 @@
 //! What is left out of a context or of a copy: the patterns of `.dockerignore`
 //! and of `--exclude`, asked with names as the kernel has them.
 
-use crate::ignore::Patterns;
+use umiak_dockerfile::ignore::Patterns;
 
 /// Patterns to leave out.
 #[derive(Debug, Clone, Default)]

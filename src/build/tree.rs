@@ -234,7 +234,9 @@ impl Tree<'_> {
         }
         for name in list {
             let matches = match is_pattern(part) {
-                true => crate::ignore::Patterns::new([part.as_str()]).matches(&String::from_utf8_lossy(&name)),
+                true => {
+                    umiak_dockerfile::ignore::Patterns::new([part.as_str()])?.matches(&String::from_utf8_lossy(&name))
+                }
                 false => name == part.as_bytes(),
             };
             if matches {
