@@ -308,3 +308,14 @@ fn a_password_is_asked_for_without_being_shown() {
     terminal.type_in("sec\x03");
     assert_eq!(terminal.end().code, 130);
 }
+
+#[test]
+fn a_device_takes_an_archive_and_stays_one() {
+    use std::os::unix::fs::FileTypeExt as _;
+    let Some(host) = own_store() else { return };
+    // A device of our own, for should this fail, the machine must not be without its own.
+    let null = host.path().join("null");
+    tool("mknod", &[null.to_str().unwrap(), "c", "1", "3"]);
+    host.ok(&["image", "save", "-o", null.to_str().unwrap(), "busybox"]);
+    assert!(std::fs::metadata(&null).unwrap().file_type().is_char_device());
+}

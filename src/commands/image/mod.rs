@@ -334,27 +334,12 @@ impl Save {
         for image in self.images.iter().filter(|_| self.platform.is_some()) {
             resolve_for(context, image, self.platform.as_deref())?;
         }
-        let Some(path) = &self.output else {
-            if std::io::stdout().is_terminal() {
-                bail!("cowardly refusing to save to a terminal: use -o or redirect");
-            }
-            let mut stdout = std::io::stdout().lock();
-            umiak_images::archive::save(store, &self.images, &mut stdout)?;
-            stdout.flush().context("write the archive")?;
-            return Ok(ExitCode::SUCCESS);
-        };
-        // Written aside: a failure leaves no half archive under the name that was asked for.
-        let partial = path.with_extension("partial");
-        let result = File::create(&partial).with_context(|| format!("write {}", partial.display())).and_then(|file| {
+        super::archive_output(self.output.as_deref(), |file| {
             let mut file = std::io::BufWriter::new(file);
             umiak_images::archive::save(store, &self.images, &mut file)?;
-            file.flush().with_context(|| format!("write {}", partial.display()))?;
-            std::fs::rename(&partial, path).with_context(|| format!("write {}", path.display()))
-        });
-        if result.is_err() {
-            let _ = std::fs::remove_file(&partial);
-        }
-        result.map(|()| ExitCode::SUCCESS)
+            file.flush().context("write the archive")
+        })?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
