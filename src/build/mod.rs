@@ -32,6 +32,7 @@ mod users;
 mod write;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -46,7 +47,8 @@ use umiak_images::platform::Platform;
 use umiak_images::reference::Reference;
 use umiak_images::store::Image;
 
-use crate::engine::Engine;
+use crate::engine::request::Request;
+use crate::engine::{Container, Engine};
 use crate::ui::build::Display;
 
 use context::Context;
@@ -75,6 +77,9 @@ struct Build<'b> {
     failure: Mutex<Option<anyhow::Error>>,
     /// What runs for the stages under way, to be ended when one fails.
     running: Mutex<Vec<String>>,
+    /// A container that never starts, and has an address on the default network: as long as it is there, the bridge
+    /// does not come and go with every RUN.
+    holder: Mutex<Option<Container>>,
     /// The layers of the image are wanted as blobs.
     packs: bool,
     /// Layers of the image, to be compressed while the build goes on.
@@ -182,11 +187,17 @@ impl One<'_> {
             cancelled: AtomicBool::new(false),
             failure: Mutex::default(),
             running: Mutex::default(),
+            holder: Mutex::default(),
             packs,
             packed: Mutex::default(),
             keys: Mutex::default(),
         };
-        build.run(self.loaded)
+        let result = build.run(self.loaded);
+        if let Some(holder) = build.holder.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // What stays of it goes with the next build.
+            let _ = self.engine.remove(&holder, true, true);
+        }
+        result
     }
 }
 
@@ -285,6 +296,20 @@ impl<'b> Build<'b> {
         {
             // Whoever takes it has gone only when the build is over.
             let _ = packed.send(layer.clone());
+        }
+    }
+
+    /// Keeps the default network's bridge for the steps to come. Without it they work as well, only slower.
+    fn hold_network(&self, image: &Image, layers: &[PathBuf]) {
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if holder.is_none() {
+            let request = Request {
+                image: "build".to_owned(),
+                command: Some(vec!["hold".to_owned()]),
+                layers: Some(layers.to_vec()),
+                ..Request::default()
+            };
+            *holder = self.engine.create_build_step(request, image).ok();
         }
     }
 

@@ -174,6 +174,9 @@ fn execute(
     let mut targets: Vec<String> = OWN.map(str::to_owned).to_vec();
     targets.extend(request.runtime.mounts.iter().map(|mount| mount.target.clone()));
     targets.extend(request.files.iter().map(|file| file.target.clone()));
+    if job.network == Network::Default {
+        build.hold_network(&image(state), &layers);
+    }
     let container = engine.create_build_step(request, &image(state))?;
     let id = container.config.id.clone();
     let upper = container.config.runtime.rootfs.upper.clone();
