@@ -121,7 +121,10 @@ pub fn build_to(engine: &Engine, options: &Options, outputs: &[Output], display:
         .map(|name| name.parse().with_context(|| format!("invalid tag {name:?}: invalid reference format")))
         .collect::<Result<_>>()?;
     let building = store.building()?;
-    let local = remote::context(options, &building, display)?;
+    let mut local = remote::context(options, &building, display)?;
+    for (name, value) in crate::engine::docker_config::build_proxies() {
+        local.options.args.entry(name).or_insert(value);
+    }
     let options = &local.options;
     let loaded = context::dockerfile(options, display)?;
     let file = umiak_dockerfile::parse(&loaded.text).map_err(|error| {

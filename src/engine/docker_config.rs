@@ -1,5 +1,6 @@
 //! Docker's own `config.json`: where it lies, and what it says besides credentials.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -26,12 +27,54 @@ pub fn places() -> Places {
 #[serde(default, rename_all = "camelCase")]
 struct Settings {
     detach_keys: String,
+    proxies: BTreeMap<String, Proxies>,
+}
+
+/// Proxies for what runs in containers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Proxies {
+    http_proxy: String,
+    https_proxy: String,
+    no_proxy: String,
+    ftp_proxy: String,
+    all_proxy: String,
+}
+
+fn settings() -> Settings {
+    let text = places().files().iter().find_map(|path| std::fs::read(path).ok());
+    text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// The proxies that a build's commands are told of, by both names that programs look for: those of the file, or where
+/// it has none those of this process, unless they are on this host's loopback, which no container reaches.
+pub fn build_proxies() -> Vec<(String, String)> {
+    let of_file = settings().proxies.remove("default");
+    let pairs = match of_file {
+        Some(proxies) => vec![
+            ("HTTP_PROXY", proxies.http_proxy),
+            ("HTTPS_PROXY", proxies.https_proxy),
+            ("NO_PROXY", proxies.no_proxy),
+            ("FTP_PROXY", proxies.ftp_proxy),
+            ("ALL_PROXY", proxies.all_proxy),
+        ],
+        None => {
+            let names = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "FTP_PROXY", "ALL_PROXY"];
+            let value = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_lowercase()));
+            names.into_iter().map(|name| (name, value(name).unwrap_or_default())).collect()
+        }
+    };
+    let is_own = |value: &str| ["//127.", "//localhost", "//[::1]"].iter().any(|own| value.contains(own));
+    let mut all = Vec::new();
+    for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty() && !is_own(value)) {
+        all.push((name.to_owned(), value.clone()));
+        all.push((name.to_lowercase(), value));
+    }
+    all
 }
 
 /// The keys that leave a container, for those who do not say them; empty if the file has none. A file that cannot be
 /// read has none either: whoever needs credentials of it reports that.
 pub fn detach_keys() -> String {
-    let text = places().files().iter().find_map(|path| std::fs::read(path).ok());
-    let settings: Settings = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    settings.detach_keys
+    settings().detach_keys
 }
