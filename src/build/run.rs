@@ -74,6 +74,13 @@ pub fn run(running: &mut Running<'_>, state: &mut State, run: &Run, instruction:
     for spec in &job.mounts {
         identities.push(mounts::identity(running, state, spec, &mut held)?);
     }
+    let options = running.build.options;
+    if !options.extra_hosts.is_empty() {
+        identities.push(format!("hosts {:?}", options.extra_hosts));
+    }
+    if !options.ulimits.is_empty() {
+        identities.push(format!("ulimits {:?}", options.ulimits));
+    }
     let key = {
         let pairs = |(name, value): &'_ (String, String)| -> (String, String) { (name.clone(), value.clone()) };
         let env: Vec<(String, String)> = job.env.iter().filter(|(name, _)| !is_proxy(name, state)).map(pairs).collect();
