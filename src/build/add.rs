@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags};
-use umiak_dockerfile::{Add, Instruction, Source};
+use umiak_dockerfile::{Add, Instruction};
 use umiak_images::decompress::is_archive;
 use umiak_images::digest::Digest;
 use umiak_images::pack::Scratch;
@@ -61,19 +61,10 @@ pub fn add(running: &mut Running<'_>, state: &mut State, add: &Add, instruction:
             job.write_texts(&mut writer)
         })
     })?;
-    let names: Vec<&str> = add.sources.iter().map(name).collect();
-    let sources = job.sources.iter().map(String::as_str).chain(names.into_iter().filter(|name| !name.is_empty()));
-    let text = sources.fold(history(&job), |text, source| format!("{text} {source}"));
+    let texts = job.texts.iter().map(|(name, _)| format!("<<{name}"));
+    let text = job.sources.iter().cloned().chain(texts).fold(history(&job), |text, source| format!("{text} {source}"));
     state.history(format!("{text} {} # buildkit", job.written), true);
     Ok(())
-}
-
-/// The name of a heredoc; empty for anything else.
-fn name(source: &Source) -> &str {
-    match source {
-        Source::Heredoc(heredoc) => &heredoc.name,
-        Source::File(_) => "",
-    }
 }
 
 fn history(job: &Job) -> String {

@@ -150,14 +150,19 @@ impl Job {
     /// Finds all sources in a tree.
     fn find(&self, tree: &Tree<'_>) -> Result<Vec<Vec<Found>>> {
         let exclude = self.exclude()?;
-        self.sources.iter().map(|source| tree.find(source, &exclude)).collect()
+        let mut all: Vec<Vec<Found>> =
+            self.sources.iter().map(|source| tree.find(source, &exclude)).collect::<Result<_>>()?;
+        for found in all.iter_mut().flatten().filter(|_| self.parents) {
+            found.above = tree.above(&found.name)?;
+        }
+        Ok(all)
     }
 
     fn write(&self, writer: &mut Writer<'_>, all: &[Vec<Found>]) -> Result<()> {
         for (source, found) in self.sources.iter().zip(all) {
             for found in found {
                 let target = match self.parents {
-                    true => with_parents(&self.target, source, found),
+                    true => with_parents(writer, &self.target, source, found)?,
                     false => self.target.clone(),
                 };
                 writer.copy(found, &target, self.into || self.parents)?;
@@ -186,15 +191,22 @@ fn text_of(running: &Running<'_>, state: &State, heredoc: &Heredoc) -> Result<St
     Ok(expanded.map_err(|error| anyhow::anyhow!("failed to process the heredoc {}: {error}", heredoc.name))?.text)
 }
 
-/// Where something goes that keeps its parents: those behind a `/./`, if there is one.
-fn with_parents(target: &str, source: &str, found: &Found) -> String {
+/// Where something goes that keeps its parents (those behind a `/./`, if there is one), which are made like the ones
+/// it comes from.
+fn with_parents(writer: &Writer<'_>, target: &str, source: &str, found: &Found) -> Result<String> {
     let skipped = source.find("/./").map_or(0, |at| clean(&source[..at]).len());
     let name = String::from_utf8_lossy(&found.name).into_owned();
-    let mut parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty()).skip(skipped).collect();
-    if !found.is_directory() {
-        parts.pop();
+    let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty()).collect();
+    let mut place = target.trim_end_matches('/').to_owned();
+    writer.directory(&place)?;
+    for (part, stat) in parts.iter().zip(&found.above).skip(skipped) {
+        place = format!("{place}/{part}");
+        writer.directory_like(&place, stat)?;
     }
-    format!("{}/{}/", target.trim_end_matches('/'), parts.join("/"))
+    if found.is_directory() {
+        place = parts.last().filter(|_| parts.len() > skipped).map_or(place.clone(), |part| format!("{place}/{part}"));
+    }
+    Ok(format!("{place}/"))
 }
 
 /// COPY.
@@ -230,8 +242,11 @@ fn history(word: &str, _: bool, job: &Job, copy: &Copy) -> String {
     if job.link {
         text += " --link";
     }
-    for source in job.sources.iter().chain(job.texts.iter().map(|(name, _)| name)) {
+    for source in &job.sources {
         text += &format!(" {source}");
+    }
+    for (name, _) in &job.texts {
+        text += &format!(" <<{name}");
     }
     text += &format!(" {} # buildkit", job.written);
     text

@@ -88,6 +88,20 @@ pub fn attach(
     }
 }
 
+/// Adds a program that stands in the Dockerfile.
+pub fn script(running: &Running<'_>, path: &str, text: &str, held: &mut Held, request: &mut Request) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let scratch = running.build.building.scratch()?;
+    let file = scratch.path().join("script");
+    let mut options = std::fs::OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(0o755).open(&file);
+    let wrong = || format!("write {}", file.display());
+    std::io::Write::write_all(&mut made.with_context(wrong)?, text.as_bytes()).with_context(wrong)?;
+    request.runtime.mounts.push(run::mount(path.to_owned(), run::bind(file), true));
+    held.scratches.push(scratch);
+    Ok(())
+}
+
 fn bind(running: &Running<'_>, state: &State, spec: &MountSpec, held: &mut Held, request: &mut Request) -> Result<()> {
     let target = target(spec, state)?;
     let source = held.sources.iter().find(|(other, _, _)| *other == target).cloned();

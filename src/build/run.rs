@@ -20,7 +20,7 @@ use super::options::Network;
 use super::stage::Running;
 use super::state::State;
 use super::tidy;
-use crate::engine::request::{Content, File, Join, NetworkRequest, Request};
+use crate::engine::request::{Join, NetworkRequest, Request};
 use crate::ui::build::Step;
 
 /// What a start makes in a root file system that does not have it.
@@ -124,9 +124,11 @@ fn job(running: &Running<'_>, state: &State, run: &Run) -> Result<Job> {
         bail!("RUN has no command");
     }
     let mut env: Vec<(String, String)> = Vec::new();
-    for name in PROXIES {
-        if let Some(value) = options.args.get(name).filter(|_| !state.env.contains_key(name)) {
-            env.push((name.to_owned(), value.clone()));
+    for pair in PROXIES.chunks_exact(2) {
+        // Programs look for one of the two.
+        let Some(value) = pair.iter().rev().find_map(|name| options.args.get(*name)) else { continue };
+        for name in pair.iter().filter(|name| !state.env.contains_key(**name)) {
+            env.push(((*name).to_owned(), value.clone()));
         }
     }
     env.extend(state.env.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -175,8 +177,7 @@ fn execute(
         mounts::attach(running, state, spec, held, &mut request)?;
     }
     for (path, text) in &job.files {
-        let content = Content::Bytes(text.clone().into_bytes());
-        request.files.push(File { target: path.clone(), content, uid: 0, gid: 0, mode: 0o755 });
+        mounts::script(running, path, text, held, &mut request)?;
     }
     let mut targets: Vec<String> = OWN.map(str::to_owned).to_vec();
     targets.extend(request.runtime.mounts.iter().map(|mount| mount.target.clone()));

@@ -260,9 +260,10 @@ impl State {
                 self.image.config.healthcheck = Some(check);
                 text
             }
+            // Says nothing about how this image came to be.
             Kind::OnBuild(text) => {
                 run.on_build.push(text.clone());
-                format!("ONBUILD {text}")
+                return Ok(true);
             }
             Kind::Maintainer(name) => {
                 self.image.author = Some(name.clone());
@@ -280,19 +281,14 @@ impl State {
             Some(text) => Some(Words { env: &self.env, escape }.one(text)?),
             None => None,
         };
-        let mut told = name.clone();
-        if let Some(default) = &default {
-            let _ = write!(told, "={default}");
-        }
         let value = match (given.args.get(name), default) {
             (Some(value), _) => Some(value.clone()),
             (None, Some(default)) => Some(default),
             (None, None) => given.meta.get(name).cloned(),
         };
+        let mut told = name.clone();
         if let Some(value) = &value {
-            if default_differs(&told, name, value) {
-                told = format!("{name}={value}");
-            }
+            let _ = write!(told, "={value}");
             self.env.insert(name.clone(), value.clone());
         }
         self.args.insert(name.clone(), value);
@@ -306,11 +302,6 @@ impl State {
         self.image.config.working_dir.clone_from(&path);
         path
     }
-}
-
-/// A value from outside is told instead of the default.
-fn default_differs(told: &str, name: &str, value: &str) -> bool {
-    told.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).is_some_and(|default| default != value)
 }
 
 /// Values of variables from outside of a stage.
@@ -370,26 +361,14 @@ fn health_test(command: &Command) -> Vec<String> {
 
 /// A health check as histories have it.
 fn health_text(check: &config::Healthcheck) -> String {
-    let span = |nanoseconds: i64| go_quoted(&go_duration(nanoseconds));
-    let retries = u32::try_from(check.retries).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
-    let retries = match retries {
-        '\n' => "'\\n'".to_owned(),
-        '\t' => "'\\t'".to_owned(),
-        '\r' => "'\\r'".to_owned(),
-        '\u{7}' => "'\\a'".to_owned(),
-        '\u{8}' => "'\\b'".to_owned(),
-        '\u{b}' => "'\\v'".to_owned(),
-        '\u{c}' => "'\\f'".to_owned(),
-        character if character.is_control() => format!("'\\x{:02x}'", u32::from(character)),
-        character => format!("'{character}'"),
-    };
     format!(
-        "&{{{} {} {} {} {} {retries}}}",
-        quoted(&check.test),
-        span(check.interval),
-        span(check.timeout),
-        span(check.start_period),
-        span(check.start_interval)
+        "{{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        check.test.join(" "),
+        go_duration(check.interval),
+        go_duration(check.timeout),
+        go_duration(check.start_period),
+        go_duration(check.start_interval),
+        check.retries
     )
 }
 

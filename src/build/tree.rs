@@ -92,6 +92,8 @@ pub struct Found {
     pub stat: Stat,
     /// For a directory all that is in it, parents before their content.
     pub below: Vec<Item>,
+    /// The directories that its name leads through, where they are to be kept.
+    pub above: Vec<Stat>,
     /// Its name once symlinks are resolved.
     real: Vec<u8>,
 }
@@ -177,6 +179,17 @@ impl Tree<'_> {
         Ok(vec![found])
     }
 
+    /// The directories that a name leads through.
+    pub fn above(&self, name: &[u8]) -> Result<Vec<Stat>> {
+        let ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        ends.map(|end| {
+            let wrong = || format!("open {}", shown(&name[..end]));
+            let fd = in_root(self.root, &name[..end], OFlags::PATH | OFlags::DIRECTORY).with_context(wrong)?;
+            rustix::fs::fstat(&fd).with_context(wrong)
+        })
+        .collect()
+    }
+
     /// `None` when it is ignored with all that is in it.
     fn open(&self, name: &[u8]) -> rustix::io::Result<Option<Found>> {
         let fd = in_root(self.root, name, OFlags::PATH)?;
@@ -188,7 +201,7 @@ impl Tree<'_> {
         {
             return Ok(None);
         }
-        Ok(Some(Found { name: name.to_vec(), fd, stat, below: Vec::new(), real }))
+        Ok(Some(Found { name: name.to_vec(), fd, stat, below: Vec::new(), above: Vec::new(), real }))
     }
 
     /// The name below the root that a descriptor really has; only where it matters.
@@ -308,6 +321,9 @@ impl Tree<'_> {
             for item in &found.below {
                 let open = || Ok(beneath(&found.fd, &item.path, OFlags::PATH | OFlags::NOFOLLOW)?);
                 self.identify(&mut hasher, &item.path, &join(&found.real, &item.path), &item.stat, &item.target, open)?;
+            }
+            for above in &found.above {
+                hasher.update(format!("{:o} {} {} ", above.st_mode, above.st_uid, above.st_gid).as_bytes());
             }
             hasher.update(b"\n");
         }

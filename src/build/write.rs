@@ -69,10 +69,14 @@ impl Writer<'_> {
     pub fn copy(&mut self, found: &Found, target: &str, into: bool) -> Result<()> {
         if found.is_directory() {
             let (directory, made) = self.directory(target)?;
-            if made {
-                self.dress(&directory, &self.attributes(&found.stat))?;
+            // A context's own root is nobody's directory.
+            let own = self.owners || !found.name.is_empty();
+            let attributes = self.attributes(&found.stat);
+            if made && own {
+                self.dress(&directory, &attributes)?;
             }
-            return self.content(found, &directory);
+            self.content(found, &directory)?;
+            return if own { set_time(&directory, attributes.mtime) } else { Ok(()) };
         }
         let name = found.name.rsplit(|byte| *byte == b'/').next().unwrap_or(&found.name).to_vec();
         let (directory, name) = self.place(target, into, &name)?;
@@ -81,23 +85,40 @@ impl Writer<'_> {
 
     /// Where a file goes that is to be at `target`, or in it: the directory, made if need be, and the name there.
     pub fn place(&self, target: &str, into: bool, name: &[u8]) -> Result<(OwnedFd, Vec<u8>)> {
-        let parts = clean(target);
-        let whole = parts.join("/");
-        let is_directory =
-            in_root(self.root, whole.as_bytes(), OFlags::PATH | OFlags::DIRECTORY).is_ok() || parts.is_empty();
-        if into || is_directory {
-            return Ok((self.directory(&whole)?.0, name.to_vec()));
+        let mut target = target.to_owned();
+        for _ in 0..LINKS {
+            let parts = clean(&target);
+            let whole = parts.join("/");
+            let is_directory =
+                in_root(self.root, whole.as_bytes(), OFlags::PATH | OFlags::DIRECTORY).is_ok() || parts.is_empty();
+            if into || is_directory {
+                return Ok((self.directory(&whole)?.0, name.to_vec()));
+            }
+            let Some((last, parents)) = parts.split_last() else { break };
+            let parents = parents.join("/");
+            let directory = self.directory(&parents)?.0;
+            // A symlink is followed: what it names is written.
+            match rustix::fs::readlinkat(&directory, last.as_str(), Vec::new()) {
+                Ok(link) => {
+                    let link = String::from_utf8_lossy(link.as_bytes()).into_owned();
+                    target = if link.starts_with('/') { link } else { format!("{parents}/{link}") };
+                }
+                Err(_) => return Ok((directory, last.clone().into_bytes())),
+            }
         }
-        match parts.split_last() {
-            Some((last, parents)) => Ok((self.directory(&parents.join("/"))?.0, last.clone().into_bytes())),
-            None => bail!("the root directory cannot be replaced by a file"),
-        }
+        bail!("too many symbolic links on the way to {target}")
     }
 
     /// The directory at `path`, made with its parents where it is missing; whether it was.
     pub fn directory(&self, path: &str) -> Result<(OwnedFd, bool)> {
-        let owner = self.chown.unwrap_or((0, 0));
-        self.directory_of(path, Attributes { mode: 0o755, uid: owner.0, gid: owner.1, mtime: self.now() })
+        let (uid, gid) = self.chown.unwrap_or((0, 0));
+        let mode = self.chmod.as_ref().map_or(0o755, |chmod| chmod.of(0o755, true));
+        self.directory_of(path, Attributes { mode, uid, gid, mtime: self.now() })
+    }
+
+    /// The same, with mode and owner of another directory.
+    pub fn directory_like(&self, path: &str, stat: &Stat) -> Result<()> {
+        self.directory_of(path, Attributes { mtime: self.now(), ..self.attributes(stat) }).map(drop)
     }
 
     /// The same, where what is made has these attributes.

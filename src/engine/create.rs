@@ -93,6 +93,10 @@ impl Engine {
             bail!("no command specified: the image {} has none", request.image);
         }
         runtime.env.clone_from(&process.env);
+        if request.owner.is_some() {
+            // A build's step: what it makes does not depend on where, so it is not told.
+            runtime.env.insert(0, "HOSTNAME".to_owned());
+        }
         runtime.cwd = request.working_dir.clone().unwrap_or_else(|| defaults.working_dir.clone());
         runtime.user = request.user.clone().unwrap_or_else(|| defaults.user.clone());
         runtime.stop_signal = request.stop_signal.clone().or_else(|| defaults.stop_signal.clone()).unwrap_or_default();

@@ -497,7 +497,7 @@ pub fn link(text: &str) -> (String, String) {
 }
 
 /// A size of memory.
-pub(super) fn bytes(flag: &str, text: &str) -> Result<u64> {
+pub(in crate::commands) fn bytes(flag: &str, text: &str) -> Result<u64> {
     parse_size(text).with_context(|| format!("{flag}: \"{text}\" is not a size like 64m or 1.5g"))
 }
 
@@ -520,7 +520,7 @@ fn device(text: &str) -> Result<Device> {
     Ok(Device { host: host.into(), container: container.into(), permissions: permissions.to_owned() })
 }
 
-fn ulimit(text: &str) -> Result<Ulimit> {
+pub(in crate::commands) fn ulimit(text: &str) -> Result<Ulimit> {
     let wrong = || format!("invalid ulimit argument: {text}");
     let (name, values) = text.split_once('=').with_context(wrong)?;
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));

@@ -5,7 +5,7 @@ pub mod cp;
 pub mod create;
 pub mod exec;
 pub mod files;
-mod flags;
+pub(in crate::commands) mod flags;
 mod foreground;
 pub mod health;
 mod host_flags;

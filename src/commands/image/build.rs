@@ -10,6 +10,7 @@ use umiak_images::pack::Compression;
 
 use crate::build::options::{Allow, File, Options, Output, Secret, SecretSource, Source, Ssh};
 use crate::commands::Context;
+use crate::commands::container::flags;
 use crate::out;
 use crate::ui::build::Display;
 
@@ -154,8 +155,8 @@ impl Build {
             ssh: self.ssh.iter().map(|text| ssh(text)).collect(),
             network: self.network.parse().unwrap_or_default(),
             extra_hosts: self.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
-            shm_size: 0,
-            ulimits: Vec::new(),
+            shm_size: self.shm_size.as_deref().map_or(Ok(0), |size| flags::bytes("--shm-size", size))?,
+            ulimits: self.ulimit.iter().map(|text| flags::ulimit(text)).collect::<Result<_>>()?,
             limits: umiak_runtime::config::Limits::default(),
             cgroup_parent: self.cgroup_parent.clone(),
             platforms: self

@@ -113,7 +113,7 @@ impl Image {
             let empty = match value {
                 Value::Null | Value::Bool(false) => true,
                 Value::String(text) => text.is_empty(),
-                Value::Array(items) => items.is_empty() && *key != "Entrypoint" && *key != "Cmd",
+                Value::Array(items) => items.is_empty(),
                 Value::Object(items) => items.is_empty(),
                 _ => false,
             };
@@ -152,7 +152,8 @@ fn step(entry: &Value) -> Value {
     let copies = by.starts_with("COPY ") || by.starts_with("ADD ");
     let by = if copies { by.split(' ').filter(unsaid).collect::<Vec<_>>().join(" ") } else { by.to_owned() };
     let mark = if entry["empty_layer"] == true { "(no layer) " } else { "" };
-    format!("{mark}{by}").into()
+    // As `docker history` shows it, where there is nothing else to ask.
+    format!("{mark}{by}").replace('\t', " ").into()
 }
 
 fn plain(bytes: Vec<u8>) -> Vec<u8> {

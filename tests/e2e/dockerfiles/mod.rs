@@ -25,7 +25,19 @@ const TAG: &str = "conform";
 const THREADS: usize = 4;
 
 /// Cases that differ on purpose, with the reason.
-const DIFFERENCES: &[(&str, &str)] = &[];
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("copy-chown-unknown", "Docker gives a user that nobody knows the id 0; it is an error here"),
+    ("copy-exclude-glob", "--exclude counts for a pattern's matches, too, as the reference has it"),
+    ("copy-link", "a layer of its own has its own directories, with their own modes"),
+    ("copy-link-over-symlink", "with --link nothing below is looked at; Docker without containerd's store does"),
+    ("copy-parents-pivot", "a directory that is made gets no time of another one"),
+    ("copy-several-no-slash", "several files onto one name: Docker keeps the last; it is an error here"),
+    ("epoch", "no time in the image is later than SOURCE_DATE_EPOCH"),
+    ("from-target-number", "a stage's number names it, as it does in --from"),
+    ("parser-check-error", "there are no lints here"),
+    ("run-empty", "RUN without a command is an error"),
+    ("workdir-clean", "the path is cleaned"),
+];
 
 #[test]
 #[ignore = "the builder does not do all of it yet"]
