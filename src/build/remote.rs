@@ -74,6 +74,7 @@ impl std::io::Write for Hashed {
 fn name(url: &str, done: &Downloaded) -> String {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let path = path.trim_end_matches('/');
     let last = path.split_once('/').and_then(|(_, path)| path.rsplit('/').next()).unwrap_or_default();
     let last = Some(last.to_owned()).filter(|name| !matches!(name.as_str(), "" | "." | ".."));
     last.or_else(|| done.name.clone()).unwrap_or_else(|| "download".to_owned())

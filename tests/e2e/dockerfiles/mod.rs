@@ -36,6 +36,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("from-target-number", "a stage's number names it, as it does in --from"),
     ("parser-check-error", "there are no lints here"),
     ("run-empty", "RUN without a command is an error"),
+    ("run-xattr", "attributes of users are kept; Docker's own store saves none but capabilities"),
     ("workdir-clean", "the path is cleaned"),
 ];
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Serves `dir` on a port of 127.0.0.1 for as long as this process runs; the port.
 pub fn serve(dir: &Path) -> u16 {
@@ -20,7 +20,7 @@ pub fn serve(dir: &Path) -> u16 {
     port
 }
 
-fn answer(stream: TcpStream, dir: &PathBuf) -> std::io::Result<()> {
+fn answer(stream: TcpStream, dir: &Path) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
