@@ -290,6 +290,47 @@ fn compile(pattern: &str) -> Option<Matcher> {
     Regex::new(&expression).ok().map(Matcher::Regex)
 }
 
+/// One name of a source of `COPY` and `ADD`, with `*`, `?` and classes: `**` is no more than `*`, and `!` is a
+/// character.
+#[derive(Debug, Clone)]
+pub struct Glob(Regex);
+
+impl Glob {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A bracket or an escape without its end, or a range from back to front.
+    pub fn new(pattern: &str) -> Result<Self, PatternError> {
+        Self::compile(pattern).ok_or_else(|| PatternError::Syntax { line: 0, pattern: pattern.to_owned() })
+    }
+
+    /// Whether a name, without a slash, is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.is_match(name)
+    }
+
+    fn compile(pattern: &str) -> Option<Self> {
+        let mut expression = String::from("(?s)^");
+        let mut rest = pattern;
+        while let Some(character) = rest.chars().next() {
+            rest = rest.get(character.len_utf8()..)?;
+            match character {
+                '*' => expression.push_str(".*"),
+                '?' => expression.push('.'),
+                '[' => rest = class(rest, &mut expression)?,
+                '\\' => {
+                    let escaped = rest.chars().next()?;
+                    rest = rest.get(escaped.len_utf8()..)?;
+                    literal(escaped, &mut expression);
+                }
+                other => literal(other, &mut expression),
+            }
+        }
+        expression.push('$');
+        Regex::new(&expression).ok().map(Self)
+    }
+}
+
 /// A character as itself.
 fn literal(character: char, expression: &mut String) {
     let _ = write!(expression, "\\x{{{:x}}}", u32::from(character));
@@ -423,6 +464,24 @@ mod tests {
         ] {
             assert_eq!(Patterns::of_file(text).unwrap_err().to_string(), message, "{text}");
         }
+    }
+
+    #[test]
+    fn names_match_one_by_one() {
+        for (pattern, name, expected) in [
+            ("*.rs", "a.rs", true),
+            ("a**c", "abc", true),
+            ("a?c", "aüc", true),
+            ("!a", "!a", true),
+            ("#*", "#a", true),
+            ("[!a]", "!", true),
+            ("[^a]", "b", true),
+            ("\\*", "a", false),
+            ("a.c", "abc", false),
+        ] {
+            assert_eq!(Glob::new(pattern).unwrap().matches(name), expected, "{pattern} {name}");
+        }
+        assert!(Glob::new("[a").is_err());
     }
 
     #[test]

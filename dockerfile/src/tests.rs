@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod checking;
 mod expansion;
 mod faults;
 mod hostile;
