@@ -62,6 +62,8 @@ pub struct Stage {
     pub original: String,
     /// What a comment right above `FROM` says about checks.
     pub check: Option<Check>,
+    /// The last comment right above `FROM`.
+    pub comment: Option<String>,
     /// What follows, in its order.
     pub instructions: Vec<Instruction>,
 }
@@ -82,6 +84,8 @@ pub struct Instruction {
     pub original: String,
     /// What a comment right above says about checks.
     pub check: Option<Check>,
+    /// The last comment right above.
+    pub comment: Option<String>,
 }
 
 impl Instruction {

@@ -169,6 +169,7 @@ pub(crate) fn parse(statement: Statement<'_>, heredocs: Vec<Heredoc>) -> Result<
         line: statement.whole.text.to_owned(),
         original: String::new(),
         check: None,
+        comment: None,
     }))
 }
 
@@ -239,6 +240,7 @@ fn from(statement: &Statement<'_>) -> Result<Stage, ParseError> {
         place: Place::default(),
         original: String::new(),
         check: None,
+        comment: None,
         instructions: Vec::new(),
     })
 }

@@ -85,9 +85,10 @@ fn next(reader: &mut Reader<'_>) -> Result<Option<(Parsed, bool)>, ParseError> {
     let place = Place { end_line: reader.number, ..line.place(line.piece()) };
     let original = with_heredocs(line.text.trim(), &heredocs);
     let check = directives::of_comments(&line.comments);
+    let comment = line.comments.last().cloned();
     let parsed = match instructions::parse(statement, heredocs)? {
-        Parsed::From(stage) => Parsed::From(Stage { place, original, check, ..stage }),
-        Parsed::Other(instruction) => Parsed::Other(Instruction { place, original, check, ..instruction }),
+        Parsed::From(stage) => Parsed::From(Stage { place, original, check, comment, ..stage }),
+        Parsed::Other(instruction) => Parsed::Other(Instruction { place, original, check, comment, ..instruction }),
     };
     Ok(Some((parsed, line.blank_inside)))
 }

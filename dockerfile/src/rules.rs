@@ -18,6 +18,8 @@ pub enum Rule {
     FromAsCasing,
     FromPlatformFlagConstDisallowed,
     InvalidDefaultArgInFrom,
+    /// Experimental: only where it is asked for.
+    InvalidDefinitionDescription,
     JSONArgsRecommended,
     LegacyKeyValueFormat,
     MaintainerDeprecated,
@@ -86,8 +88,14 @@ impl<'a> Warnings<'a> {
     /// Adds one; `check` is what a comment above the instruction says.
     pub fn add(&mut self, rule: Rule, place: Place, check: Option<&Check>, text: String) {
         let name = rule.name();
-        let skips = |check: &Check| check.skip_all || check.skip.contains(&name);
-        if !self.file.is_some_and(skips) && !check.is_some_and(skips) {
+        let skips = |check: &Check| match rule {
+            Rule::InvalidDefinitionDescription => false,
+            _ => check.skip_all || check.skip.contains(&name),
+        };
+        let asks = |check: &Check| check.experimental_all || check.experimental.contains(&name);
+        let wanted =
+            rule != Rule::InvalidDefinitionDescription || self.file.is_some_and(asks) || check.is_some_and(asks);
+        if wanted && !self.file.is_some_and(skips) && !check.is_some_and(skips) {
             self.found.push(Warning { rule, text, place });
         }
     }
@@ -107,6 +115,7 @@ pub(crate) fn of_text(file: &Dockerfile, blank_lines: &[usize]) -> Vec<Warning> 
     for stage in &file.stages {
         from_words(stage, &mut warnings);
     }
+    descriptions(file, &mut warnings);
     names(file, &mut warnings);
     casing(file, &mut warnings);
     let mut shells: HashMap<&str, bool> = HashMap::new();
@@ -140,6 +149,30 @@ fn from_words(stage: &Stage, warnings: &mut Warnings<'_>) {
     for instruction in stage.instructions.iter().filter(|one| matches!(one.kind, Kind::Maintainer(_))) {
         let text = "Maintainer instruction is deprecated in favor of using label".to_owned();
         warnings.add(Rule::MaintainerDeprecated, instruction.place, instruction.check.as_ref(), text);
+    }
+}
+
+/// Comments above what has a name begin with it.
+fn descriptions(file: &Dockerfile, warnings: &mut Warnings<'_>) {
+    let mut look = |what: &str, names: &[&str], comment: &Option<String>, place, check: &Option<Check>| {
+        let (Some(comment), Some(first)) = (comment, names.first()) else { return };
+        if names.contains(&comment.split(' ').next().unwrap_or_default()) {
+            return;
+        }
+        let name = if names.len() > 1 { "<arg_key>" } else { first };
+        let text = format!("Comment for {what} should follow the format: `# {name} <description>`");
+        warnings.add(Rule::InvalidDefinitionDescription, place, check.as_ref(), text);
+    };
+    let of_stages = file.stages.iter().flat_map(|stage| &stage.instructions);
+    for instruction in file.meta_args.iter().chain(of_stages) {
+        if let Kind::Arg(items) = &instruction.kind {
+            let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
+            look("ARG", &names, &instruction.comment, instruction.place, &instruction.check);
+        }
+    }
+    for stage in &file.stages {
+        let names: Vec<&str> = stage.name.as_deref().into_iter().collect();
+        look("FROM", &names, &stage.comment, stage.place, &stage.check);
     }
 }
 

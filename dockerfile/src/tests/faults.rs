@@ -150,6 +150,11 @@ fn warnings_are_those_of_the_rules() {
         ),
         ("# check=skip=StageNameCasing\nFROM a AS B\nFROM c as d", vec!["3 FromAsCasing"]),
         ("# check=skip=all\nFROM a AS B", vec![]),
+        ("# x\nFROM a AS b\n# y\nARG c", vec![]),
+        (
+            "# check=experimental=all\n# x\nFROM a AS b\n# y\nARG c\n# d is e\nARG d\n# f\n#\nARG g",
+            vec!["5 InvalidDefinitionDescription", "3 InvalidDefinitionDescription"],
+        ),
         ("FROM a\n# check=skip=SecretsUsedInArgOrEnv\nENV KEY=x\nENV KEY=y", vec!["4 SecretsUsedInArgOrEnv"]),
     ] {
         assert_eq!(rules(source), expected, "{source}");

@@ -76,8 +76,8 @@ fn survive(cases: &str, target: Target, rounds: usize) {
 
 #[test]
 fn changed_files_are_survived() {
-    survive(include_str!("../../tests/recorded/checks.txt"), fuzzing::dockerfile, 48);
-    survive(include_str!("../../tests/recorded/ignore.txt"), fuzzing::dockerignore, 48);
+    survive(include_str!("../../tests/recorded/checks.txt"), fuzzing::dockerfile, 16);
+    survive(include_str!("../../tests/recorded/ignore.txt"), fuzzing::dockerignore, 16);
 }
 
 #[test]
