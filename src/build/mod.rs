@@ -9,6 +9,7 @@
 
 mod add;
 mod agent;
+mod bases;
 mod chmod;
 mod context;
 mod copy;
@@ -46,6 +47,8 @@ use umiak_images::pack::Building;
 use umiak_images::platform::Platform;
 use umiak_images::reference::Reference;
 use umiak_images::store::Image;
+
+pub use bases::bases;
 
 use crate::engine::request::Request;
 use crate::engine::{Container, Engine};

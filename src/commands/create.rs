@@ -20,6 +20,9 @@ pub struct Create {
     /// Pull image before running: always, missing, never, policy
     #[arg(long, value_enum)]
     pull: Option<Pull>,
+    /// Use exactly the images of umiak.lock
+    #[arg(long)]
+    locked: bool,
     /// Pull without printing progress information
     #[arg(long)]
     quiet_pull: bool,
@@ -49,6 +52,9 @@ impl Create {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::model(context, &self.services, true)?;
+        if self.locked {
+            crate::project::lock::use_locked(&context.engine, &project)?;
+        }
         let _lock = context.lock_project(&project.name)?;
         let (remove_orphans, ignore_orphans) = converge::orphans(&project, self.remove_orphans)?;
         let request = Request {

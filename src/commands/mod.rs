@@ -21,6 +21,7 @@ mod images;
 pub mod inspect;
 mod kill;
 mod later;
+mod lock;
 pub mod login;
 pub mod logs;
 mod ls;
@@ -191,6 +192,8 @@ enum Command {
     Stats(stats::Stats),
     /// Display the running processes
     Top(top::Top),
+    /// Write down which images the names of the project stand for
+    Lock(lock::LockCommand),
     /// Authenticate to a registry
     Login(login::Login),
     /// Log out from a registry
@@ -390,6 +393,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Port(command) => command.run(context),
         Command::Stats(command) => command.run(context),
         Command::Top(command) => command.run(context),
+        Command::Lock(command) => command.run(context),
         Command::Login(command) => command.run(&context.global.registries),
         Command::Logout(command) => command.run(),
         Command::Ls(command) => command.run(context),
@@ -488,6 +492,7 @@ fn refuse_dry_run(command: &Command) -> Result<()> {
         | Command::Graph(_)
         | Command::Images(_)
         | Command::Kill(_)
+        | Command::Lock(_)
         | Command::Logs(_)
         | Command::Ls(_)
         | Command::Pause(_)

@@ -35,6 +35,9 @@ impl PlanCommand {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::model(context, &self.services, true)?;
+        if self.flags.locked {
+            crate::project::lock::use_locked(&context.engine, &project)?;
+        }
         let mut request = self.flags.request(&project, &self.services)?;
         if self.flags.yes {
             request.options.renew_volumes = project.volumes.keys().cloned().collect();

@@ -15,6 +15,9 @@ pub struct PlanFlags {
     /// Pull image before running: always, missing, never, policy
     #[arg(long, value_enum)]
     pull: Option<Pull>,
+    /// Use exactly the images of umiak.lock
+    #[arg(long)]
+    pub locked: bool,
     /// Scale SERVICE to NUM instances; overrides the scale setting in the Compose file
     #[arg(long, value_name = "SERVICE=NUM")]
     scale: Vec<String>,

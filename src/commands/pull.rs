@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::image::Policy;
-use crate::project::{images, load, provider};
+use crate::project::{images, load, lock, provider};
 use crate::ui::progress::Progress;
 
 /// Pull service images.
@@ -27,6 +27,9 @@ pub struct Pull {
     /// Ignore images that can be built
     #[arg(long)]
     ignore_buildable: bool,
+    /// Use exactly the images of umiak.lock
+    #[arg(long)]
+    locked: bool,
     /// Apply pull policy: missing, always
     #[arg(long, value_enum)]
     policy: Option<Policy>,
@@ -38,6 +41,9 @@ impl Pull {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::model(context, &self.services, false)?;
+        if self.locked {
+            lock::use_locked(&context.engine, &project)?;
+        }
         let progress = if self.quiet { Progress::quiet() } else { context.progress() };
         let mut wanted = Vec::new();
         for chosen in provider::split(project.select(&self.services, self.include_deps)?).0 {

@@ -91,6 +91,9 @@ pub struct Run {
     /// Drop Linux capabilities
     #[arg(long, value_name = "CAP")]
     cap_drop: Vec<String>,
+    /// Use exactly the images of umiak.lock
+    #[arg(long)]
+    locked: bool,
     /// The service
     service: String,
     /// The command and its arguments
@@ -103,6 +106,9 @@ impl Run {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let engine = &context.engine;
         let project = load::model(context, std::slice::from_ref(&self.service), true)?;
+        if self.locked {
+            crate::project::lock::use_locked(engine, &project)?;
+        }
         let progress = if self.quiet { Progress::quiet() } else { context.progress() };
         let project = self.provided(context, &project, &progress)?;
         let service = self.changed(&project)?;

@@ -98,6 +98,9 @@ impl Up {
         let began = jiff::Timestamp::now();
         let project = load::model(context, &self.services, true)?;
         self.check_names(&project)?;
+        if self.plan.locked {
+            crate::project::lock::use_locked(&context.engine, &project)?;
+        }
         let lock = context.lock_project(&project.name)?;
         let recorder = self.timeline.as_ref().filter(|_| !context.global.dry_run).map(|_| Recorder::new());
         let progress = context.progress().recorded_by(recorder.clone());

@@ -240,7 +240,8 @@ impl Engine {
                 continue;
             }
             let store = self.store()?;
-            let image = store.resolve(&wanted.image).with_context(|| format!("mount image {}", wanted.image))?;
+            let exact = self.exact_name(&wanted.image, None)?;
+            let image = store.resolve(&exact).with_context(|| format!("mount image {}", wanted.image))?;
             wanted.image_id = image.id.to_string();
             wanted.layers = store.layer_dirs(&image)?;
         }

@@ -94,6 +94,10 @@ impl Engine {
     /// An image by name, pulled as the policy says.
     pub fn image(&self, name: &str, policy: Policy, platform: Option<&str>, progress: &Progress) -> Result<Image> {
         let store = self.store()?;
+        let exact = self.exact_name(name, platform)?;
+        // What a digest names does not change: where it is there, no registry is asked.
+        let policy = if policy == Policy::Always && *exact != *name { Policy::Missing } else { policy };
+        let name = exact.as_ref();
         let platform = platform.map(parse_platform).transpose()?;
         if policy != Policy::Always {
             let other = |image: &Image| platform.as_ref().is_some_and(|wanted| !image.platform.is_asked_for_by(wanted));

@@ -31,6 +31,7 @@ pub mod mounts;
 pub mod names;
 pub mod network;
 pub mod pause;
+pub mod pins;
 pub mod ports;
 pub mod push;
 mod reboot;
@@ -63,12 +64,14 @@ pub struct Engine {
     pub roots: Roots,
     registries: PathBuf,
     store: OnceLock<Store>,
+    /// The images that a command may use, if not all.
+    pins: OnceLock<pins::Pins>,
 }
 
 impl Engine {
     /// The engine whose state lies below `roots`; `registries` is the file of registry settings.
     pub fn new(roots: Roots, registries: PathBuf) -> Self {
-        Self { roots, registries, store: OnceLock::new() }
+        Self { roots, registries, store: OnceLock::new(), pins: OnceLock::new() }
     }
 
     /// The image store, opened at the first use.

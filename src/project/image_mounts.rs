@@ -15,7 +15,7 @@ pub fn ids(engine: &Engine, service: &Service) -> Result<BTreeMap<String, String
     for name in names(service) {
         // A dry run looks at a host on which there is no store yet, and opening it makes it.
         if engine.roots.data.join("images").exists()
-            && let Ok(image) = engine.store()?.resolve(name)
+            && let Ok(image) = engine.store()?.resolve(&engine.exact_name(name, service.platform.as_deref())?)
         {
             ids.insert(name.to_owned(), image.id.to_string());
         }

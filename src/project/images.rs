@@ -86,14 +86,18 @@ pub fn observe(
         if states.contains_key(&key) {
             continue;
         }
-        let image = find(engine, &key.0, dry_run).with_context(|| format!("service {}", service.name))?;
+        let exact = engine.exact_name(&key.0, key.1.as_deref());
+        let exact = exact.with_context(|| format!("service {}", service.name))?;
+        let image = find(engine, &exact, dry_run).with_context(|| format!("service {}", service.name))?;
+        let fixed = *exact != key.0;
         let flag = pull.and_then(Pull::policy);
         let policy = flag.unwrap_or_else(|| Policy::of_service(service));
         let aged = flag.is_none();
         let why = match (policy, &image) {
+            (Policy::Always, Some(_)) if fixed => None,
             (Policy::Always, _) => Some("pulled every time"),
             (Policy::Missing, None) => Some("not there"),
-            (Policy::Missing, Some(_)) if aged && older(engine, &key.0, service)? => Some("due for a pull"),
+            (Policy::Missing, Some(_)) if aged && !fixed && older(engine, &key.0, service)? => Some("due for a pull"),
             _ => None,
         };
         let builds = service.build.is_some() && key == self::key(project, service);

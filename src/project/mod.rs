@@ -14,6 +14,7 @@ pub mod image_mounts;
 pub mod images;
 pub mod labels;
 pub mod load;
+pub mod lock;
 pub mod names;
 pub mod observe;
 pub mod plan;

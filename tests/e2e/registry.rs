@@ -319,3 +319,66 @@ fn a_device_takes_an_archive_and_stays_one() {
     host.ok(&["image", "save", "-o", null.to_str().unwrap(), "busybox"]);
     assert!(std::fs::metadata(&null).unwrap().file_type().is_char_device());
 }
+
+/// Puts another image under a name of the registry; its digest there.
+fn publish(host: &Host, image: &str, name: &str) -> String {
+    host.ok(&["image", "pull", "-q", image]);
+    host.ok(&["image", "tag", image, name]);
+    let said = host.ok(&["image", "push", name]);
+    said.lines().last().unwrap().split(' ').nth(2).unwrap().to_owned()
+}
+
+#[test]
+fn a_locked_project_uses_exactly_what_was_locked() {
+    let (Some(other), Some(host), Some(registry)) = (Host::bare(), Host::bare(), Registry::start(false)) else {
+        return;
+    };
+    let (app, base) = (registry.name("team/app:1"), registry.name("team/base:1"));
+    let (first, base_digest) = (publish(&other, "busybox", &app), publish(&other, "busybox", &base));
+    host.write(
+        "compose.yaml",
+        &format!(
+            "services:\n  web: {{image: \"{app}\", command: sleep 1000, stop_grace_period: 0s}}\n  \
+             built: {{build: {{dockerfile_inline: \"ARG FROM=none\\nFROM $$FROM\\n\", args: {{FROM: \"{base}\"}}}}, profiles: [b]}}\n"
+        ),
+    );
+    let error = host.fails(1, &["up", "-d", "--locked"]);
+    assert!(error.contains("there is no ") && error.contains("umiak.lock") && error.contains("umiak lock"), "{error}");
+    host.fails(2, &["lock", "--check"]);
+    host.ok(&["lock"]);
+    let text = std::fs::read_to_string(host.project().join("umiak.lock")).unwrap();
+    let entry = |name: &str, digest: &str| {
+        format!("[[image]]\nname = \"{name}\"\nplatform = \"linux/amd64\"\ndigest = \"{digest}\"\n")
+    };
+    assert!(
+        text.ends_with(&format!("version = 1\n\n{}\n{}", entry(&app, &first), entry(&base, &base_digest))),
+        "{text}"
+    );
+    assert_eq!(host.ok(&["lock", "--check"]), "");
+    host.ok(&["up", "-d", "--locked", "web"]);
+    let id = |host: &Host| host.inspect("demo-web-1")["Image"].clone();
+    let locked = id(&host);
+
+    // Another image takes the name.
+    let second = publish(&other, "alpine:3.20", &app);
+    let changed = host.fails(2, &["lock", "--check"]);
+    assert!(changed.is_empty(), "{changed}");
+    let changed = host.run(&["lock", "--check"]).out;
+    assert_eq!(changed, format!("{app} (linux/amd64): {first} is now {second}\n"));
+    host.ok(&["pull", "--locked"]);
+    host.ok(&["up", "-d", "--locked", "--pull", "always", "web"]);
+    assert_eq!(id(&host), locked);
+    assert!(host.ok(&["plan", "--locked", "web"]).contains("nothing"), "a locked project that is up has an empty plan");
+    host.ok(&["run", "--rm", "--locked", "web", "true"]);
+    host.ok(&["down"]);
+    host.ok(&["create", "--locked", "web"]);
+    assert_eq!(id(&host), locked);
+
+    host.ok(&["lock"]);
+    host.ok(&["up", "-d", "--locked", "web"]);
+    assert_ne!(id(&host), locked);
+    host.write("compose.yaml", &format!("services:\n  web: {{image: \"{app}\", command: sleep 1000, stop_grace_period: 0s}}\n  more: {{image: busybox}}\n"));
+    let error = host.fails(1, &["up", "-d", "--locked"]);
+    assert!(error.contains("service more: image busybox:latest is not in ") && error.contains("umiak lock"), "{error}");
+    host.ok(&["down"]);
+}
