@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod boot;
+mod build;
 mod compose;
 mod container;
 mod depends;

@@ -12,7 +12,7 @@ use crate::one_off::Terminal;
 /// Debian's docker-registry; ends when dropped.
 pub struct Registry {
     child: Child,
-    host: String,
+    pub host: String,
     _dir: tempfile::TempDir,
 }
 
