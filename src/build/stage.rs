@@ -160,6 +160,7 @@ impl<'r> Running<'r> {
         let image = build.engine.image(&locked, policy, said.then_some(wanted.as_str()), &quiet);
         let image = image.with_context(|| format!("{full}: failed to resolve source metadata"))?;
         build.engine.store()?.ensure_unpacked(&image, &umiak_images::progress::Silent)?;
+        build.building.know(&image)?;
         Ok(image)
     }
 
@@ -171,6 +172,7 @@ impl<'r> Running<'r> {
                 let store = self.build.engine.store()?;
                 let image = super::layout::image(store, path, name, &planned.platform)?;
                 store.ensure_unpacked(&image, &umiak_images::progress::Silent)?;
+                self.build.building.know(&image)?;
                 Ok(image)
             }
             _ => anyhow::bail!("this context is no image"),

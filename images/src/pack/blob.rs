@@ -16,7 +16,7 @@ use super::{Building, Options, PackError, TarWriter, pack_content};
 use crate::digest::{Digest, Hasher};
 use crate::layer::LayerLock;
 use crate::manifest::Descriptor;
-use crate::store::{LayerNote, Marked, PARTIAL, Part, Store, StoreError, mark};
+use crate::store::{Image, LayerNote, Marked, PARTIAL, Part, Store, StoreError, mark};
 
 /// Random bytes in the name of a blob that has none yet.
 const RANDOM: usize = 8;
@@ -44,6 +44,28 @@ impl Building<'_> {
         };
         self.touch(Part { diff_id: diff_id.clone(), blob: Some(blob.digest.clone()) });
         Ok(blob)
+    }
+
+    /// Remembers the blobs that an image's layers came in, where they are at hand: stores of earlier versions did not
+    /// write that down, and to pack such a layer again need not give the same.
+    ///
+    /// # Errors
+    /// When a note cannot be written.
+    pub fn know(&self, image: &Image) -> Result<(), PackError> {
+        let store = self.store();
+        for (diff_id, blob) in image.layers.iter().zip(&image.manifest.layers) {
+            let knows = |note: &LayerNote| note.blobs.iter().any(|known| known.digest == blob.digest);
+            if store.note(diff_id).is_some_and(|note| knows(&note)) || !store.has_blob(blob) {
+                continue;
+            }
+            let _lock = LayerLock::exclusive(store, diff_id)?;
+            let mut note = store.note(diff_id).unwrap_or_default();
+            if !knows(&note) {
+                note.blobs.push(blob.clone());
+                store.write_note(diff_id, &note)?;
+            }
+        }
+        Ok(())
     }
 
     fn packed(&self, diff_id: &Digest, compression: Compression, mut note: LayerNote) -> Result<Descriptor, PackError> {
