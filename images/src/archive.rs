@@ -14,7 +14,7 @@ use std::io;
 
 pub use import::import;
 pub use load::{Loaded, load};
-pub use save::save;
+pub use save::{save, save_as};
 
 use crate::config::ConfigError;
 use crate::digest::{Digest, VerifyError};

@@ -33,7 +33,7 @@ type States = [(Platform, Arc<State>)];
 pub fn everything(one: &One<'_>, states: &States, outputs: &[Output], names: &[Reference]) -> Result<Option<Image>> {
     let mut image = None;
     if outputs.iter().any(Output::wants_image) {
-        let kept = outputs.iter().any(|output| matches!(output, Output::Store | Output::Push));
+        let kept = outputs.iter().any(Output::keeps_image);
         image = Some(step(one, "exporting to image", |step| store(one, states, if kept { names } else { &[] }, step))?);
     }
     for output in outputs {
@@ -47,16 +47,18 @@ pub fn everything(one: &One<'_>, states: &States, outputs: &[Output], names: &[R
                 step(one, "exporting to client tarball", |_| to_file(path.as_deref(), |out| tar(one, states, out)))?;
             }
             (Output::Archive(path), Some(image)) => {
-                let saved = match names {
-                    [] => vec![image.id.to_string()],
-                    names => names.iter().map(ToString::to_string).collect(),
-                };
+                let images = [(image.clone(), names.to_vec())];
                 step(one, "exporting to image archive", |_| {
-                    to_file(path.as_deref(), |out| Ok(umiak_images::archive::save(one.engine.store()?, &saved, out)?))
+                    let store = one.engine.store()?;
+                    to_file(path.as_deref(), |out| Ok(umiak_images::archive::save_as(store, &images, out)?))
                 })?;
             }
             (Output::Archive(_), None) => bail!("there is no image to write"),
         }
+    }
+    if let (Some(image), false) = (&image, outputs.iter().any(Output::keeps_image)) {
+        // It was made to be written down, and is nobody's image. What stays of it goes with the next clean-up.
+        let _ = one.engine.remove_image(image.id.as_ref(), &[], false);
     }
     Ok(image)
 }

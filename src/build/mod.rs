@@ -113,7 +113,7 @@ pub fn build(engine: &Engine, options: &Options, display: &Display) -> Result<Im
     built.context("the build gave no image")
 }
 
-/// Builds, and gives the result where it is wanted; the image, where it is wanted in the store.
+/// Builds, and gives the result where it is wanted; the image, where it is wanted as one.
 pub fn build_to(engine: &Engine, options: &Options, outputs: &[Output], display: &Display) -> Result<Option<Image>> {
     engine.sweep()?;
     engine.sweep_builds()?;
@@ -147,7 +147,7 @@ pub fn build_to(engine: &Engine, options: &Options, outputs: &[Output], display:
         states.push((platform, state));
     }
     let image = export::everything(&one, &states, outputs, &names)?;
-    if let Some(image) = &image {
+    if let (Some(image), true) = (&image, outputs.iter().any(Output::keeps_image)) {
         for name in &options.names {
             crate::engine::events::image(&engine.roots, "tag", image.id.as_ref(), name);
         }

@@ -170,6 +170,11 @@ pub enum Output {
 }
 
 impl Output {
+    /// Whether the store has the image afterwards.
+    pub fn keeps_image(&self) -> bool {
+        matches!(self, Self::Store | Self::Push)
+    }
+
     /// Whether the result is wanted as an image.
     pub fn wants_image(&self) -> bool {
         matches!(self, Self::Store | Self::Push | Self::Archive(_))

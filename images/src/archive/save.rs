@@ -17,12 +17,19 @@ use crate::store::{Image, Store, StoreError};
 /// # Errors
 /// When there is no such image, a blob is damaged, or the writer fails; what was written is then no archive.
 pub fn save(store: &Store, names: &[String], out: impl Write) -> Result<(), ArchiveError> {
-    let images = chosen(store, names)?;
+    save_as(store, &chosen(store, names)?, out)
+}
+
+/// Writes images with these names, whatever names the store has for them.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_as(store: &Store, images: &[(Image, Vec<Reference>)], out: impl Write) -> Result<(), ArchiveError> {
     let mut tar = tar::Builder::new(out);
     append(&mut tar, OCI_LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let mut written: Vec<String> = Vec::new();
     let mut index = Vec::new();
-    for (image, names) in &images {
+    for (image, names) in images {
         let bytes = store.read_blob(&image.manifest_digest, MAX_MANIFEST_BYTES)?;
         let media_type = own_media_type(&bytes)
             .map_err(|source| ArchiveError::Manifest { digest: image.manifest_digest.clone(), source })?;
