@@ -26,6 +26,7 @@ mod keeper;
 mod keys;
 mod keys_network;
 mod kills;
+mod kills_pull;
 mod leaks;
 mod lifecycle;
 mod log_drivers;
