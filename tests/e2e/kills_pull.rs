@@ -2,7 +2,7 @@
 //! fetches nothing twice that was whole, goes on where a blob broke off, and
 //! leaves a store in which every byte is right and none is too many.
 //!
-//! `UMIAK_KILLS` sets how many (8), `UMIAK_SEED` repeats a run as far as the machine does.
+//! `UMIAK_KILLS` sets how many (5), `UMIAK_SEED` repeats a run as far as the machine does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -229,7 +229,7 @@ fn a_pull_that_is_killed_at_any_byte_is_gone_on_with() {
     let Some(store) = Store::new() else { return };
     let (host, proxy) = (&store.host, &store.proxy);
     let mut random = Random::seeded();
-    let kills = setting("UMIAK_KILLS").unwrap_or(8);
+    let kills = setting("UMIAK_KILLS").unwrap_or(5);
     let mut totals = BTreeMap::new();
     for image in IMAGES {
         proxy.reset(None);
@@ -446,7 +446,7 @@ fn a_build_that_is_killed_at_any_time_is_gone_on_with() {
     let Some(host) = Host::bare() else { return };
     host.ok(&["image", "pull", "-q", "busybox"]);
     let mut random = Random::seeded();
-    let kills = setting("UMIAK_KILLS").unwrap_or(8);
+    let kills = setting("UMIAK_KILLS").unwrap_or(5);
     host.write("ctx/a.txt", "a");
     for number in 0..40 {
         host.write(&format!("ctx/many/{number}"), &"x".repeat(20_000 + number));
