@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use indexmap::IndexMap;
-use umiak_dockerfile::{Dockerfile, Instruction, Kind, Place, Source};
+use umiak_dockerfile::{Dockerfile, Instruction, Kind, Place};
 use umiak_images::platform::Platform;
 
 use super::failed::At as _;
@@ -163,19 +163,6 @@ pub fn sources(instruction: &Instruction) -> Vec<(&str, Place)> {
             from.map(|from| (from.raw.as_str(), from.place)).collect()
         }
         _ => Vec::new(),
-    }
-}
-
-/// Whether an instruction takes files from the build's own context.
-pub fn reads_context(instruction: &Instruction) -> bool {
-    let files = |sources: &[Source]| sources.iter().any(|source| matches!(source, Source::File(_)));
-    match &instruction.kind {
-        Kind::Copy(copy) => copy.from.is_none() && files(&copy.sources),
-        Kind::Add(add) => files(&add.sources),
-        Kind::Run(run) => {
-            run.mounts.iter().any(|mount| mount.kind == umiak_dockerfile::MountKind::Bind && mount.from.is_none())
-        }
-        _ => false,
     }
 }
 

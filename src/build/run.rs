@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 
 use anyhow::{Context as _, Result, bail};
-use umiak_dockerfile::{Instruction, MountKind as Kind, MountSpec, Run, RunForm};
+use umiak_dockerfile::{Instruction, MountSpec, Run, RunForm};
 use umiak_images::config::{ImageConfig, RunConfig};
 use umiak_images::digest::Digest;
 use umiak_images::manifest::{Descriptor, Manifest, OCI_CONFIG};
@@ -301,11 +301,6 @@ pub fn source(running: &Running<'_>, spec: &MountSpec) -> Result<From> {
         Some(from) => copy::from_where(running, from),
         None => Ok(From::Own),
     }
-}
-
-/// Whether it is a bind mount.
-pub fn is_bind(spec: &MountSpec) -> bool {
-    spec.kind == Kind::Bind
 }
 
 /// An environment variable of a secret.
