@@ -33,8 +33,15 @@ impl std::fmt::Debug for CheckContext<'_> {
     }
 }
 
+/// How many stages, instructions and variables a file may have to be looked at here: what is longer was not written by
+/// a person, and every variable is compared with every other.
+const MOST: usize = 5000;
+
 /// All that is better written otherwise, in the order of the lines: [`Dockerfile::warnings`] and what values show.
 pub fn check(file: &Dockerfile, context: &CheckContext<'_>) -> Vec<Warning> {
+    if size(file) > MOST {
+        return file.warnings.clone();
+    }
     let mut warnings = Warnings::new(file);
     let globals = Globals::of(file, context);
     let defaults = Globals::of(file, &CheckContext { build_arg: &|_| None, ..*context });
@@ -60,6 +67,20 @@ pub fn check(file: &Dockerfile, context: &CheckContext<'_>) -> Vec<Warning> {
     }
     all.sort_by_key(|warning| warning.place.line);
     all
+}
+
+/// Stages, instructions and variables.
+fn size(file: &Dockerfile) -> usize {
+    let of = |instruction: &Instruction| {
+        let declared = match &instruction.kind {
+            Kind::Env(pairs) => pairs.len(),
+            Kind::Arg(items) => items.len(),
+            _ => 0,
+        };
+        1 + declared + instruction.original.matches('$').count()
+    };
+    let stages = file.stages.iter().map(|stage| 1 + stage.instructions.iter().map(of).sum::<usize>());
+    stages.chain(file.meta_args.iter().map(of)).sum()
 }
 
 /// The arguments before the first `FROM`.

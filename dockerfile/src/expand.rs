@@ -1,6 +1,8 @@
 //! Quotes, escapes and variables in a word: `$V`, `${V}`, `${V:-x}` and its relatives, as the Dockerfile reference has
 //! them.
 
+use std::collections::HashSet;
+
 use super::pattern::Pattern;
 
 /// How deep `${A:-${B:-…}}` may go.
@@ -148,6 +150,7 @@ impl<'a> Expander<'a> {
             left: MAX_GROWTH.saturating_add(text.len()),
             checking: false,
             seen: Expanded::default(),
+            names: HashSet::new(),
         };
         match lexer.until(None) {
             Ok(part) => Ok((part.words(), Expanded { text: part.text, ..lexer.seen })),
@@ -168,6 +171,7 @@ pub(crate) fn check(text: &str, escape: char, skip_quotes: bool) -> Result<(), E
         left: MAX_GROWTH.saturating_add(text.len()),
         checking: true,
         seen: Expanded::default(),
+        names: HashSet::new(),
     };
     match lexer.until(None) {
         Ok(_) => Ok(()),
@@ -225,6 +229,8 @@ struct Lexer<'a> {
     /// Only the syntax matters: values are not asked for.
     checking: bool,
     seen: Expanded,
+    /// The names in `seen`: whether they are set, and each.
+    names: HashSet<(bool, String)>,
 }
 
 type Result2<T> = Result<T, ExpandFault>;
@@ -407,8 +413,8 @@ impl Lexer<'_> {
 
     fn value(&mut self, name: &str) -> Result2<Option<String>> {
         let value = if self.checking { None } else { (self.expander.lookup)(name) };
-        let list = if value.is_some() { &mut self.seen.used } else { &mut self.seen.unset };
-        if !list.iter().any(|known| known == name) {
+        if !self.checking && self.names.insert((value.is_some(), name.to_owned())) {
+            let list = if value.is_some() { &mut self.seen.used } else { &mut self.seen.unset };
             list.push(name.to_owned());
         }
         if let Some(value) = &value {

@@ -17,6 +17,10 @@ fn depth_and_growth_end() {
     assert_eq!(read(&words).stages[0].instructions.len(), 2);
     assert!(parse(&format!("FROM a\n{} RUN b", "ONBUILD ".repeat(100_000))).is_err());
     assert!(parse(&format!("FROM a\nCMD {}", "[".repeat(100_000))).is_ok());
+    let names: String = (0..100_000).map(|number| format!("${{V{number}}}")).collect();
+    let named = expand(&names, '\\', &|_| None).unwrap();
+    assert_eq!(named.unset.len(), 100_000);
+    fuzzing::dockerfile(&format!("FROM a\nENV {names}=x"));
     let flags = format!("FROM a\nCOPY {} b c", "--exclude=x ".repeat(20_000));
     assert!(matches!(&read(&flags).stages[0].instructions[0].kind, Kind::Copy(copy) if copy.exclude.len() == 20_000));
 }
