@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 /// Patterns in their order.
 #[derive(Debug, Clone, Default)]
@@ -166,7 +166,7 @@ impl Pattern {
                 let end = self.text.len().checked_sub(*length).and_then(|at| self.text.get(at..)).unwrap_or_default();
                 path.ends_with(end) || end.strip_prefix('/') == Some(path)
             }
-            Matcher::Regex(regex) => regex.is_match(path),
+            Matcher::Regex(regex) => regex.is_match(path.as_bytes()),
         }
     }
 
@@ -238,7 +238,7 @@ pub(crate) fn clean(text: &str) -> String {
 /// How a pattern is matched; `None` when it is none.
 fn compile(pattern: &str) -> Option<Matcher> {
     let mut kind = Matcher::Exact;
-    let mut expression = String::from("(?s)^");
+    let mut expression = String::from(BEGIN);
     let mut regular = false;
     let mut rest = pattern;
     while let Some(character) = rest.chars().next() {
@@ -267,7 +267,7 @@ fn compile(pattern: &str) -> Option<Matcher> {
                 regular = true;
             }
             '?' => {
-                expression.push_str("[^/]");
+                expression.push_str("(?u:[^/])");
                 regular = true;
             }
             '[' => {
@@ -306,17 +306,17 @@ impl Glob {
 
     /// Whether a name, without a slash, is meant.
     pub fn matches(&self, name: &str) -> bool {
-        self.0.is_match(name)
+        self.0.is_match(name.as_bytes())
     }
 
     fn compile(pattern: &str) -> Option<Self> {
-        let mut expression = String::from("(?s)^");
+        let mut expression = String::from(BEGIN);
         let mut rest = pattern;
         while let Some(character) = rest.chars().next() {
             rest = rest.get(character.len_utf8()..)?;
             match character {
                 '*' => expression.push_str(".*"),
-                '?' => expression.push('.'),
+                '?' => expression.push_str("(?u:.)"),
                 '[' => rest = class(rest, &mut expression)?,
                 '\\' => {
                     let escaped = rest.chars().next()?;
@@ -331,19 +331,23 @@ impl Glob {
     }
 }
 
+/// How expressions begin. They match bytes: characters make them a hundred times as big, and only `?` and classes need
+/// to know where one ends.
+const BEGIN: &str = "(?s-u)^";
+
 /// A character as itself.
 fn literal(character: char, expression: &mut String) {
-    let _ = write!(expression, "\\x{{{:x}}}", u32::from(character));
+    expression.push_str(&regex::escape(character.encode_utf8(&mut [0; 4])));
 }
 
 /// Reads a class behind its `[`; what comes after it.
 fn class<'a>(text: &'a str, expression: &mut String) -> Option<&'a str> {
-    expression.push('[');
+    expression.push_str("(?u:[");
     let mut rest = text.strip_prefix('^').inspect(|_| expression.push('^')).unwrap_or(text);
     let mut empty = true;
     loop {
         if !empty && let Some(after) = rest.strip_prefix(']') {
-            expression.push(']');
+            expression.push_str("])");
             return Some(after);
         }
         let (first, after) = member(rest)?;
@@ -354,9 +358,7 @@ fn class<'a>(text: &'a str, expression: &mut String) -> Option<&'a str> {
         if last < first {
             return None;
         }
-        literal(first, expression);
-        expression.push('-');
-        literal(last, expression);
+        let _ = write!(expression, "\\x{{{:x}}}-\\x{{{:x}}}", u32::from(first), u32::from(last));
         rest = after;
         empty = false;
     }
