@@ -3,6 +3,7 @@
 
 mod attach;
 pub mod booleans;
+pub mod builder;
 mod commit;
 mod completion;
 mod config;
@@ -210,6 +211,9 @@ enum Command {
     /// Parse, resolve and render the Compose files in canonical format
     #[command(visible_alias = "convert")]
     Config(config::Config),
+    /// Manage the build cache
+    #[command(subcommand)]
+    Builder(builder::Builder),
     /// Manage single containers
     #[command(subcommand)]
     Container(container::Container),
@@ -401,6 +405,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Completion(command) => Ok(command.run()),
         Command::Man(command) => command.run(),
         Command::Config(command) => command.run(context),
+        Command::Builder(command) => command.run(context),
         Command::Container(command) => command.run(context),
         Command::Image(command) => command.run(context),
         Command::Network(command) => command.run(context),

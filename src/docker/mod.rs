@@ -1,6 +1,7 @@
 //! The command line of `docker`: the same commands as umiak's groups, under
 //! Docker's names, with Docker's words for a command line that is wrong.
 
+mod buildx;
 mod context;
 pub mod daemon;
 mod usage;
@@ -58,6 +59,12 @@ enum Command {
     /// Define and run multi-container applications
     #[command(disable_help_flag = true)]
     Compose(Rest),
+    /// Manage builds
+    #[command(subcommand)]
+    Builder(buildx::Buildx),
+    /// Docker Buildx
+    #[command(subcommand)]
+    Buildx(buildx::Buildx),
     /// Manage containers
     #[command(subcommand)]
     Container(container::Container),
@@ -202,6 +209,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Push(command) => command.run(context),
         Command::Images(command) => command.run(context),
         Command::Info(command) => command.run(context),
+        Command::Builder(command) | Command::Buildx(command) => command.run(context),
         Command::Container(command) => command.run(context),
         Command::Image(command) => command.run(context),
         Command::Network(command) => command.run(context),

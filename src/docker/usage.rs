@@ -12,8 +12,6 @@ use crate::failure;
 /// Docker's commands that this version does not have.
 const COMMANDS: &[&str] = &[
     "build",
-    "builder",
-    "buildx",
     "checkpoint",
     "config",
     "manifest",

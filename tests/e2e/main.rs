@@ -6,6 +6,7 @@
 mod bad_input;
 mod boot;
 mod build;
+mod builder;
 mod compose;
 mod container;
 mod depends;

@@ -53,6 +53,12 @@ impl Usage {
         self.free += if used { 0 } else { size };
     }
 
+    /// A part of the build cache; what images share is theirs.
+    fn add_part(&mut self, part: &umiak_images::cache::Row) {
+        let own = if part.shared { 0 } else { part.size };
+        self.add(own, part.in_use);
+    }
+
     fn row(&self, kind: &str) -> Row {
         let reclaimable = match self.free.checked_mul(100).and_then(|part| part.checked_div(self.size)) {
             Some(share) => format!("{} ({share}%)", size(self.free)),
@@ -98,15 +104,40 @@ impl Df {
         for found in volume::list(&engine.roots)? {
             volumes.add(disk::volume_size(engine, &found.name), !volume::users(engine, &found.name)?.is_empty());
         }
+        let mut builds = Usage::default();
+        for row in engine.store()?.cache().du()? {
+            builds.add_part(&row);
+        }
         let rows = [
             images.row("Images"),
             containers.row("Containers"),
             volumes.row("Local Volumes"),
-            Usage::default().row("Build Cache"),
+            builds.row("Build Cache"),
         ];
         LISTING.print(self.format.as_deref(), &["Type", "TotalCount", "Active", "Size", "Reclaimable"], &rows)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The build cache, part by part.
+fn builds(rows: &[umiak_images::cache::Row]) {
+    let total = rows.iter().filter(|row| !row.shared).map(|row| row.size).sum();
+    let mut lines = vec!["CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED".to_owned()];
+    for row in rows {
+        let created: Option<jiff::Timestamp> = row.created.as_deref().and_then(|text| text.parse().ok());
+        lines.push(format!(
+            "{}{}\t{}\t{}\t{}\t{}\t{}\t{}",
+            umiak_base::id::short(&row.id),
+            if row.mutable { "*" } else { "" },
+            row.kind,
+            size(row.size),
+            created.map(human::ago).unwrap_or_default(),
+            crate::commands::builder::last_used(row),
+            row.uses,
+            row.shared,
+        ));
+    }
+    out!("Build cache usage: {}\n\n{}", size(total), tabulate(&lines).trim_end());
 }
 
 fn verbose(context: &Context) -> Result<ExitCode> {
@@ -141,6 +172,7 @@ fn verbose(context: &Context) -> Result<ExitCode> {
         let links = volume::users(engine, &found.name)?.len();
         lines.push(format!("{}\t{links}\t{}", found.name, size(disk::volume_size(engine, &found.name))));
     }
-    out!("Local Volumes space usage:\n\n{}", tabulate(&lines).trim_end());
+    out!("Local Volumes space usage:\n\n{}", tabulate(&lines));
+    builds(&engine.store()?.cache().du()?);
     Ok(ExitCode::SUCCESS)
 }

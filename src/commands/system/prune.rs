@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::commands::filters::{Filters, LongFilters};
-use crate::commands::{Context, confirm, container, image, network, volume};
+use crate::commands::{Context, builder, confirm, container, image, network, volume};
 use crate::out;
 use crate::ui::human;
 
@@ -36,6 +36,7 @@ impl Prune {
         let mut what = vec!["all stopped containers", "all networks not used by at least one container"];
         what.extend(self.volumes.then_some("all anonymous volumes not used by at least one container"));
         what.push(if self.all { "all images without at least one container" } else { "all dangling images" });
+        what.push(if self.all { "all build cache" } else { "unused build cache" });
         if !self.force && !confirm(&format!("This will remove: {}.", what.join(", ")))? {
             return Ok(ExitCode::SUCCESS);
         }
@@ -49,7 +50,27 @@ impl Prune {
         }
         let pruned = image::unused(context, self.all, &filters)?;
         image::report(&pruned);
-        out!("Total reclaimed space: {}", human::size3(bytes + pruned.bytes));
+        bytes += cache(context, self.all, &filters)? + pruned.bytes;
+        out!("Total reclaimed space: {}", human::size3(bytes));
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Removes build cache, and says what; the bytes that it had. As in Docker, filters by label spare all of it.
+fn cache(context: &Context, all: bool, filters: &Filters) -> Result<u64> {
+    if filters.pairs().iter().any(|(name, _)| name != "until") {
+        return Ok(0);
+    }
+    let until = crate::commands::until(filters)?
+        .map(|until| std::time::Duration::try_from(jiff::Timestamp::now().duration_since(until)).unwrap_or_default());
+    let options = umiak_images::cache::PruneCache { all, until, ..Default::default() };
+    let pruned = builder::unused(context, &options)?;
+    if !pruned.rows.is_empty() {
+        out!("Deleted build cache objects:");
+        for row in &pruned.rows {
+            out!("{}", row.id);
+        }
+        out!("");
+    }
+    Ok(pruned.bytes)
 }
