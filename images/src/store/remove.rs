@@ -429,12 +429,12 @@ fn is_stale(path: &Path) -> bool {
     modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > STALE))
 }
 
-/// Bytes on the disk, roughly: directories count their files, hard links as often as they occur.
+/// Bytes on the disk, roughly: directories count their files, each name its share of a file with several.
 pub(crate) fn used(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
     if !meta.is_dir() {
-        return meta.blocks() * 512;
+        return meta.blocks() * 512 / meta.nlink().max(1);
     }
     let Ok(list) = std::fs::read_dir(path) else { return 0 };
     list.flatten().map(|entry| used(&entry.path())).sum()
