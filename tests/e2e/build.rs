@@ -71,7 +71,8 @@ fn what_has_not_changed_is_not_done_again() {
 #[test]
 fn only_what_is_needed_is_built() {
     let Some(host) = Host::bare() else { return };
-    let text = "FROM busybox AS one\nRUN echo 1 >/one\nFROM busybox AS broken\nRUN false\nFROM one AS two\nRUN echo 2 >/two\n";
+    let text =
+        "FROM busybox AS one\nRUN echo 1 >/one\nFROM busybox AS broken\nRUN false\nFROM one AS two\nRUN echo 2 >/two\n";
     let done = build_text(&host, text, &["-t", "two"]);
     assert_eq!(done.code, 0, "{}", done.err);
     assert_eq!(cat(&host, "two", "/two"), "2");
@@ -79,7 +80,11 @@ fn only_what_is_needed_is_built() {
     assert_eq!(cat(&host, "one", "/one"), "1");
     let done = build_text(&host, text, &["--target", "broken"]);
     assert_eq!(done.code, 1);
-    assert!(done.err.contains("process \"/bin/sh -c false\" did not complete successfully: exit code: 1"), "{}", done.err);
+    assert!(
+        done.err.contains("process \"/bin/sh -c false\" did not complete successfully: exit code: 1"),
+        "{}",
+        done.err
+    );
     assert!(done.err.contains(">>> RUN false"), "{}", done.err);
     // A stage that fails ends another one that would take for ever.
     let text = "FROM busybox AS slow\nRUN sleep 100000\nFROM busybox\nRUN false\nCOPY --from=slow /x /x\n";
@@ -148,7 +153,10 @@ fn contexts_come_from_anywhere() {
 fn results_go_anywhere() {
     let Some(host) = Host::bare() else { return };
     host.write("f", "content");
-    host.write("Dockerfile", "FROM busybox AS b\nRUN mkdir /l && ln -s /f /l/l\nFROM scratch\nCOPY --chown=7:8 f /d/\nCOPY --from=b /l /\n");
+    host.write(
+        "Dockerfile",
+        "FROM busybox AS b\nRUN mkdir /l && ln -s /f /l/l\nFROM scratch\nCOPY --chown=7:8 f /d/\nCOPY --from=b /l /\n",
+    );
     host.ok(&["image", "build", "-q", "-o", "out", "."]);
     let out = host.project().join("out");
     assert_eq!(fs::read_to_string(out.join("d/f")).unwrap(), "content");
@@ -225,7 +233,8 @@ fn run_is_in_the_sandbox_and_gets_what_it_is_given() {
         assert!(done.err.contains(why) && done.err.contains("Dockerfile:2"), "{line}: {}", done.err);
     }
     let allowed = ["--allow", "network.host,security.insecure"];
-    let text = "FROM busybox\nRUN --network=host true\nRUN --security=insecure grep -q 'Seccomp:.*0' /proc/self/status\n";
+    let text =
+        "FROM busybox\nRUN --network=host true\nRUN --security=insecure grep -q 'Seccomp:.*0' /proc/self/status\n";
     let done = build_text(&host, text, &allowed);
     assert_eq!(done.code, 0, "{}", done.err);
 }

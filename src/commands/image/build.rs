@@ -8,6 +8,7 @@ use clap::Args;
 use indexmap::IndexMap;
 use umiak_images::pack::Compression;
 
+use super::build_legacy::Legacy;
 use crate::build::options::{Allow, File, Options, Output, Secret, SecretSource, Source, Ssh};
 use crate::commands::Context;
 use crate::commands::container::flags;
@@ -89,6 +90,8 @@ pub struct Build {
     /// Ulimits
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
+    #[command(flatten)]
+    legacy: Legacy,
     /// The build's context: a directory, a URL of a git repository or an archive, or `-` for stdin
     #[arg(value_name = "PATH|URL|-")]
     context: String,
@@ -157,7 +160,7 @@ impl Build {
             extra_hosts: self.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
             shm_size: self.shm_size.as_deref().map_or(Ok(0), |size| flags::bytes("--shm-size", size))?,
             ulimits: self.ulimit.iter().map(|text| flags::ulimit(text)).collect::<Result<_>>()?,
-            limits: umiak_runtime::config::Limits::default(),
+            limits: self.legacy.limits()?,
             cgroup_parent: self.cgroup_parent.clone(),
             platforms: self
                 .platform

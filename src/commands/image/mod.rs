@@ -1,6 +1,7 @@
 //! `umiak image`: the image store.
 
 pub mod build;
+mod build_legacy;
 pub mod history;
 pub mod import;
 pub mod ls;
