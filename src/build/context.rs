@@ -93,7 +93,13 @@ fn open(path: &Path) -> Result<OwnedFd> {
 
 /// The Dockerfile that is asked for.
 pub fn dockerfile(options: &Options, display: &Display) -> Result<Loaded> {
-    let step = display.step("[internal] load build definition from Dockerfile");
+    let name = match &options.dockerfile {
+        File::At(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
+        File::InContext(name) => name.clone(),
+        File::Text(_) => None,
+    };
+    let name = name.unwrap_or_else(|| "Dockerfile".to_owned());
+    let step = display.step(&format!("[internal] load build definition from {name}"));
     let loaded = load(options);
     match loaded {
         Ok(loaded) => {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use umiak_images::auth::Credentials;
 use umiak_images::platform::Platform;
 use umiak_images::progress::{Event, Progress as PullProgress};
+use umiak_images::pull::Pulled;
 use umiak_images::reference::Reference;
 use umiak_images::registries::Registries;
 use umiak_images::registry::Client;
@@ -93,50 +94,81 @@ impl Engine {
 
     /// An image by name, pulled as the policy says.
     pub fn image(&self, name: &str, policy: Policy, platform: Option<&str>, progress: &Progress) -> Result<Image> {
-        let store = self.store()?;
+        self.image_by(name, policy, platform, |reference, platform| {
+            let what = format!("Image {}", reference.familiar());
+            progress.working(&what, "Pulling");
+            let bridge = Bridge::new(progress);
+            let pulled = self.pull(reference, platform, &bridge);
+            match &pulled {
+                Ok(pulled) => progress.done(&what, if pulled.changed { "Pulled" } else { "Up to date" }),
+                Err(_) => progress.failed(&what, "Error"),
+            }
+            pulled
+        })
+    }
+
+    /// The same; `watch` sees the events of a pull.
+    pub fn image_watched(
+        &self,
+        name: &str,
+        policy: Policy,
+        platform: Option<&str>,
+        watch: &dyn PullProgress,
+    ) -> Result<Image> {
+        self.image_by(name, policy, platform, |reference, platform| self.pull(reference, platform, watch))
+    }
+
+    fn image_by(
+        &self,
+        name: &str,
+        policy: Policy,
+        platform: Option<&str>,
+        pull: impl FnOnce(&Reference, Option<Platform>) -> Result<Pulled>,
+    ) -> Result<Image> {
         let exact = self.exact_name(name, platform)?;
         // What a digest names does not change: where it is there, no registry is asked.
         let policy = if policy == Policy::Always && *exact != *name { Policy::Missing } else { policy };
         let name = exact.as_ref();
         let platform = platform.map(parse_platform).transpose()?;
-        if policy != Policy::Always {
-            let other = |image: &Image| platform.as_ref().is_some_and(|wanted| !image.platform.is_asked_for_by(wanted));
-            match store.resolve(name) {
-                Ok(image) if other(&image) && policy == Policy::Never => {
-                    check_platform(name, &image, platform.as_ref())?;
-                }
-                // The registry may have it for the other platform, too.
-                Ok(image) if other(&image) => {}
-                Ok(image) if store.layer_dirs(&image).is_ok() => return Ok(image),
-                Err(StoreError::NotFound { .. }) if policy == Policy::Never => {
-                    return Err(anyhow::anyhow!("No such image: {name}"))
-                        .hint(|| format!("pull it with `umiak image pull {name}`"));
-                }
-                Err(error @ StoreError::Ambiguous { .. }) => return Err(error.into()),
-                // Missing or damaged: a pull gets or repairs it.
-                _ => {}
-            }
+        if let Some(image) = self.image_here(name, policy, platform.as_ref())? {
+            return Ok(image);
         }
         let reference: Reference = name.parse().with_context(|| format!("invalid reference format: {name}"))?;
-        let platform = platform.unwrap_or_else(Platform::host);
-        let what = format!("Image {}", reference.familiar());
-        progress.working(&what, "Pulling");
-        let bridge = Bridge::new(progress);
-        let pulled = self.client().and_then(|client| {
-            umiak_images::pull::pull(store, &client, &reference, &platform, &bridge)
-                .with_context(|| format!("pull {}", reference.familiar()))
-        });
-        match pulled {
-            Ok(pulled) => {
-                progress.done(&what, if pulled.changed { "Pulled" } else { "Up to date" });
-                super::events::image(&self.roots, "pull", &reference.familiar(), &reference.familiar_name());
-                Ok(pulled.image)
-            }
-            Err(error) => {
-                progress.failed(&what, "Error");
-                Err(error)
-            }
+        Ok(pull(&reference, platform)?.image)
+    }
+
+    /// An image of the store; `None` if it has to be pulled.
+    fn image_here(&self, name: &str, policy: Policy, platform: Option<&Platform>) -> Result<Option<Image>> {
+        let store = self.store()?;
+        if policy == Policy::Always {
+            return Ok(None);
         }
+        let other = |image: &Image| platform.is_some_and(|wanted| !image.platform.is_asked_for_by(wanted));
+        match store.resolve(name) {
+            Ok(image) if other(&image) && policy == Policy::Never => {
+                check_platform(name, &image, platform)?;
+                Ok(None)
+            }
+            // The registry may have it for the other platform, too.
+            Ok(image) if other(&image) => Ok(None),
+            Ok(image) if store.layer_dirs(&image).is_ok() => Ok(Some(image)),
+            Err(StoreError::NotFound { .. }) if policy == Policy::Never => {
+                Err(anyhow::anyhow!("No such image: {name}"))
+                    .hint(|| format!("pull it with `umiak image pull {name}`"))
+            }
+            Err(error @ StoreError::Ambiguous { .. }) => Err(error.into()),
+            // Missing or damaged: a pull gets or repairs it.
+            _ => Ok(None),
+        }
+    }
+
+    fn pull(&self, reference: &Reference, platform: Option<Platform>, watch: &dyn PullProgress) -> Result<Pulled> {
+        let platform = platform.unwrap_or_else(Platform::host);
+        let client = self.client()?;
+        let pulled = umiak_images::pull::pull(self.store()?, &client, reference, &platform, watch)
+            .with_context(|| format!("pull {}", reference.familiar()))?;
+        super::events::image(&self.roots, "pull", &reference.familiar(), &reference.familiar_name());
+        Ok(pulled)
     }
 
     /// Gives an image one more name.

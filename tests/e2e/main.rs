@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod boot;
+mod build_progress;
 mod build;
 mod builder;
 mod compose;

@@ -52,14 +52,14 @@ fn stats_have_dockers_columns_and_real_numbers() {
 }
 
 /// A program on a terminal of its own: what it shows, and how to type.
-struct Screen {
-    child: std::process::Child,
+pub struct Screen {
+    pub child: std::process::Child,
     shown: mpsc::Receiver<Vec<u8>>,
-    seen: String,
+    pub seen: String,
 }
 
 impl Screen {
-    fn new(host: &Host, line: &str) -> Self {
+    pub fn new(host: &Host, line: &str) -> Self {
         let line = format!("stty rows 30 cols 140; {line}; stty -a");
         let mut command = host.other("script", &["-qec", &line, "/dev/null"]);
         let command = command.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -77,7 +77,7 @@ impl Screen {
         Self { child, shown, seen: String::new() }
     }
 
-    fn until(&mut self, wanted: &str) {
+    pub fn until(&mut self, wanted: &str) {
         let deadline = Instant::now() + Duration::from_secs(90);
         while !self.seen.contains(wanted) && !self.words().contains(wanted) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -104,7 +104,7 @@ impl Screen {
         words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    fn press(&mut self, keys: &str) {
+    pub fn press(&mut self, keys: &str) {
         self.child.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 }
