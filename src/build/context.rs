@@ -4,6 +4,7 @@ use std::fs::File as FsFile;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -26,25 +27,42 @@ pub struct Context {
     root: OwnedFd,
     ignored: Ignored,
     contents: Known,
+    /// Bytes of its ignore file.
+    ignore_size: usize,
+    /// Somebody has looked for files in it.
+    looked: AtomicBool,
 }
 
 /// Digests of a context's files, kept from build to build.
-struct Known(ContentCache);
+struct Known {
+    cache: ContentCache,
+    /// Bytes of the files that were looked at.
+    bytes: AtomicU64,
+}
+
+impl Known {
+    fn count(&self, stat: &Stat) {
+        self.bytes.fetch_add(u64::try_from(stat.st_size).unwrap_or(0), Ordering::Relaxed);
+    }
+}
 
 impl Contents for Known {
     fn known(&self, path: &[u8], stat: &Stat) -> Option<Digest> {
-        self.0.get(path, stat)
+        let known = self.cache.get(path, stat)?;
+        self.count(stat);
+        Some(known)
     }
 
     fn learnt(&self, path: &[u8], stat: &Stat, digest: &Digest) {
-        self.0.put(path, stat, digest);
+        self.count(stat);
+        self.cache.put(path, stat, digest);
     }
 }
 
 impl Drop for Known {
     fn drop(&mut self) {
         // What is not remembered is read again.
-        let _ = self.0.save();
+        let _ = self.cache.save();
     }
 }
 
@@ -69,6 +87,7 @@ impl Context {
     }
 
     fn new(root: OwnedFd, ignore: Option<(&str, String)>, contents: ContentCache) -> Result<Self> {
+        let ignore_size = ignore.as_ref().map_or(0, |(_, text)| text.len());
         let ignored = match ignore {
             Some((name, text)) => {
                 let exceptions = text.lines().any(|line| line.trim_start().starts_with('!'));
@@ -76,7 +95,26 @@ impl Context {
             }
             None => Ignored::default(),
         };
-        Ok(Self { root, ignored, contents: Known(contents) })
+        let contents = Known { cache: contents, bytes: AtomicU64::new(0) };
+        Ok(Self { root, ignored, contents, ignore_size, looked: AtomicBool::new(false) })
+    }
+
+    /// Bytes of its ignore file.
+    pub fn ignore_size(&self) -> usize {
+        self.ignore_size
+    }
+
+    /// Looks for files in it; the first time that is a step of its own.
+    pub fn look<T>(&self, display: &Display, look: impl FnOnce(&Tree<'_>) -> Result<T>) -> Result<T> {
+        let first = !self.looked.swap(true, Ordering::Relaxed);
+        let step = first.then(|| display.step("[internal] load build context"));
+        let found = look(&self.tree())?;
+        if let Some(step) = step {
+            let bytes = crate::ui::human::size3(self.contents.bytes.load(Ordering::Relaxed));
+            step.note(&format!("transferring context: {bytes} done"));
+            step.done();
+        }
+        Ok(found)
     }
 
     /// What can be copied from it.

@@ -288,11 +288,11 @@ fn perform(running: &Running<'_>, state: &mut State, job: &Job, from: &From, tit
     };
     let (mut all, mut given) = (Vec::new(), Vec::new());
     if let Some(context) = context {
-        let tree = context.tree();
-        all = job.find(&tree)?;
-        for found in &all {
-            given.push(tree.identity(found)?.to_string());
-        }
+        (all, given) = context.look(running.build.display, |tree| {
+            let all = job.find(tree)?;
+            let given = all.iter().map(|found| Ok(tree.identity(found)?.to_string())).collect::<Result<_>>()?;
+            Ok((all, given))
+        })?;
     }
     let key = running.key(&job.step(given, false), &below);
     running.layered(state, title, &key, |running, _, _| {

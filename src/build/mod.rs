@@ -18,13 +18,16 @@ mod expose;
 mod failed;
 mod git;
 mod ignored;
+pub mod interrupt;
 mod key;
 mod layout;
 mod mounts;
 pub mod options;
 mod plan;
+mod pulling;
 mod remote;
 mod run;
+mod shell;
 mod stage;
 mod state;
 mod tidy;
@@ -143,9 +146,10 @@ pub fn build_to(engine: &Engine, options: &Options, outputs: &[Output], display:
     let packs = outputs.iter().any(Output::wants_image);
     let mut states = Vec::new();
     for platform in platforms {
-        let state = one.platform(&platform, packs).map_err(|error| report(error, &loaded))?;
+        let state = one.platform(&platform, packs).map_err(|error| report(error, &loaded, display))?;
         states.push((platform, state));
     }
+    interrupt::check()?;
     let image = export::everything(&one, &states, outputs, &names)?;
     if let (Some(image), true) = (&image, outputs.iter().any(Output::keeps_image)) {
         for name in &options.names {
@@ -179,6 +183,7 @@ impl One<'_> {
             contexts: &contexts,
         };
         let plan = Plan::new(self.file, wanted)?;
+        self.display.expect(plan.needed.iter().filter_map(|index| stage::steps(self.file, &plan, *index)).sum());
         let build = Build {
             engine: self.engine,
             options: self.options,
@@ -217,25 +222,38 @@ fn host_platform() -> Platform {
 }
 
 /// Shows the place of an error in the Dockerfile, and says it in BuildKit's words.
-fn report(error: anyhow::Error, loaded: &Loaded) -> anyhow::Error {
+fn report(error: anyhow::Error, loaded: &Loaded, display: &Display) -> anyhow::Error {
+    if let Some(interrupt::Interrupted(signal)) = error.downcast_ref() {
+        let text = format!("failed to solve: {error} (steps that have ended are kept in the cache)");
+        return crate::failure::Coded { text, code: 128 + signal }.into();
+    }
     let Some(Located(place)) = error.downcast_ref::<Located>().copied() else { return error };
     let located = Located(place).to_string();
-    let causes: Vec<String> = error.chain().map(ToString::to_string).filter(|text| *text != located).collect();
+    let hint = error.downcast_ref::<crate::failure::Hint>().map(|hint| crate::failure::Hint(hint.0.clone()));
+    let hidden = |text: &String| *text == located || hint.as_ref().is_some_and(|hint| hint.0 == *text);
+    let causes: Vec<String> = error.chain().map(ToString::to_string).filter(|text| !hidden(text)).collect();
     let mut text: Vec<String> = Vec::new();
     for cause in causes {
         if !text.last().is_some_and(|last| last.ends_with(&cause)) {
             text.push(cause);
         }
     }
-    crate::note!("{}", failed::excerpt(&loaded.name, &loaded.text, place));
-    crate::failure::Coded { text: format!("failed to solve: {}", text.join(": ")), code: 1 }.into()
+    display.afterwards(&failed::excerpt(&loaded.name, &loaded.text, place));
+    let coded =
+        anyhow::Error::from(crate::failure::Coded { text: format!("failed to solve: {}", text.join(": ")), code: 1 });
+    match hint {
+        Some(hint) => coded.context(hint),
+        None => coded,
+    }
 }
 
 impl<'b> Build<'b> {
     fn run(&self, loaded: &Loaded) -> Result<Arc<state::State>> {
         let (sender, layers) = std::sync::mpsc::channel::<Digest>();
         *self.packed.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            scope.spawn(|| interrupt::wait(&over).map(|interrupted| self.fail(interrupted.into())));
             let stages: Vec<_> = self
                 .plan
                 .needed
@@ -259,6 +277,7 @@ impl<'b> Build<'b> {
                 // A panic is a mistake in this program, and told by the scope.
                 let _ = stage.join();
             }
+            interrupt::end(&over);
             // No more layers come.
             self.packed.lock().unwrap_or_else(PoisonError::into_inner).take();
         });
@@ -282,12 +301,27 @@ impl<'b> Build<'b> {
         if error.downcast_ref::<Cancelled>().is_none() {
             self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
+        self.cancel();
+        Cancelled
+    }
+
+    /// Gives up what is under way.
+    fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         for id in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             // Best effort: what goes on ends by itself, and its result is not used.
             let _ = self.engine.end_build_step(id);
         }
-        Cancelled
+    }
+
+    /// A container runs for a step.
+    fn begun(&self, id: &str) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).push(id.to_owned());
+    }
+
+    /// It does no more.
+    fn ended(&self, id: &str) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != id);
     }
 
     fn check_cancelled(&self) -> Result<(), Cancelled> {
@@ -327,8 +361,16 @@ impl<'b> Build<'b> {
 
     /// The build's own context.
     fn context(&self, loaded: &Loaded) -> Result<&Context> {
-        let opened =
-            self.context.get_or_init(|| Context::open(self.cache, &self.options.context, loaded).map_err(Arc::new));
+        let open = || {
+            let step = self.display.step("[internal] load .dockerignore");
+            let opened = Context::open(self.cache, &self.options.context, loaded).map_err(Arc::new);
+            if let Ok(context) = &opened {
+                step.note(&format!("transferring context: {}B done", context.ignore_size()));
+                step.done();
+            }
+            opened
+        };
+        let opened = self.context.get_or_init(open);
         opened.as_ref().map_err(|error| anyhow::anyhow!("{}", crate::failure::one_line(error)))
     }
 

@@ -1,8 +1,6 @@
 //! RUN: a container of the engine on the layers of the stage, whose writable
 //! layer becomes the next one.
 
-use std::sync::PoisonError;
-
 use anyhow::{Context as _, Result, bail};
 use umiak_dockerfile::{Instruction, MountSpec, Run, RunForm};
 use umiak_images::config::{ImageConfig, RunConfig};
@@ -19,8 +17,9 @@ use super::mounts::{self, Held};
 use super::options::Network;
 use super::stage::Running;
 use super::state::State;
-use super::tidy;
+use super::{shell, tidy};
 use crate::engine::request::{Join, NetworkRequest, Request};
+use crate::failure::Hint;
 use crate::ui::build::Step;
 
 /// What a start makes in a root file system that does not have it.
@@ -185,16 +184,21 @@ fn execute(
     if job.network == Network::Default {
         build.hold_network(&image(state), &layers);
     }
+    let asked = shell::is_wanted(build).then(|| request.clone());
     let container = engine.create_build_step(request, &image(state))?;
     let id = container.config.id.clone();
     let upper = container.config.runtime.rootfs.upper.clone();
-    build.running.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+    build.begun(&id);
     let ended = build.check_cancelled().map_err(anyhow::Error::from).and_then(|()| {
         let started = engine.start_build_step(container.clone())?;
+        if build.check_cancelled().is_err() {
+            // Whoever gave the build up may have looked before it ran.
+            engine.end_build_step(&id)?;
+        }
         let code = engine.follow_build_step(&started, &mut |bytes| step.output(bytes))?;
         Ok(code)
     });
-    build.running.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != id);
+    build.ended(&id);
     let result = ended.and_then(|code| {
         build.check_cancelled()?;
         if code != 0 {
@@ -207,6 +211,15 @@ fn execute(
         Ok(Some(build.building.adopt(&upper, build.options.epoch)?))
     });
     let removed = engine.remove(&container, true, true);
+    if let (Some(asked), Err(error)) = (asked, &result)
+        && !error.is::<Cancelled>()
+    {
+        step.failed(&crate::failure::one_line(error));
+        build.cancel();
+        if let Err(error) = shell::open(build, asked, &image(state), &state.shell()) {
+            crate::note!("the shell could not be opened: {}", crate::failure::one_line(&error));
+        }
+    }
     let adopted = result?;
     removed?;
     Ok(adopted)
@@ -222,7 +235,12 @@ fn failure(job: &Job, code: i32, _: &State, build: &super::Build<'_>) -> anyhow:
         127 => " (the command was not found)",
         _ => "",
     };
-    anyhow::anyhow!("process {:?} did not complete successfully: exit code: {code}{why}", job.args.join(" "))
+    let command = crate::ui::build::shortened(&job.args.join(" "));
+    let error = anyhow::anyhow!("process {command:?} did not complete successfully: exit code: {code}{why}");
+    match build.options.debug_shell {
+        true => error,
+        false => error.context(Hint("--debug-shell opens a shell in the state before the step that failed".to_owned())),
+    }
 }
 
 fn request(running: &Running<'_>, state: &State, job: &Job) -> Result<Request> {

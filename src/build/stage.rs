@@ -14,11 +14,11 @@ use super::failed::{At as _, Cancelled};
 use super::key::{self, key};
 use super::options::Source;
 use super::plan::{Base, Planned};
+use super::pulling::Shown;
 use super::state::{State, Words};
 use super::{Build, Loaded, add, copy, run};
 use crate::engine::image::Policy;
 use crate::ui::build::Step;
-use crate::ui::progress::Progress;
 
 /// The result of a stage, once there is one.
 #[derive(Debug, Default)]
@@ -71,7 +71,6 @@ pub fn run(build: &Build<'_>, index: usize, loaded: &Loaded) -> Result<State> {
     let options = build.options;
     let fresh = options.no_cache || options.no_cache_filter.iter().any(|filter| filter.eq_ignore_ascii_case(&name));
     let several = build.plan.needed.len() > 1 || planned.title.is_some();
-    let steps = stage.instructions.iter().filter(|instruction| makes_layer(&instruction.kind)).count();
     let titles = Titles {
         stage: match &planned.title {
             Some(name) => format!("{name} "),
@@ -79,7 +78,7 @@ pub fn run(build: &Build<'_>, index: usize, loaded: &Loaded) -> Result<State> {
             None => String::new(),
         },
         next: 1,
-        all: steps + 1,
+        all: steps(build.file, build.plan, index).unwrap_or_default(),
     };
     let mut running = Running { build, index, loaded, fresh, titles };
     let mut state = running.base(planned, stage).at(stage.place)?;
@@ -99,6 +98,12 @@ pub fn run(build: &Build<'_>, index: usize, loaded: &Loaded) -> Result<State> {
     Ok(state)
 }
 
+/// The steps of a stage that are shown, without the triggers of its base.
+pub fn steps(file: &umiak_dockerfile::Dockerfile, plan: &super::Plan, index: usize) -> Option<usize> {
+    let own = file.stages.get(index)?.instructions.iter().filter(|one| makes_layer(&one.kind)).count();
+    Some(own + usize::from(matches!(plan.stages.get(index)?.base, Base::Image(_) | Base::Context(_))))
+}
+
 fn makes_layer(kind: &Kind) -> bool {
     matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }
@@ -111,18 +116,8 @@ impl<'r> Running<'r> {
             Base::Stage(index) => Ok(build.stage(*index, self.loaded)?.as_base()),
             Base::Image(name) => {
                 let title = self.titles.next(&format!("FROM {}", full_name(name)));
-                let step = build.display.step(&title);
-                let image = self.image(name, planned);
-                match image {
-                    Ok(image) => {
-                        step.cached();
-                        Ok(State::of_image(image.config, image.layers))
-                    }
-                    Err(error) => {
-                        step.failed(&crate::failure::one_line(&error));
-                        Err(error)
-                    }
-                }
+                let image = self.image_as(name, planned, title)?;
+                Ok(State::of_image(image.config, image.layers))
             }
             Base::Context(name) => {
                 let title = self.titles.next(&format!("FROM {name}"));
@@ -145,6 +140,11 @@ impl<'r> Running<'r> {
 
     /// An image that something stands on or is copied from.
     pub fn image(&self, name: &str, planned: &Planned) -> Result<Image> {
+        self.image_as(name, planned, format!("FROM {}", full_name(name)))
+    }
+
+    /// The same, as a step of this title.
+    fn image_as(&self, name: &str, planned: &Planned, title: String) -> Result<Image> {
         let build = self.build;
         let options = build.options;
         let full = full_name(name);
@@ -153,15 +153,21 @@ impl<'r> Running<'r> {
             None => name.to_owned(),
         };
         let policy = if options.pull { Policy::Always } else { Policy::Missing };
-        let quiet = Progress::quiet();
         let wanted = planned.platform.to_string();
         // An image that is there for another platform is taken as it is, unless one was asked for.
         let said = planned.platform_said || !options.platforms.is_empty();
-        let image = build.engine.image(&locked, policy, said.then_some(wanted.as_str()), &quiet);
-        let image = image.with_context(|| format!("{full}: failed to resolve source metadata"))?;
-        build.engine.store()?.ensure_unpacked(&image, &umiak_images::progress::Silent)?;
-        build.building.know(&image)?;
-        Ok(image)
+        let shown = Shown::new(build.display, &full, title);
+        let image = build.engine.image_watched(&locked, policy, said.then_some(wanted.as_str()), &shown);
+        let image = image.with_context(|| format!("{full}: failed to resolve source metadata")).and_then(|image| {
+            build.engine.store()?.ensure_unpacked(&image, &shown)?;
+            build.building.know(&image)?;
+            Ok(image)
+        });
+        match &image {
+            Ok(_) => shown.done(),
+            Err(error) => shown.failed(&crate::failure::one_line(error)),
+        }
+        image
     }
 
     /// The image that a context is.

@@ -21,6 +21,13 @@ pub struct BuildStep {
     socket: OwnedFd,
 }
 
+impl BuildStep {
+    /// Where its streams come from.
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
 impl Engine {
     /// Makes a container for a step.
     pub fn create_build_step(&self, mut request: Request, image: &Image) -> Result<Container> {
@@ -33,8 +40,12 @@ impl Engine {
 
     /// Starts it.
     pub fn start_build_step(&self, container: Container) -> Result<BuildStep> {
+        self.start_build_step_with(container, Attach { stdin: false, stdout: true, stderr: true, close_stdin: false })
+    }
+
+    /// Starts it, attached in this way.
+    pub fn start_build_step_with(&self, container: Container, wanted: Attach) -> Result<BuildStep> {
         let (ours, theirs) = attach::pair()?;
-        let wanted = Attach { stdin: false, stdout: true, stderr: true, close_stdin: false };
         self.start_attached(&container, Some((wanted, theirs)))?;
         Ok(BuildStep { container, socket: ours })
     }

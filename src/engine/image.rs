@@ -153,8 +153,7 @@ impl Engine {
             Ok(image) if other(&image) => Ok(None),
             Ok(image) if store.layer_dirs(&image).is_ok() => Ok(Some(image)),
             Err(StoreError::NotFound { .. }) if policy == Policy::Never => {
-                Err(anyhow::anyhow!("No such image: {name}"))
-                    .hint(|| format!("pull it with `umiak image pull {name}`"))
+                Err(anyhow::anyhow!("No such image: {name}")).hint(|| format!("pull it with `umiak image pull {name}`"))
             }
             Err(error @ StoreError::Ambiguous { .. }) => Err(error.into()),
             // Missing or damaged: a pull gets or repairs it.

@@ -176,11 +176,6 @@ impl Display {
         Self { screen: Arc::clone(&self.screen), name: Some(text::clean(name)) }
     }
 
-    /// Seconds since the first build began.
-    pub fn elapsed(&self) -> f64 {
-        self.screen.inner.began.elapsed().as_secs_f64()
-    }
-
     /// So many steps are to come, without those that are `[internal]` and without the export.
     pub fn expect(&self, steps: usize) {
         self.screen.inner.lock().announced += steps;
@@ -195,8 +190,7 @@ impl Display {
             (Some(name), Some(rest)) => format!("[{name} {rest}"),
             (Some(name), None) => format!("[{name}] {title}"),
         };
-        let entry =
-            Entry { title, began: Instant::now(), ended: None, parts: Vec::new(), log: Log::default() };
+        let entry = Entry { title, began: Instant::now(), ended: None, parts: Vec::new(), log: Log::default() };
         let inner = &self.screen.inner;
         let mut shown = inner.lock();
         shown.internal += usize::from(internal);
@@ -489,6 +483,11 @@ impl Log {
         self.kept.push_back((line.0, text::cut(&line.1, LONGEST)));
         line
     }
+}
+
+/// A command for a message: a long one without its end.
+pub fn shortened(command: &str) -> String {
+    text::cut(command, LONGEST)
 }
 
 fn print(text: &str) {

@@ -5,8 +5,8 @@
 
 mod bad_input;
 mod boot;
-mod build_progress;
 mod build;
+mod build_progress;
 mod builder;
 mod compose;
 mod container;

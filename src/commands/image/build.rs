@@ -9,11 +9,12 @@ use indexmap::IndexMap;
 use umiak_images::pack::Compression;
 
 use super::build_legacy::Legacy;
+use crate::build::interrupt;
 use crate::build::options::{Allow, File, Options, Output, Secret, SecretSource, Source, Ssh};
 use crate::commands::Context;
 use crate::commands::container::flags;
 use crate::out;
-use crate::ui::build::Display;
+use crate::ui::build::{Display, Mode};
 
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
@@ -33,6 +34,9 @@ pub struct Build {
     /// Set the parent cgroup for RUN instructions
     #[arg(long)]
     cgroup_parent: Option<String>,
+    /// When a RUN fails, open a shell in the state before it
+    #[arg(long)]
+    debug_shell: bool,
     /// Name of the Dockerfile; `-` for stdin
     #[arg(short, long)]
     file: Option<String>,
@@ -60,9 +64,9 @@ pub struct Build {
     /// Set the target platform
     #[arg(long, value_delimiter = ',')]
     platform: Vec<String>,
-    /// Progress output: auto, plain, tty, quiet
-    #[arg(long, default_value = "auto")]
-    progress: String,
+    /// Progress output: auto, none, plain, quiet, rawjson, tty
+    #[arg(long, env = "BUILDKIT_PROGRESS", hide_env = true, value_name = "MODE")]
+    progress: Option<String>,
     /// Always look up base images in their registries
     #[arg(long)]
     pull: bool,
@@ -103,17 +107,22 @@ impl Build {
         let mut options = self.options()?;
         let (outputs, compression) = self.outputs(&mut options.names)?;
         options.compression = compression.unwrap_or(options.compression);
-        let display = Display::new(self.quiet || matches!(self.progress.as_str(), "quiet" | "none"));
+        let _watch = interrupt::Watch::new()?;
+        let display = Display::new(if self.quiet { Mode::Quiet } else { self.mode()? });
         let image = crate::build::build_to(&context.engine, &options, &outputs, &display)?;
         if let Some(image) = &image {
             if let Some(path) = &self.iidfile {
                 std::fs::write(path, image.id.to_string()).with_context(|| format!("write {}", path.display()))?;
             }
-            if self.quiet {
+            if self.quiet || self.progress.as_deref() == Some("quiet") {
                 out!("{}", image.id);
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn mode(&self) -> Result<Mode> {
+        self.progress.as_deref().unwrap_or_default().parse().map_err(anyhow::Error::msg)
     }
 
     fn outputs(&self, names: &mut Vec<String>) -> Result<(Vec<Output>, Option<Compression>)> {
@@ -171,9 +180,9 @@ impl Build {
             no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,
             allow,
-            compression: umiak_images::pack::Compression::default(),
+            compression: Compression::default(),
             epoch: epoch()?,
-            debug_shell: false,
+            debug_shell: self.debug_shell,
             locked: IndexMap::new(),
         })
     }

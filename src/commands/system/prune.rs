@@ -40,6 +40,8 @@ impl Prune {
         if !self.force && !confirm(&format!("This will remove: {}.", what.join(", ")))? {
             return Ok(ExitCode::SUCCESS);
         }
+        // What builds left that were killed is no container of anybody.
+        context.engine.sweep_builds()?;
         let (removed, mut bytes) = container::prune::stopped(&context.engine, &filters)?;
         container::prune::report(&removed);
         network::report(&network::unused(context, &filters)?);

@@ -119,7 +119,9 @@ fn block(entry: &Entry, columns: usize, output: usize) -> Vec<Line> {
 /// A text with a time at the right edge; only the time gives way where there is no room.
 fn timed(line: &str, seconds: f64, columns: usize) -> String {
     let time = format!(" {seconds:.1}s");
-    let Some(room) = columns.checked_sub(time.len()).filter(|room| *room >= 12) else { return text::fit(line, columns) };
+    let Some(room) = columns.checked_sub(time.len()).filter(|room| *room >= 12) else {
+        return text::fit(line, columns);
+    };
     let mut line = text::fit(line, room);
     let blank = room - text::width(&line);
     line.extend(std::iter::repeat_n(' ', blank));
@@ -137,14 +139,15 @@ mod tests {
         let began = Instant::now();
         let mut log = Log::default();
         log.add(output.join("\n").as_bytes(), began);
-        let ended = Some((began + Duration::from_millis(1200), end.clone().unwrap_or(End::Done))).filter(|_| end.is_some());
+        let ended =
+            Some((began + Duration::from_millis(1200), end.clone().unwrap_or(End::Done))).filter(|_| end.is_some());
         Entry { title: title.to_owned(), began, ended, parts: Vec::new(), log }
     }
 
     fn text(shown: &Shown, rows: usize, columns: usize, last: bool) -> String {
         let lines = frame(shown, 3.21, Size { rows, columns }, last);
         for (_, line) in &lines {
-            assert!(super::text::width(line) < columns.max(2), "{line:?} in {columns}");
+            assert!(text::width(line) < columns.max(2), "{line:?} in {columns}");
         }
         lines.into_iter().map(|(_, line)| line + "\n").collect()
     }
@@ -178,10 +181,10 @@ mod tests {
         assert_eq!(
             text(&example(), 24, 50, false),
             "[+] Building 3.2s (2/5)\n \
-             => [1/4] FROM alpine                       1.2s\n \
-             => => sha256:1234 1.5MB / 3MB              0.3s\n \
-             => CACHED [2/4] RUN true                   1.2s\n \
-             => [3/4] RUN make all of it with a very lo 0.0s\n \
+             => [1/4] FROM alpine                        1.2s\n \
+             => => sha256:1234 1.5MB / 3MB               0.3s\n \
+             => CACHED [2/4] RUN true                    1.2s\n \
+             => [3/4] RUN make all of it with a very lon 0.0s\n \
              => => # two\n => => # three\n => => # four\n => => # five\n => => # six\n => => # seven\n"
         );
     }
@@ -195,7 +198,8 @@ mod tests {
         for (rows, columns) in [(1, 1), (2, 10), (3, 20), (4, 3), (0, 0)] {
             assert!(text(&example(), rows, columns, false).lines().count() <= rows.max(1), "{rows} {columns}");
         }
-        let many = Shown { steps: (0..9).map(|n| entry(&format!("[{n}]"), None, &["x"])).collect(), ..Shown::default() };
+        let many =
+            Shown { steps: (0..9).map(|n| entry(&format!("[{n}]"), None, &["x"])).collect(), ..Shown::default() };
         let many = text(&many, 6, 40, false);
         assert!(many.contains("[8]") && !many.contains("[3]"), "{many}");
     }
