@@ -5,7 +5,7 @@ mod rows;
 use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, Sources, Span};
-use super::model::{NetworkDef, Project, PullPolicy, Service, VolumeDef, VolumeKind};
+use super::model::{NetworkDef, Project, Service, VolumeDef, VolumeKind};
 use super::node::{Node, Value};
 use super::normalise::Used;
 pub use rows::{Row, rows};
@@ -27,6 +27,7 @@ pub enum Support {
 
 const SWARM: Support = Support::Warns("it only has a meaning in a Swarm");
 const WINDOWS: Support = Support::Warns("it only has a meaning on Windows");
+const ATTESTATION: Support = Support::Warns("images get no attestations");
 const MODEL: Support = Support::Refused("'models' support requires Docker Model plugin, and umiak runs no models");
 const DRIVER: Support =
     Support::Refused("Docker Compose does not support secrets.*.driver: only a Swarm has drivers of secrets");
@@ -63,32 +64,32 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.blkio_config.weight_device", Support::Works),
     ("services.*.blkio_config.weight_device.*.path", Support::Works),
     ("services.*.blkio_config.weight_device.*.weight", Support::Works),
-    ("services.*.build", Support::WhenUsed("building images")),
+    ("services.*.build", Support::Works),
     ("services.*.build.additional_contexts", Support::Works),
     ("services.*.build.args", Support::Works),
-    ("services.*.build.cache_from", Support::Works),
-    ("services.*.build.cache_to", Support::Works),
+    ("services.*.build.cache_from", Support::WhenUsed("caches outside of the store")),
+    ("services.*.build.cache_to", Support::WhenUsed("caches outside of the store")),
     ("services.*.build.context", Support::Works),
     ("services.*.build.dockerfile", Support::Works),
     ("services.*.build.dockerfile_inline", Support::Works),
     ("services.*.build.entitlements", Support::Works),
     ("services.*.build.extra_hosts", Support::Works),
-    ("services.*.build.isolation", Support::Works),
+    ("services.*.build.isolation", WINDOWS),
     ("services.*.build.labels", Support::Works),
     ("services.*.build.network", Support::Works),
     ("services.*.build.no_cache", Support::Works),
     ("services.*.build.no_cache_filter", Support::Works),
     ("services.*.build.platforms", Support::Works),
     ("services.*.build.privileged", Support::Works),
-    ("services.*.build.provenance", Support::Works),
+    ("services.*.build.provenance", ATTESTATION),
     ("services.*.build.pull", Support::Works),
-    ("services.*.build.sbom", Support::Works),
+    ("services.*.build.sbom", ATTESTATION),
     ("services.*.build.secrets", Support::Works),
-    ("services.*.build.secrets.*.gid", Support::Works),
-    ("services.*.build.secrets.*.mode", Support::Works),
+    ("services.*.build.secrets.*.gid", Support::Warns("RUN --mount=type=secret says it")),
+    ("services.*.build.secrets.*.mode", Support::Warns("RUN --mount=type=secret says it")),
     ("services.*.build.secrets.*.source", Support::Works),
     ("services.*.build.secrets.*.target", Support::Works),
-    ("services.*.build.secrets.*.uid", Support::Works),
+    ("services.*.build.secrets.*.uid", Support::Warns("RUN --mount=type=secret says it")),
     ("services.*.build.shm_size", Support::Works),
     ("services.*.build.ssh", Support::Works),
     ("services.*.build.tags", Support::Works),
@@ -531,7 +532,6 @@ const fn service(key: &'static str, values: &'static str, then: Support, found: 
 #[rustfmt::skip]
 pub const EXCEPT: &[Except] = &[
     service("services.*.logging.driver", "all but json-file, local, none, journald and syslog", Support::Later("log drivers other than json-file, local, none, journald and syslog"), |s| log_driver(s).is_some_and(|driver| !matches!(driver, "" | "json-file" | "local" | "none" | "journald" | "syslog"))),
-    service("services.*.pull_policy", "build", Support::Later("building images"), |s| s.pull_policy == Some(PullPolicy::Build)),
     service("services.*.userns_mode", "all but host", Support::Warns("containers have the host's user namespace"), |s| s.userns_mode.as_deref().is_some_and(|mode| mode != "host")),
     service("services.*.volumes.*.type", "npipe and cluster", Support::Refused("such volumes exist on Windows and in a Swarm only"), |s| s.volumes.iter().any(|volume| matches!(volume.kind, VolumeKind::Npipe | VolumeKind::Cluster))),
     Except { key: "networks.*.driver", values: "all but bridge, macvlan, ipvlan, host and none", then: Support::Refused("there are no plugins with other drivers"), found: Found::Network(|n| !n.external && !matches!(n.driver.as_deref().unwrap_or("bridge"), "bridge" | "host" | "ipvlan" | "macvlan" | "none")) },

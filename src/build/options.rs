@@ -59,6 +59,38 @@ pub struct Options {
     pub locked: IndexMap<String, String>,
 }
 
+impl Options {
+    /// A build of this Dockerfile, in which nothing else is asked for.
+    pub fn new(context: Source, dockerfile: File) -> Self {
+        Self {
+            context,
+            dockerfile,
+            contexts: IndexMap::new(),
+            args: IndexMap::new(),
+            target: None,
+            names: Vec::new(),
+            labels: IndexMap::new(),
+            secrets: Vec::new(),
+            ssh: Vec::new(),
+            network: Network::default(),
+            extra_hosts: Vec::new(),
+            shm_size: 0,
+            ulimits: Vec::new(),
+            limits: umiak_runtime::config::Limits::default(),
+            cgroup_parent: None,
+            platforms: Vec::new(),
+            no_cache: false,
+            no_cache_filter: Vec::new(),
+            pull: false,
+            allow: Allow::default(),
+            compression: Compression::default(),
+            epoch: None,
+            debug_shell: false,
+            locked: IndexMap::new(),
+        }
+    }
+}
+
 /// Entitlements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allow {

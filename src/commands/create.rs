@@ -7,13 +7,16 @@ use clap::Args;
 
 use super::Context;
 use crate::project::converge::{self, Request};
-use crate::project::images::Pull;
+use crate::project::images::{Ask, Builds, Pull};
 use crate::project::{load, plan};
 
 /// Create containers for a service.
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "one per flag")]
 pub struct Create {
+    /// Build images before starting containers
+    #[arg(long)]
+    build: bool,
     /// Don't build an image, even if it's policy
     #[arg(long)]
     no_build: bool,
@@ -69,8 +72,12 @@ impl Create {
                 ..plan::Options::default()
             },
             services: self.services,
-            pull: self.pull,
-            quiet_pull: self.quiet_pull,
+            images: Ask {
+                pull: self.pull,
+                build: Builds::of_flags(self.build, self.no_build)?,
+                quiet_pull: self.quiet_pull,
+                ..Ask::default()
+            },
             yes: self.yes,
             keep: self.keep,
             ..Request::default()

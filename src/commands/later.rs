@@ -5,9 +5,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] = &["bridge", "build", "publish"];
+const COMMANDS: &[&str] = &["bridge", "publish"];
 
-const FLAGS: &[&str] = &["--build", "--prune", "--quiet-build"];
+const FLAGS: &[&str] = &[];
 
 /// What to say instead of "unrecognized", if it is one of these.
 pub fn explain(error: &clap::Error) -> Option<anyhow::Error> {

@@ -3,6 +3,7 @@
 
 mod attach;
 pub mod booleans;
+mod build;
 pub mod builder;
 mod commit;
 mod completion;
@@ -133,6 +134,8 @@ enum Command {
     Up(up::Up),
     /// Create containers for a service
     Create(create::Create),
+    /// Build or rebuild services
+    Build(build::Build),
     /// Stop and remove containers and networks
     Down(down::Down),
     /// Show what `up` would do, and why
@@ -367,6 +370,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
     match command {
         Command::Up(command) => command.run(context),
         Command::Create(command) => command.run(context),
+        Command::Build(command) => command.run(context),
         Command::Down(command) => command.run(context),
         Command::Plan(command) => command.run(context),
         Command::Scale(command) => command.run(context),
@@ -485,6 +489,7 @@ fn until(filters: &filters::Filters) -> Result<Option<jiff::Timestamp>> {
 fn refuse_dry_run(command: &Command) -> Result<()> {
     match command {
         Command::Up(_)
+        | Command::Build(_)
         | Command::Commit(_)
         | Command::Config(_)
         | Command::Cp(_)

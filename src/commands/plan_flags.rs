@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::project::converge::{self, Request};
-use crate::project::images::Pull;
+use crate::project::images::{Ask, Builds, Pull};
 use crate::project::plan;
 use umiak_compose::Project;
 
@@ -12,6 +12,12 @@ use umiak_compose::Project;
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "one per flag")]
 pub struct PlanFlags {
+    /// Build images before starting containers
+    #[arg(long)]
+    build: bool,
+    /// Don't build an image, even if it's policy
+    #[arg(long)]
+    no_build: bool,
     /// Pull image before running: always, missing, never, policy
     #[arg(long, value_enum)]
     pull: Option<Pull>,
@@ -66,7 +72,11 @@ impl PlanFlags {
                 named: services.to_vec(),
                 ..plan::Options::default()
             },
-            pull: self.pull,
+            images: Ask {
+                pull: self.pull,
+                build: Builds::of_flags(self.build, self.no_build)?,
+                ..Ask::default()
+            },
             yes: self.yes,
             ..Request::default()
         })

@@ -52,16 +52,25 @@ impl Pull {
                 (None, Policy::Never) => continue,
                 (None, _) => Policy::Always,
             };
-            let built = chosen.build.is_some() && (self.ignore_buildable || chosen.image.is_none());
-            let own = (!built).then(|| images::key(&project, chosen));
+            let skipped = match (&chosen.build, &chosen.image) {
+                (Some(_), None) => Some("Skipped - No image to be pulled"),
+                (Some(_), Some(_)) if self.ignore_buildable => Some("Skipped - Image can be built"),
+                _ => None,
+            };
+            if let Some(why) = skipped {
+                progress.done(&chosen.name, why);
+            }
+            let own = skipped.is_none().then(|| images::key(&project, chosen));
             for (name, platform) in own.into_iter().chain(images::steps(chosen)) {
                 if !wanted.iter().any(|other: &Wanted<'_>| other.name == name && other.platform == platform) {
                     wanted.push(Wanted { service: &chosen.name, name, platform, policy });
                 }
             }
         }
-        let mut errors = Vec::new();
-        for error in pull(context, &wanted, &progress) {
+        let (mut errors, mut buildable) = (Vec::new(), Vec::new());
+        for (index, error) in pull(context, &wanted, &progress) {
+            let service = wanted.get(index).and_then(|wanted| project.services.get(wanted.service));
+            buildable.extend(service.filter(|service| service.build.is_some()).map(|service| service.name.clone()));
             if self.ignore_pull_failures {
                 progress.note(&format!("warning: {}", crate::failure::one_line(&error)));
             } else {
@@ -69,6 +78,12 @@ impl Pull {
             }
         }
         progress.finish();
+        if !buildable.is_empty() && !self.ignore_pull_failures {
+            crate::note!(
+                "WARNING: Some service image(s) must be built from source by running:\n    umiak build {}",
+                buildable.join(" ")
+            );
+        }
         down::finish(errors)
     }
 }
@@ -81,8 +96,9 @@ struct Wanted<'a> {
     policy: Policy,
 }
 
-/// Pulls images, as many at a time as the command line says; the failures in the order of the images.
-fn pull(context: &Context, wanted: &[Wanted<'_>], progress: &Progress) -> Vec<anyhow::Error> {
+/// Pulls images, as many at a time as the command line says; the failures with the places of their
+/// images.
+fn pull(context: &Context, wanted: &[Wanted<'_>], progress: &Progress) -> Vec<(usize, anyhow::Error)> {
     let next = AtomicUsize::new(0);
     let errors = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -100,7 +116,7 @@ fn pull(context: &Context, wanted: &[Wanted<'_>], progress: &Progress) -> Vec<an
     });
     let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
     errors.sort_by_key(|(index, _)| *index);
-    errors.into_iter().map(|(_, error)| error).collect()
+    errors
 }
 
 impl Wanted<'_> {

@@ -70,6 +70,21 @@ impl Push {
     }
 }
 
+/// Pushes images under these names, each with its service's.
+pub(super) fn all(
+    context: &Context,
+    names: impl Iterator<Item = (String, String)>,
+    progress: &Progress,
+) -> Result<()> {
+    let wanted: Vec<Wanted> = names.map(|(service, name)| Wanted { service, name }).collect();
+    let mut failures = push(context, &wanted, progress)?.into_iter();
+    let first = failures.next();
+    for (service, error) in failures {
+        crate::note!("Error: service {service}: {}", crate::failure::one_line(&error));
+    }
+    first.map_or(Ok(()), |(service, error)| Err(error.context(format!("service {service}"))))
+}
+
 /// Pushes images, as many at a time as the command line says; the failures in the order of the images.
 fn push<'w>(context: &Context, wanted: &'w [Wanted], progress: &Progress) -> Result<Vec<(&'w str, anyhow::Error)>> {
     if context.global.dry_run {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, FromArgMatches as _};
 use umiak_compose::{Project, Service};
+use umiak_images::store::Image;
 
 use super::container::{pair, volume};
 use super::{Context, up};
@@ -15,6 +16,7 @@ use crate::engine::image::Policy;
 use crate::engine::request::{NetworkRequest, Request};
 use crate::engine::{Container, network, ports, volume as volumes};
 use crate::monitor::protocol::Attach;
+use crate::project::images::{self, Ask, Builds, Pull};
 use crate::project::{image_mounts, labels, load, provider, service, wait};
 use crate::ui::progress::Progress;
 use crate::{failure, out};
@@ -79,6 +81,12 @@ pub struct Run {
     /// Don't print anything but the output of the container
     #[arg(short, long)]
     quiet: bool,
+    /// Build image before starting container
+    #[arg(long)]
+    build: bool,
+    /// Suppress progress output from the build process
+    #[arg(long)]
+    quiet_build: bool,
     /// Pull without printing progress information
     #[arg(long)]
     quiet_pull: bool,
@@ -118,10 +126,9 @@ impl Run {
         }
         let lock = engine.lock_project(&project.name)?;
         self.prepare(context, &project, &service, &progress)?;
-        let policy = self.pull.unwrap_or_else(|| Policy::of_service(&service));
         let quiet = Progress::quiet();
         let shown = if self.quiet_pull { &quiet } else { &progress };
-        let image = engine.image(&service::image(&project, &service), policy, service.platform.as_deref(), shown)?;
+        let image = self.image(context, &project, &service, &progress)?;
         image_mounts::get(engine, &[&service], self.pull, shown)?;
         progress.finish();
         let request = self.request(&project, &service, image.id.as_ref())?;
@@ -132,6 +139,28 @@ impl Run {
             let _ = engine.remove(&container, true, true);
         }
         result
+    }
+
+    fn ask(&self) -> Ask {
+        Ask {
+            pull: self.pull.map(Pull::of_policy),
+            build: if self.build { Builds::Always } else { Builds::Policy },
+            quiet_pull: self.quiet_pull,
+            quiet_build: self.quiet_build || self.quiet,
+        }
+    }
+
+    /// The service's image, pulled or built where it has to be.
+    fn image(&self, context: &Context, project: &Project, service: &Service, progress: &Progress) -> Result<Image> {
+        let ask = self.ask();
+        let mut states = images::observe(&context.engine, project, &[service], ask, false)?;
+        // Steps before the service are not run.
+        let key = images::key(project, service);
+        states.retain(|other, _| *other == key);
+        let quiet = Progress::quiet();
+        let shown = if ask.quiet_build { &quiet } else { progress };
+        images::provide(context, project, &mut states, ask, shown)?;
+        states.remove(&key).and_then(|state| state.image).with_context(|| format!("No such image: {}", key.0))
     }
 
     fn start(&self, context: &Context, container: &Container, lock: umiak_base::FileLock) -> Result<ExitCode> {
@@ -161,11 +190,12 @@ impl Run {
 
     /// What would be made and started.
     fn show(&self, context: &Context, project: &Project, service: &Service, progress: &Progress) -> Result<ExitCode> {
-        let name = service::image(project, service);
-        let here = context.engine.roots.data.join("images").exists() && context.engine.store()?.resolve(&name).is_ok();
-        let policy = self.pull.unwrap_or_else(|| Policy::of_service(service));
-        if policy == Policy::Always || (!here && policy == Policy::Missing) {
-            progress.done(&format!("Image {name}"), "Pulled");
+        let states = images::observe(&context.engine, project, &[service], self.ask(), true)?;
+        if states.get(&images::key(project, service)).is_some_and(|state| state.pull.is_some()) {
+            progress.done(&format!("Image {}", service::image(project, service)), "Pulled");
+        }
+        for (name, _) in images::builds(project, service, &states)? {
+            progress.done(&format!("Image {name}"), "Built");
         }
         self.prepare(context, project, service, progress)?;
         // The slug of the name is random, each time another.

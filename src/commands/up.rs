@@ -19,6 +19,7 @@ use crate::failure;
 use crate::project::apply::Containers;
 use crate::project::converge::Request;
 use crate::project::follow::{Announce, Ended, Follow, Newcomers, Options as FollowOptions};
+use crate::project::images::Ask;
 use crate::project::{labels, load, names, timeline, wait};
 use crate::ui::logs::Prefixes;
 use crate::ui::progress::{Progress, Recorder};
@@ -31,11 +32,11 @@ pub struct Up {
     /// Detached mode: run containers in the background
     #[arg(short, long)]
     detach: bool,
-    /// Don't build an image, even if it's policy
-    #[arg(long)]
-    no_build: bool,
     #[command(flatten)]
     plan: PlanFlags,
+    /// Suppress the build output
+    #[arg(long)]
+    quiet_build: bool,
     /// Pull without printing progress information
     #[arg(long)]
     quiet_pull: bool,
@@ -188,12 +189,9 @@ impl Up {
     }
 
     fn request(&self, project: &Project) -> Result<Request> {
-        Ok(Request {
-            quiet_pull: self.quiet_pull,
-            timeout: self.timeout,
-            keep: self.keep,
-            ..self.plan.request(project, &self.services)?
-        })
+        let request = self.plan.request(project, &self.services)?;
+        let images = Ask { quiet_pull: self.quiet_pull, quiet_build: self.quiet_build, ..request.images };
+        Ok(Request { images, timeout: self.timeout, keep: self.keep, ..request })
     }
 
     fn shows(&self, project: &Project, service: &str) -> bool {

@@ -9,17 +9,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, FromArgMatches as _};
 use nix::sys::signal::Signal;
-use umiak_compose::{Hook, Project};
+use umiak_compose::{Hook, Project, WatchAction};
 
 use super::{Context, up};
+use crate::build::interrupt;
 use crate::engine::exec::Request;
 use crate::engine::inject::Inside;
 use crate::engine::{attach, events, wait};
-use crate::project::hooks;
-use crate::project::load;
+use crate::project::build::run::Shown;
+use crate::project::build::{self, Flags};
+use crate::project::{converge, hooks, images, load, plan};
 use crate::project::observe::{self, Member};
 use crate::project::watch::tree::Trees;
 use crate::project::watch::{Rule, Work, work};
+use crate::ui::progress::Progress;
 use crate::{failure, out};
 
 /// How long it has to be quiet before a batch of changes is taken for complete.
@@ -33,6 +36,9 @@ pub struct Watch {
     /// Do not start services before watching
     #[arg(long)]
     no_up: bool,
+    /// Prune dangling images on rebuild
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    prune: bool,
     /// Hide what is done
     #[arg(long)]
     quiet: bool,
@@ -81,8 +87,43 @@ impl Watch {
             }
             for (service, work) in work(&rules, &changed) {
                 self.report(self.apply(context, &project, &service, &work));
+                // The builds take signals for themselves.
+                if work.rebuild && interrupt::check().is_err() {
+                    return Ok(failure::code(130));
+                }
             }
         }
+    }
+
+    /// Builds a service's image and makes its containers anew from it.
+    fn rebuild(&self, context: &Context, project: &Project, service: &str) -> Result<()> {
+        self.say(&format!("Rebuilding service(s) [\"{service}\"] after changes were detected..."));
+        let progress = if self.quiet { Progress::quiet() } else { context.progress() };
+        let _lock = context.lock_project(&project.name)?;
+        let shown = if self.quiet { Shown::Images } else { Shown::Steps };
+        build::run::run(context, project, &[project.service(service)?], &Flags::of_up(), shown, &progress)?;
+        self.say(&format!("service(s) [\"{service}\"] successfully built"));
+        let replicas = observe::replicas(observe::members(&context.engine, &project.name)?);
+        let count = replicas.iter().filter(|member| member.service == service).count();
+        let request = converge::Request {
+            services: vec![service.to_owned()],
+            no_deps: true,
+            options: plan::Options {
+                force_recreate: true,
+                ignore_orphans: true,
+                // As many as there are: `up --scale` may have said how many.
+                scale: [(service.to_owned(), u32::try_from(count.max(1))?)].into(),
+                named: vec![service.to_owned()],
+                ..plan::Options::default()
+            },
+            ..converge::Request::default()
+        };
+        request.converge(context, project, &progress)?;
+        progress.finish();
+        if self.prune {
+            images::prune_dangling(&context.engine, project)?;
+        }
+        Ok(())
     }
 
     fn rules(&self, project: &Project) -> Result<Vec<Rule>> {
@@ -90,7 +131,11 @@ impl Watch {
         let mut rules = Vec::new();
         for service in project.select(&self.services, false)? {
             let of_service = Rule::of(service, &dockerignore);
-            rules.extend(of_service.with_context(|| format!("reading what service {:?} watches", service.name))?);
+            let of_service = of_service.with_context(|| format!("reading what service {:?} watches", service.name))?;
+            if service.build.is_none() && of_service.iter().any(|rule| rule.action == WatchAction::Rebuild) {
+                bail!("can't watch service \"{}\" with action rebuild without a build context", service.name);
+            }
+            rules.extend(of_service);
         }
         if rules.is_empty() {
             bail!("none of the selected services is configured for watch, consider setting a 'develop' section");
@@ -121,10 +166,8 @@ impl Watch {
     fn apply(&self, context: &Context, project: &Project, service: &str, work: &Work) -> Result<()> {
         let engine = &context.engine;
         if work.rebuild {
-            crate::note!(
-                "service {service} is to be rebuilt, and this version of umiak cannot build images yet: build its image \
-                 elsewhere, load it with `umiak image load`, and run `umiak up -d {service}`"
-            );
+            // What else has changed is in the new image, or comes to the new containers with the next change.
+            return self.rebuild(context, project, service);
         }
         let members = observe::replicas(observe::members(engine, &project.name)?);
         let members: Vec<Member> = members

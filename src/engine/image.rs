@@ -32,7 +32,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// What a service says. A model that asks for pulls by age or for a build is refused before this is asked.
+    /// What a service says. Whether one by age is due, or a build is asked for, is not told here.
     pub fn of_service(service: &Service) -> Self {
         match service.pull_policy {
             Some(PullPolicy::Always) => Self::Always,

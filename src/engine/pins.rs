@@ -59,7 +59,10 @@ impl Engine {
     /// The name that an image is looked up and pulled by.
     pub fn exact_name<'n>(&self, name: &'n str, platform: Option<&str>) -> Result<Cow<'n, str>> {
         let Some(pins) = self.pins.get() else { return Ok(Cow::Borrowed(name)) };
-        // What is no name is an id, which is exact.
+        // What is no name is an id, which is exact; one in full could be read as a name.
+        if name.starts_with("sha256:") {
+            return Ok(Cow::Borrowed(name));
+        }
         let Ok(reference) = name.parse::<Reference>() else { return Ok(Cow::Borrowed(name)) };
         if reference.digest().is_some() || pins.free.contains(&reference.to_string()) {
             return Ok(Cow::Borrowed(name));

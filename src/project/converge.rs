@@ -9,7 +9,7 @@ use umiak_compose::{Project, Service};
 
 use super::apply::interrupt::Interrupt;
 use super::apply::{Apply, Containers};
-use super::images::{self, Pull};
+use super::images::{self, Ask, Pull};
 use super::plan::{self, Definitions, Plan, Wanted};
 use super::pre_start::PreStarts;
 use super::{hash, image_mounts, observe, provider, service, show, wait};
@@ -27,10 +27,8 @@ pub struct Request {
     pub no_deps: bool,
     /// What goes into the plan.
     pub options: plan::Options,
-    /// When images are pulled.
-    pub pull: Option<Pull>,
-    /// Pulls are not shown.
-    pub quiet_pull: bool,
+    /// When images are pulled and built.
+    pub images: Ask,
     /// Questions are answered with yes.
     pub yes: bool,
     /// Seconds for a container to stop before it is killed.
@@ -87,7 +85,7 @@ impl Request {
     /// The plan as it would be carried out now. Changes nothing.
     pub fn plan(&self, engine: &Engine, project: &Project) -> Result<Plan> {
         let (chosen, _) = provider::split(self.chosen(project)?);
-        let states = images::observe(engine, project, &chosen, self.pull, true)?;
+        let states = images::observe(engine, project, &chosen, self.images, true)?;
         self.plan_with(engine, project, &chosen, &states, false)
     }
 
@@ -118,6 +116,7 @@ impl Request {
                 image: service::image(project, service),
                 image_id: state.and_then(|state| Some(state.image.as_ref()?.id.to_string())),
                 pull: state.and_then(|state| state.pull),
+                builds: images::builds(project, service, states)?,
                 mounted_images: image_mounts::ids(engine, service)?,
                 step_pulls: images::steps(service)
                     .filter_map(|key| Some((key.0.clone(), states.get(&key)?.pull?)))
@@ -139,12 +138,12 @@ impl Request {
     pub fn converge(mut self, context: &Context, project: &Project, progress: &Progress) -> Result<Containers> {
         let (engine, dry_run) = (&context.engine, context.global.dry_run);
         let (chosen, providers) = provider::split(self.chosen(project)?);
-        let mut states = images::observe(engine, project, &chosen, self.pull, dry_run)?;
+        let mut states = images::observe(engine, project, &chosen, self.images, dry_run)?;
         if !dry_run {
+            images::provide(context, project, &mut states, self.images, progress)?;
             let quiet = progress.quietly();
-            let shown = if self.quiet_pull { &quiet } else { progress };
-            images::pull(engine, &mut states, context.workers(), shown)?;
-            image_mounts::get(engine, &chosen, self.pull.and_then(Pull::policy), shown)?;
+            let shown = if self.images.quiet_pull { &quiet } else { progress };
+            image_mounts::get(engine, &chosen, self.images.pull.and_then(Pull::policy), shown)?;
         }
         let mut given = Cow::Borrowed(project);
         for service in providers {

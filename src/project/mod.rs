@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod boot;
+pub mod build;
 pub mod converge;
 pub mod explain;
 pub mod follow;

@@ -25,6 +25,7 @@ impl Action {
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Pull { .. } => "pull",
+            Self::Build { .. } => "build",
             Self::CreateNetwork { .. } | Self::CreateVolume { .. } | Self::Create { .. } => "create",
             Self::RecreateNetwork { .. } | Self::RecreateVolume { .. } | Self::Recreate { .. } => "recreate",
             Self::Roll { .. } => "roll",
@@ -41,7 +42,7 @@ impl Action {
     fn about(&self) -> About<'_> {
         let plain = |kind, name| About { kind, name, service: None, number: None };
         match self {
-            Self::Pull { image } => plain("image", image),
+            Self::Pull { image } | Self::Build { image } => plain("image", image),
             Self::CreateNetwork { name, .. } | Self::RecreateNetwork { name, .. } => plain("network", name),
             Self::CreateVolume { name, .. } | Self::RecreateVolume { name, .. } => plain("volume", name),
             Self::Roll { service, .. } => {
@@ -205,6 +206,7 @@ pub fn dry_run(project: &Project, plan: &Plan, progress: &Progress) {
         };
         match &step.action {
             Action::Pull { .. } => show("Image", "Pulling", "Pulled"),
+            Action::Build { .. } => show("Image", "Building", "Built"),
             Action::CreateNetwork { .. } => show("Network", "Creating", "Created"),
             Action::RecreateNetwork { .. } => show("Network", "Recreating", &format!("Recreated ({why})")),
             Action::CreateVolume { .. } => show("Volume", "Creating", "Created"),

@@ -122,7 +122,7 @@ pub struct Work {
     pub exec: Vec<Hook>,
     /// Restarted then.
     pub restart: bool,
-    /// An image would have to be built.
+    /// The image is built anew, and then the containers.
     pub rebuild: bool,
 }
 

@@ -109,7 +109,7 @@ impl Apply<'_> {
     fn step(&self, step: &Step, made: &Mutex<Made>) -> Result<()> {
         match &step.action {
             // Images come before the plan that the steps are of.
-            Action::Pull { image } => bail!("image {image} is not there"),
+            Action::Pull { image } | Action::Build { image } => bail!("image {image} is not there"),
             Action::CreateNetwork { key, name } => self.network(key, name, false, made),
             Action::RecreateNetwork { key, name } => self.network(key, name, true, made),
             Action::CreateVolume { key, name } => self.volume(key, name, false, made),

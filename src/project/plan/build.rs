@@ -25,6 +25,7 @@ struct Build<'a> {
     cleared: Steps,
     networks: BTreeMap<String, usize>,
     volumes: BTreeMap<String, usize>,
+    /// Pulls and builds of images.
     pulls: BTreeMap<String, usize>,
     /// Stops of containers that are started again later, by their ids.
     stops: BTreeMap<String, usize>,
@@ -54,7 +55,7 @@ pub fn build(project: &Project, wanted: &[Wanted<'_>], options: &Options, mut de
         detached: Steps::new(),
     };
     build.removals(&mut decided);
-    build.pulls(wanted);
+    build.images(wanted);
     build.stops(&decided);
     build.resources(&decided);
     for wanted in wanted {
@@ -95,7 +96,8 @@ impl Build<'_> {
         }
     }
 
-    fn pulls(&mut self, wanted: &[Wanted<'_>]) {
+    /// What is pulled, and then what is built.
+    fn images(&mut self, wanted: &[Wanted<'_>]) {
         for wanted in wanted {
             let own = wanted.pull.map(|why| (wanted.image.clone(), why));
             for (image, why) in own.into_iter().chain(wanted.step_pulls.iter().cloned()) {
@@ -104,6 +106,14 @@ impl Build<'_> {
                     let step = self.add(action, vec![Reason::Pull(why)], Steps::new());
                     self.pulls.insert(image, step);
                 }
+            }
+        }
+        let pulled: Steps = self.pulls.values().copied().collect();
+        for (image, why) in wanted.iter().flat_map(|wanted| &wanted.builds) {
+            if !self.pulls.contains_key(image) {
+                let action = Action::Build { image: image.clone() };
+                let step = self.add(action, vec![Reason::Build(why)], pulled.clone());
+                self.pulls.insert(image.clone(), step);
             }
         }
     }

@@ -83,6 +83,8 @@ pub struct Wanted<'a> {
     pub mounted_images: BTreeMap<String, String>,
     /// Why the image is to be pulled, if it is.
     pub pull: Option<&'static str>,
+    /// The images that are built for it, and why: its own, after those that this one stands on.
+    pub builds: Vec<(String, &'static str)>,
     /// Images of what runs before its containers that are to be pulled, and why.
     pub step_pulls: Vec<(String, &'static str)>,
 }

@@ -43,6 +43,11 @@ pub enum Action {
         /// Its name.
         image: String,
     },
+    /// Build an image.
+    Build {
+        /// Its name.
+        image: String,
+    },
     /// Make a network.
     CreateNetwork {
         /// Its key.
@@ -205,6 +210,8 @@ pub enum Reason {
     VolumesFrom(String),
     /// The image is not there, or its policy asks for a pull.
     Pull(&'static str),
+    /// The image is not there, or a build is asked for.
+    Build(&'static str),
     /// The user asked for it.
     Forced,
     /// There are more replicas than wanted.
@@ -241,6 +248,7 @@ impl Reason {
             Self::MountedImage(_) => "mounted-image",
             Self::VolumesFrom(_) => "volumes-from",
             Self::Pull(_) => "pull",
+            Self::Build(_) => "build",
             Self::Forced => "forced",
             Self::Surplus => "surplus",
             Self::Namespace(_) => "namespace",
@@ -266,7 +274,7 @@ impl std::fmt::Display for Reason {
             Self::Image => f.write_str("image changed"),
             Self::MountedImage(name) => write!(f, "mounted image {name} changed"),
             Self::VolumesFrom(service) => write!(f, "mounts the volumes of {service}, which is recreated"),
-            Self::Pull(why) => f.write_str(why),
+            Self::Pull(why) | Self::Build(why) => f.write_str(why),
             Self::Forced => f.write_str("forced"),
             Self::Surplus => f.write_str("scaled down"),
             Self::Namespace(service) => write!(f, "joins a namespace of {service}, which is recreated"),

@@ -43,6 +43,7 @@ fn wanted(project: &Project) -> Vec<Wanted<'_>> {
                 image: service.name.clone(),
                 image_id: Some(format!("id of {}", service.name)),
                 pull: None,
+                builds: Vec::new(),
                 step_pulls: Vec::new(),
                 mounted_images: BTreeMap::new(),
             }
