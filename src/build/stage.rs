@@ -152,7 +152,8 @@ impl<'r> Running<'r> {
             Some(digest) => format!("{full}@{digest}"),
             None => name.to_owned(),
         };
-        let policy = if options.pull { Policy::Always } else { Policy::Missing };
+        // An image by its id is in no registry.
+        let policy = if options.pull && !name.starts_with("sha256:") { Policy::Always } else { Policy::Missing };
         let wanted = planned.platform.to_string();
         // An image that is there for another platform is taken as it is, unless one was asked for.
         let said = planned.platform_said || !options.platforms.is_empty();

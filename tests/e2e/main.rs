@@ -7,6 +7,7 @@ mod bad_input;
 mod boot;
 mod build;
 mod build_progress;
+mod build_compose;
 mod builder;
 mod compose;
 mod container;

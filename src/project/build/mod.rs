@@ -112,13 +112,6 @@ pub fn options(
     for platform in platforms(project, service, flags.single_platform)? {
         options.platforms.push(crate::engine::image::parse_platform(&platform)?);
     }
-    if options.platforms.len() > 1 {
-        bail!(
-            "Multi-platform build is not supported: build.platforms names {}; give the service the one `platform` \
-             that it is to run on",
-            build.platforms.join(", ")
-        );
-    }
     options.no_cache = build.no_cache || flags.no_cache;
     options.no_cache_filter.clone_from(&build.no_cache_filter);
     options.pull = build.pull || flags.pull;
@@ -147,22 +140,16 @@ pub fn source(text: &str) -> Source {
         let cut = layout.rfind('@').or_else(|| layout[last..].rfind(':').map(|colon| last + colon));
         return match cut {
             Some(cut) => Source::Layout(PathBuf::from(&layout[..cut]), layout[cut + 1..].to_owned()),
-            None => Source::Layout(PathBuf::from(layout), "latest".to_owned()),
+            None => Source::Layout(PathBuf::from(layout), String::new()),
         };
     }
-    let web = text.starts_with("http://") || text.starts_with("https://");
-    let repository = text.split(['#', '?']).next().is_some_and(|place| place.ends_with(".git"));
-    if (web && repository) || is_git(text) {
+    if crate::build::is_repository(text) {
         Source::Git(text.to_owned())
-    } else if web {
+    } else if text.starts_with("http://") || text.starts_with("https://") {
         Source::Url(text.to_owned())
     } else {
         Source::Directory(PathBuf::from(text))
     }
-}
-
-fn is_git(text: &str) -> bool {
-    ["git://", "git@", "ssh://", "github.com/"].iter().any(|prefix| text.starts_with(prefix))
 }
 
 fn dockerfile(build: &Build, context: &Source) -> File {
