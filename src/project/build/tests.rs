@@ -55,14 +55,13 @@ fn every_key_of_a_build_comes_to_an_option() {
         args: vec!["BOTH=flag".into(), "SECRET".into(), "NOT_SET".into()],
         ssh: vec!["deploy=/other".into()],
         memory: Some(1 << 30),
-        proxies: [("http_proxy", "proxy"), ("A", "never")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
         ..Flags::default()
     };
     let options = of(&project, "web", &flags).unwrap();
     assert_eq!(options.context, Source::Directory("/ctx".into()));
     assert_eq!(options.dockerfile, File::InContext(Some("docker/Prod".into())));
     let args: Vec<String> = options.args.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    assert_eq!(args, ["A=1", "BOTH=flag", "FROM_ENV=env", "SECRET=word", "http_proxy=proxy"]);
+    assert_eq!(args, ["A=1", "BOTH=flag", "FROM_ENV=env", "SECRET=word"]);
     assert_eq!(options.target.as_deref(), Some("two"));
     assert_eq!(options.names, ["other:1", "registry.example/web:2"]);
     let label = |key: &str| options.labels.get(key).map(String::as_str);
