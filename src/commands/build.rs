@@ -87,7 +87,8 @@ impl Build {
             out!("{}", bake::print(&project, &targets, &flags, self.push)?);
             return Ok(ExitCode::SUCCESS);
         }
-        let silent = self.quiet || matches!(self.progress.as_deref(), Some("quiet")) || context.global.progress == Mode::Quiet;
+        let silent =
+            self.quiet || matches!(self.progress.as_deref(), Some("quiet")) || context.global.progress == Mode::Quiet;
         let progress = if silent { Progress::quiet() } else { context.progress() };
         let shown = if silent { Shown::Images } else { Shown::Steps };
         // As for `up`: one change of a project at a time.
@@ -102,9 +103,9 @@ impl Build {
 
     fn push(&self, context: &Context, project: &Project, chosen: &[&Service], progress: &Progress) -> Result<()> {
         let targets = build::targets(project, chosen)?;
-        let names = targets.iter().flat_map(|service| {
-            build::names(project, service).into_iter().map(|name| (service.name.clone(), name))
-        });
+        let names = targets
+            .iter()
+            .flat_map(|service| build::names(project, service).into_iter().map(|name| (service.name.clone(), name)));
         push::all(context, names, progress)
     }
 

@@ -72,11 +72,7 @@ impl PlanFlags {
                 named: services.to_vec(),
                 ..plan::Options::default()
             },
-            images: Ask {
-                pull: self.pull,
-                build: Builds::of_flags(self.build, self.no_build)?,
-                ..Ask::default()
-            },
+            images: Ask { pull: self.pull, build: Builds::of_flags(self.build, self.no_build)?, ..Ask::default() },
             yes: self.yes,
             ..Request::default()
         })

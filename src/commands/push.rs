@@ -71,11 +71,7 @@ impl Push {
 }
 
 /// Pushes images under these names, each with its service's.
-pub(super) fn all(
-    context: &Context,
-    names: impl Iterator<Item = (String, String)>,
-    progress: &Progress,
-) -> Result<()> {
+pub(super) fn all(context: &Context, names: impl Iterator<Item = (String, String)>, progress: &Progress) -> Result<()> {
     let wanted: Vec<Wanted> = names.map(|(service, name)| Wanted { service, name }).collect();
     let mut failures = push(context, &wanted, progress)?.into_iter();
     let first = failures.next();

@@ -18,10 +18,10 @@ use crate::engine::inject::Inside;
 use crate::engine::{attach, events, wait};
 use crate::project::build::run::Shown;
 use crate::project::build::{self, Flags};
-use crate::project::{converge, hooks, images, load, plan};
 use crate::project::observe::{self, Member};
 use crate::project::watch::tree::Trees;
 use crate::project::watch::{Rule, Work, work};
+use crate::project::{converge, hooks, images, load, plan};
 use crate::ui::progress::Progress;
 use crate::{failure, out};
 

@@ -131,13 +131,7 @@ pub fn steps(service: &Service) -> impl Iterator<Item = Key> + '_ {
 }
 
 /// Looks up the images of services and decides which are pulled and which are built. Changes nothing.
-pub fn observe(
-    engine: &Engine,
-    project: &Project,
-    services: &[&Service],
-    ask: Ask,
-    dry_run: bool,
-) -> Result<States> {
+pub fn observe(engine: &Engine, project: &Project, services: &[&Service], ask: Ask, dry_run: bool) -> Result<States> {
     let mut states = States::new();
     let each = |service| {
         std::iter::once((key(project, service), service)).chain(steps(service).map(move |key| (key, service)))
@@ -177,7 +171,9 @@ fn state(engine: &Engine, key: &Key, service: &Service, own: bool, ask: Ask, dry
         (Policy::Always, Some(_)) if fixed => None,
         (Policy::Always, _) => Some("pulled every time"),
         (Policy::Missing, None) => Some("not there"),
-        (Policy::Missing, Some(_)) if flag.is_none() && !fixed && older(engine, &key.0, service)? => Some("due for a pull"),
+        (Policy::Missing, Some(_)) if flag.is_none() && !fixed && older(engine, &key.0, service)? => {
+            Some("due for a pull")
+        }
         _ => None,
     };
     Ok(State {
@@ -203,13 +199,7 @@ pub fn builds(project: &Project, service: &Service, states: &States) -> Result<V
 }
 
 /// Pulls and builds what is to be; all of `states` are there afterwards.
-pub fn provide(
-    context: &Context,
-    project: &Project,
-    states: &mut States,
-    ask: Ask,
-    progress: &Progress,
-) -> Result<()> {
+pub fn provide(context: &Context, project: &Project, states: &mut States, ask: Ask, progress: &Progress) -> Result<()> {
     let quiet = progress.quietly();
     let shown = if ask.quiet_pull { &quiet } else { progress };
     pull(&context.engine, states, context.workers(), shown)?;
@@ -262,11 +252,8 @@ fn older(engine: &Engine, name: &str, service: &Service) -> Result<bool> {
 
 /// Pulls what is to be pulled, `parallel` images at a time. What cannot be pulled and can be built is to be built then.
 fn pull(engine: &Engine, states: &mut States, parallel: usize, progress: &Progress) -> Result<()> {
-    let wanted: Vec<(Key, State)> = states
-        .iter()
-        .filter(|(_, state)| state.is_pulled())
-        .map(|(key, state)| (key.clone(), state.clone()))
-        .collect();
+    let wanted: Vec<(Key, State)> =
+        states.iter().filter(|(_, state)| state.is_pulled()).map(|(key, state)| (key.clone(), state.clone())).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let results = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {

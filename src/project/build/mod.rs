@@ -279,7 +279,9 @@ fn allow(build: &Build) -> Result<Allow> {
         match entitlement.as_str() {
             "network.host" => allow.host_network = true,
             "security.insecure" => allow.insecure = true,
-            other => bail!("build.entitlements: unknown entitlement {other}: there are network.host and security.insecure"),
+            other => {
+                bail!("build.entitlements: unknown entitlement {other}: there are network.host and security.insecure")
+            }
         }
     }
     Ok(allow)

@@ -132,7 +132,8 @@ services:
   said: { build: { platforms: [linux/arm64, linux/amd64] }, platform: linux/arm64 }
 ";
     let mut project = project(text);
-    let all = |project: &Project, service: &str, single| platforms(project, &project.services[service], single).unwrap();
+    let all =
+        |project: &Project, service: &str, single| platforms(project, &project.services[service], single).unwrap();
     for (service, build, up) in [
         ("none", vec![], vec![]),
         ("own", vec!["linux/arm64"], vec!["linux/arm64"]),
