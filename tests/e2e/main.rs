@@ -6,8 +6,8 @@
 mod bad_input;
 mod boot;
 mod build;
-mod build_progress;
 mod build_compose;
+mod build_progress;
 mod builder;
 mod compose;
 mod container;
