@@ -15,6 +15,7 @@
 mod files;
 mod mounts;
 mod prune;
+mod share;
 mod usage;
 
 use std::collections::{BTreeMap, HashSet};
@@ -23,6 +24,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use files::ContentCache;
 pub use mounts::{CacheMount, Sharing};
 pub use prune::{PruneCache, PrunedCache};
+pub use share::{ShareError, Shared, Source};
 pub use usage::{Row, Totals};
 
 use crate::digest::Digest;
@@ -124,13 +127,15 @@ impl Record {
 pub struct Cache {
     store: Store,
     root: PathBuf,
+    /// Where lookups go on.
+    sources: Arc<[Source]>,
 }
 
 impl Store {
     /// The build cache that belongs to this store.
     #[must_use]
     pub fn cache(&self) -> Cache {
-        Cache { store: self.clone(), root: self.root().join("build") }
+        Cache { store: self.clone(), root: self.root().join("build"), sources: Arc::new([]) }
     }
 }
 
@@ -139,13 +144,23 @@ impl Cache {
     /// of it.
     #[must_use]
     pub fn lookup(&self, key: &Digest) -> Option<Record> {
-        let record = self.peek(key)?;
-        if record.layer.as_ref().is_some_and(|layer| !self.store.has_layer(layer)) {
-            return None;
-        }
+        let there = |record: &Record| record.layer.as_ref().is_none_or(|layer| self.store.has_layer(layer));
+        let record = self.peek(key).filter(there).or_else(|| self.elsewhere(key))?;
         // Best effort: not to know when it was used last is no reason to do the step again.
         let _ = add_use(&self.uses_path(&record.key));
         Some(record)
+    }
+
+    /// What a shared cache has; one that is damaged has nothing.
+    fn elsewhere(&self, key: &Digest) -> Option<Record> {
+        self.sources.iter().find_map(|source| match source.bring(self, key) {
+            Ok(record) => record,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!("a shared build cache is not used: {error}: {cause}");
+                None
+            }
+        })
     }
 
     /// As [`Self::lookup`], without a use, and whether its layer is there or not.

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::cache::Shared;
 use crate::digest::Digest;
 use crate::manifest::{MAX_CONFIG_BYTES, MAX_LAYERS};
 use crate::platform::Platform;
@@ -82,6 +83,14 @@ pub struct ImageConfig {
     /// How each layer came to be, oldest first.
     #[serde(default, deserialize_with = "or_default")]
     pub history: Vec<History>,
+    /// Build cache that travels with the image; what does not parse is none.
+    #[serde(
+        rename = "org.umiak.cache.v1",
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cache: Option<Shared>,
 }
 
 /// The layers by the digests of their uncompressed content, bottom first.
@@ -218,6 +227,12 @@ impl ImageConfig {
 /// `null` is as good as absent.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// What is of no importance to whoever runs the image.
+fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 /// Go writes sets as maps to empty structs.

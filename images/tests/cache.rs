@@ -4,11 +4,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime};
 
-use umiak_images::cache::{Cache, Kind, PruneCache, Record, Row, Sharing, Totals};
+use umiak_images::cache::{Cache, Kind, PruneCache, Record, Row, ShareError, Sharing, Source, Totals};
 use umiak_images::config::ImageConfig;
 use umiak_images::digest::Digest;
 use umiak_images::pack::{Adopted, Compression};
@@ -301,4 +301,225 @@ fn digests_of_a_context_are_kept_and_pruned() {
     assert_eq!((rows.len(), rows[0].kind), (1, Kind::Local));
     assert_eq!(host.prune(&PruneCache::default()).len(), 1);
     assert_eq!(host.cache.contents(context.path()).get(b"a", &old), None);
+}
+
+/// A directory that a host has exported three steps to, of which two have the same layer.
+fn exported(compression: Compression) -> (tempfile::TempDir, Vec<Record>) {
+    let host = Host::new();
+    let (one, _) = host.step("one");
+    let (two, _) = host.step("two");
+    let same = Record { key: Digest::of(b"same"), ..one.clone() };
+    let nothing = Record::new(Digest::of(b"nothing"), None, NOW.to_owned(), 0, "CHECK \u{1b}[31mred\n");
+    host.cache.put(same.clone()).unwrap();
+    host.cache.put(nothing.clone()).unwrap();
+    let records = vec![one, two, same, nothing];
+    let dir = tempfile::tempdir().unwrap();
+    let keys: Vec<Digest> = records.iter().map(|record| record.key.clone()).chain([Digest::of(b"unknown")]).collect();
+    host.cache.export(&host.store.building().unwrap(), dir.path(), &keys, compression).unwrap();
+    (dir, records)
+}
+
+fn blobs(dir: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> =
+        fs::read_dir(dir.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_cache_that_another_host_exported_is_used() {
+    for compression in [Compression::None, Compression::default(), "zstd".parse().unwrap()] {
+        let (dir, records) = exported(compression);
+        let host = Host::new();
+        let cache = host.store.cache().with_sources(vec![Source::open(dir.path()).unwrap()]);
+        for record in &records {
+            assert!(host.cache.lookup(&record.key).is_none());
+            let found = cache.lookup(&record.key).unwrap();
+            assert_eq!((&found.layer, found.size), (&record.layer, record.size));
+            assert!(!found.description.contains(char::is_control), "{:?}", found.description);
+            // From now on it is this host's own.
+            assert!(host.cache.lookup(&record.key).is_some());
+        }
+        assert!(cache.lookup(&Digest::of(b"unknown")).is_none());
+        let layer = host.store.layer_path(records[1].layer.as_ref().unwrap());
+        assert_eq!(fs::read_to_string(layer.join("file")).unwrap(), "two");
+        host.image(&[], "empty:1");
+        assert!(umiak_images::check::check(&host.store, &|_, _| {}).unwrap().is_clean());
+    }
+}
+
+#[test]
+fn an_export_replaces_the_one_before_and_nothing_else() {
+    let (dir, records) = exported(Compression::None);
+    assert_eq!(blobs(dir.path()).len(), 4, "two layers, records, manifest");
+    let host = Host::new();
+    let (three, _) = host.step("three");
+    let keys = [three.key.clone()];
+    host.cache.export(&host.store.building().unwrap(), dir.path(), &keys, Compression::None).unwrap();
+    assert_eq!(blobs(dir.path()).len(), 3);
+    let source = Source::open(dir.path()).unwrap();
+    assert_eq!(source.keys().collect::<Vec<_>>(), [&three.key]);
+    // With something of another tool in the index, all blobs stay.
+    let path = dir.path().join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let other = serde_json::json!({"mediaType": "text/plain", "digest": Digest::of(b"x"), "size": 1});
+    index["manifests"].as_array_mut().unwrap().insert(0, other.clone());
+    fs::write(&path, index.to_string()).unwrap();
+    let (one, _) = host.step("one");
+    host.cache
+        .export(&host.store.building().unwrap(), dir.path(), std::slice::from_ref(&one.key), Compression::None)
+        .unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&index["manifests"][0], index["manifests"].as_array().unwrap().len()), (&other, 2));
+    assert_eq!(blobs(dir.path()).len(), 6);
+    assert_eq!(one.key, records[0].key);
+    assert!(matches!(Source::open(host.root.path()), Err(ShareError::Io { .. })));
+    fs::write(host.root.path().join("index.json"), "{}").unwrap();
+    assert!(matches!(Source::open(host.root.path()), Err(ShareError::None { .. })));
+}
+
+/// Each file of an export harmed in every way; a lookup finds nothing or what is right, and nothing is left.
+#[test]
+fn a_damaged_export_gives_nothing() {
+    let (dir, records) = exported(Compression::default());
+    let harms: [fn(&Path); 5] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::write(path, "").unwrap(),
+        |path| {
+            let mut bytes = fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).unwrap();
+        },
+        |path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
+        },
+        |path| {
+            fs::remove_file(path).unwrap();
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        },
+    ];
+    let files: Vec<PathBuf> = blobs(dir.path()).into_iter().chain([dir.path().join("index.json")]).collect();
+    for file in &files {
+        let whole = fs::read(file).unwrap();
+        for harm in harms {
+            harm(file);
+            let host = Host::new();
+            if let Ok(source) = Source::open(dir.path()) {
+                let cache = host.store.cache().with_sources(vec![source]);
+                for record in records.iter().filter(|record| cache.lookup(&record.key).is_some()) {
+                    let Some(layer) = &record.layer else { continue };
+                    assert!(host.store.layer_path(layer).join("file").exists());
+                }
+            }
+            let left: Vec<PathBuf> = blobs(&host.root.path().join("images")).into_iter().chain(layers(&host)).collect();
+            let left: Vec<_> = left.iter().filter(|path| name(path).starts_with('.')).collect();
+            assert!(left.is_empty(), "{left:?}");
+            fs::remove_file(file).ok();
+            fs::write(file, &whole).unwrap();
+        }
+    }
+}
+
+fn layers(host: &Host) -> Vec<PathBuf> {
+    fs::read_dir(host.store.layers()).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+/// Records that claim what is not so.
+#[test]
+fn a_forged_export_gives_nothing() {
+    let (dir, records) = exported(Compression::default());
+    let write = |change: &dyn Fn(&mut serde_json::Value, &mut serde_json::Value)| {
+        let copy = tempfile::tempdir().unwrap();
+        let status = std::process::Command::new("cp").arg("-a").arg(dir.path().join(".")).arg(copy.path()).status();
+        assert!(status.unwrap().success());
+        let read = |path: &Path| -> serde_json::Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let at = |digest: &serde_json::Value| {
+            copy.path().join("blobs/sha256").join(digest.as_str().unwrap().trim_start_matches("sha256:"))
+        };
+        let mut index = read(&copy.path().join("index.json"));
+        let mut manifest = read(&at(&index["manifests"][0]["digest"]));
+        let mut shared = read(&at(&manifest["config"]["digest"]));
+        change(&mut shared, &mut manifest);
+        let put = |value: &serde_json::Value, entry: &mut serde_json::Value| {
+            let bytes = value.to_string();
+            let digest = Digest::of(bytes.as_bytes());
+            fs::write(copy.path().join("blobs/sha256").join(digest.hex()), &bytes).unwrap();
+            (entry["digest"], entry["size"]) = (digest.to_string().into(), bytes.len().into());
+        };
+        put(&shared, &mut manifest["config"]);
+        put(&manifest, &mut index["manifests"][0]);
+        fs::write(copy.path().join("index.json"), index.to_string()).unwrap();
+        copy
+    };
+    let layered = |record: &&Record| record.layer.is_some();
+    // A layer under the diff id of another: the content decides.
+    let swapped = write(&|shared, _| {
+        let layers = shared["layers"].as_array_mut().unwrap();
+        layers.reverse();
+    });
+    // A layer that the manifest does not list; an index into somewhere else.
+    let missing = write(&|shared, manifest| {
+        shared["layers"] = serde_json::json!([]);
+        manifest["layers"] = serde_json::json!([]);
+    });
+    let sized = write(&|_, manifest| {
+        for layer in manifest["layers"].as_array_mut().unwrap() {
+            layer["size"] = 5.into();
+        }
+    });
+    for forged in [&swapped, &missing, &sized] {
+        let host = Host::new();
+        let cache = host.store.cache().with_sources(vec![Source::open(forged.path()).unwrap()]);
+        for record in records.iter().filter(layered) {
+            assert!(cache.lookup(&record.key).is_none());
+            assert!(host.cache.peek(&record.key).is_none());
+        }
+        assert!(layers(&host).iter().all(|path| name(path).starts_with(".lock")), "{:?}", layers(&host));
+    }
+    // What is here is never replaced: not even by what is right.
+    let host = Host::new();
+    let (own, _) = host.step("two");
+    let key = own.key.clone();
+    let other = Record { layer: host.step("mine").0.layer, ..own };
+    host.cache.put(other.clone()).unwrap();
+    let cache = host.store.cache().with_sources(vec![Source::open(dir.path()).unwrap()]);
+    assert_eq!(cache.lookup(&key).unwrap().layer, other.layer);
+}
+
+#[test]
+fn an_image_carries_the_cache_of_its_steps() {
+    let host = Host::new();
+    let ((one, first), (two, second)) = (host.step("one"), host.step("two"));
+    let build = host.store.building().unwrap();
+    let layers: Vec<_> = [&first, &second]
+        .map(|layer| (build.blob(&layer.diff_id, Compression::default()).unwrap(), layer.diff_id.clone()))
+        .into();
+    let (three, _) = host.step("three");
+    let keys = [one.key.clone(), two.key.clone(), three.key.clone()];
+    let mut config = ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
+    config.cache = Some(host.cache.shared(&keys));
+    build.finish(config, &layers, &["app:1".parse().unwrap()]).unwrap();
+    let mut bytes = Vec::new();
+    umiak_images::archive::save(&host.store, &["app:1".to_owned()], &mut bytes).unwrap();
+
+    let other = Host::new();
+    let platform = umiak_images::platform::Platform::new("linux", "amd64", None);
+    let silent = umiak_images::progress::Silent;
+    umiak_images::archive::load(&other.store, bytes.as_slice(), &platform, &silent).unwrap();
+    let image = other.store.resolve("app:1").unwrap();
+    let cache = other.store.cache().with_sources(Source::of_image(&image).into_iter().collect());
+    assert_eq!(cache.lookup(&two.key).unwrap().layer, two.layer);
+    assert_eq!(cache.lookup(&one.key).unwrap().layer, one.layer);
+    assert!(cache.lookup(&three.key).is_none(), "its layer is not the image's");
+    // What another tool wrote there harms nobody.
+    let text =
+        r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"org.umiak.cache.v1":7}"#;
+    assert_eq!(ImageConfig::parse(text.as_bytes()).unwrap().cache, None);
 }

@@ -80,6 +80,7 @@ impl State {
         }
         // Config of what the image was made with says nothing about what is made of it.
         (state.image.author, state.image.comment) = (state.image.author.take(), None);
+        state.image.cache = None;
         state
     }
 

@@ -146,6 +146,7 @@ fn image_config(
         author: text(&options.author),
         comment: text(&options.message),
         config: run,
+        cache: None,
         ..base.clone()
     };
     config.history.push(History {
