@@ -41,7 +41,6 @@ const DIFFERENCES: &[(&str, &str)] = &[
 ];
 
 #[test]
-#[ignore = "the builder does not do all of it yet"]
 fn equals_docker_build() {
     if let Some(docker) = record::Docker::from_env() {
         let failed = docker.record();
