@@ -9,6 +9,7 @@ mod failpoint;
 mod failure;
 mod ipc;
 mod monitor;
+mod outfile;
 mod personality;
 mod project;
 mod sys;

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::{BufWriter, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -24,6 +24,7 @@ use super::options::Output;
 use super::state::State;
 use super::tree::{Read, Tree};
 use super::write::Writer;
+use crate::outfile::archive_output;
 use crate::ui::build::Step;
 
 /// The states of all platforms.
@@ -44,13 +45,17 @@ pub fn everything(one: &One<'_>, states: &States, outputs: &[Output], names: &[R
                 step(one, "exporting to client directory", |_| directories(one, states, path))?;
             }
             (Output::Tar(path), _) => {
-                step(one, "exporting to client tarball", |_| to_file(path.as_deref(), |out| tar(one, states, out)))?;
+                step(one, "exporting to client tarball", |_| {
+                    archive_output(path.as_deref(), |out| tar(one, states, out))
+                })?;
             }
             (Output::Archive(path), Some(image)) => {
                 let images = [(image.clone(), names.to_vec())];
                 step(one, "exporting to image archive", |_| {
                     let store = one.engine.store()?;
-                    to_file(path.as_deref(), |out| Ok(umiak_images::archive::save_as(store, &images, out)?))
+                    archive_output(path.as_deref(), |out| {
+                        Ok(umiak_images::archive::save_as(store, &images, BufWriter::new(out))?)
+                    })
                 })?;
             }
             (Output::Archive(_), None) => bail!("there is no image to write"),
@@ -181,38 +186,11 @@ fn directory(one: &One<'_>, state: &State, path: &Path) -> Result<()> {
     })
 }
 
-fn tar(one: &One<'_>, states: &States, out: &mut (dyn Write + Send)) -> Result<()> {
+fn tar(one: &One<'_>, states: &States, out: &mut File) -> Result<()> {
     let [(_, state)] = states else { bail!("a tar archive holds the files of one platform") };
     files(one, state, |root| {
-        let mut tar = TarWriter::new(out);
+        let mut tar = TarWriter::new(BufWriter::new(out));
         pack_content(&mut tar, root, &PackOptions::default())?;
-        tar.finish()?;
-        Ok(())
+        Ok(tar.finish()?.flush()?)
     })
-}
-
-/// Writes aside, and gives the file its name when all is in it; or to stdout.
-fn to_file(path: Option<&Path>, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>) -> Result<()> {
-    let Some(path) = path else {
-        if std::io::stdout().is_terminal() {
-            bail!("dest file is required for an archive: stdout is a terminal");
-        }
-        let mut out = BufWriter::new(std::io::stdout());
-        write(&mut out)?;
-        return out.flush().context("write the archive");
-    };
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let named = || format!("write {}", path.display());
-    let result = File::create(&partial).with_context(named).and_then(|file| {
-        let mut file = BufWriter::new(file);
-        write(&mut file)?;
-        file.flush().with_context(named)?;
-        std::fs::rename(&partial, path).with_context(named)
-    });
-    if result.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    result
 }

@@ -61,6 +61,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::engine::{Engine, Roots};
 use crate::failure::Coded;
+pub use crate::outfile::{archive_output, piped, refuse_terminal};
 use crate::ui::Ansi;
 use crate::ui::progress::{Mode, Progress};
 
@@ -424,57 +425,6 @@ fn log_in_or_out(command: Command, registries: &std::path::Path) -> Result<ExitC
         Command::Logout(command) => command.run(),
         _ => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// Nobody wants to read an archive.
-fn refuse_terminal() -> Result<()> {
-    use std::io::IsTerminal as _;
-    if std::io::stdout().is_terminal() {
-        anyhow::bail!("refusing to write an archive to a terminal: use -o, or redirect the output");
-    }
-    Ok(())
-}
-
-/// The end of what writes an archive to stdout: one who does not read all of it ends the program quietly.
-fn piped(result: Result<()>) -> Result<()> {
-    let gone = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-    };
-    match result {
-        Err(error) if error.chain().any(gone) => Err(crate::failure::Exit(141).into()),
-        result => result,
-    }
-}
-
-/// Hands `write` the file that `-o` names, or stdout. The file is written aside: a failure leaves no half archive under
-/// the name that was asked for.
-fn archive_output(path: Option<&std::path::Path>, write: impl FnOnce(&mut std::fs::File) -> Result<()>) -> Result<()> {
-    use anyhow::Context as _;
-    let Some(path) = path else {
-        refuse_terminal()?;
-        let stdout = rustix::io::dup(rustix::stdio::stdout()).context("open the standard output")?;
-        return piped(write(&mut stdout.into()));
-    };
-    let is_device = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-    let partial = if is_device { path.to_owned() } else { partial_name(path) };
-    let result = std::fs::File::create(&partial)
-        .with_context(|| format!("write {}", partial.display()))
-        .and_then(|mut file| write(&mut file))
-        .and_then(|()| match is_device {
-            true => Ok(()),
-            false => std::fs::rename(&partial, path).with_context(|| format!("write {}", path.display())),
-        });
-    if result.is_err() && !is_device {
-        let _ = std::fs::remove_file(&partial);
-    }
-    result
-}
-
-/// `NAME.partial` beside a file.
-fn partial_name(path: &std::path::Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
 }
 
 /// The moment of `--filter until=…`: a date, or a span before now.
