@@ -89,10 +89,7 @@ impl Context {
     fn new(root: OwnedFd, ignore: Option<(&str, String)>, contents: ContentCache) -> Result<Self> {
         let ignore_size = ignore.as_ref().map_or(0, |(_, text)| text.len());
         let ignored = match ignore {
-            Some((name, text)) => {
-                let exceptions = text.lines().any(|line| line.trim_start().starts_with('!'));
-                Ignored::new(Patterns::of_file(&text).with_context(|| format!("read {name}"))?, exceptions)
-            }
+            Some((name, text)) => Ignored::new(Patterns::of_file(&text).with_context(|| format!("read {name}"))?),
             None => Ignored::default(),
         };
         let contents = Known { cache: contents, bytes: AtomicU64::new(0) };

@@ -126,8 +126,7 @@ impl Job {
 
     /// What is left out.
     pub fn exclude(&self) -> Result<Ignored> {
-        let exceptions = self.exclude.iter().any(|pattern| pattern.starts_with('!'));
-        Ok(Ignored::new(Patterns::new(self.exclude.iter().map(String::as_str))?, exceptions))
+        Ok(Ignored::new(Patterns::new(self.exclude.iter().map(String::as_str))?))
     }
 
     /// The step, with what its sources give.

@@ -7,13 +7,12 @@ use umiak_dockerfile::ignore::Patterns;
 #[derive(Debug, Clone, Default)]
 pub struct Ignored {
     patterns: Patterns,
-    exceptions: bool,
 }
 
 impl Ignored {
     /// These patterns.
-    pub fn new(patterns: Patterns, exceptions: bool) -> Self {
-        Self { patterns, exceptions }
+    pub fn new(patterns: Patterns) -> Self {
+        Self { patterns }
     }
 
     /// Whether a name below the root, without a leading slash, is left out. The root itself never is.
@@ -22,7 +21,7 @@ impl Ignored {
     }
 
     /// Whether something in a directory that is left out may count nevertheless.
-    pub fn has_exceptions(&self) -> bool {
-        self.exceptions
+    pub fn reaches_below(&self, directory: &[u8]) -> bool {
+        !self.patterns.is_empty() && self.patterns.reach_below(&String::from_utf8_lossy(directory))
     }
 }

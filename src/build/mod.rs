@@ -14,7 +14,6 @@ mod chmod;
 mod context;
 mod copy;
 mod export;
-mod expose;
 mod failed;
 mod git;
 mod ignored;

@@ -84,9 +84,9 @@ pub fn run(build: &Build<'_>, index: usize, loaded: &Loaded) -> Result<State> {
     let mut state = running.base(planned, stage).at(stage.place)?;
     let triggers = std::mem::take(&mut state.image.config.on_build);
     running.titles.all += triggers.len();
-    let escape = build.file.directives.escape;
     for trigger in triggers {
-        let parsed = umiak_dockerfile::parse_onbuild(&trigger, escape);
+        // Whatever escapes in this file: the trigger was written in another one.
+        let parsed = umiak_dockerfile::parse_onbuild(&trigger, '\\');
         let instruction = parsed.with_context(|| format!("the ONBUILD trigger {trigger:?} of the base image"));
         let instruction = Instruction { place: stage.place, ..instruction.at(stage.place)? };
         running.instruction(&mut state, &instruction).at(stage.place)?;

@@ -197,7 +197,7 @@ impl State {
                 let mut told = Vec::new();
                 for text in ports {
                     for word in words.many(text)? {
-                        told.extend(super::expose::ports(&word)?);
+                        told.extend(umiak_dockerfile::expose::ports(&word)?.ports);
                     }
                 }
                 told.sort();

@@ -9,12 +9,16 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use umiak_dockerfile::ignore::Glob;
 use umiak_images::digest::{Digest, Hasher};
 
 use super::ignored::Ignored;
 
 /// Above so many files a build refuses to go on: nobody means that.
 const MOST: usize = 2_000_000;
+
+/// Directories in one another at most: each takes a part of the stack.
+const DEEPEST: usize = 500;
 
 /// Remembers the digests of files.
 pub trait Contents: Sync {
@@ -197,7 +201,7 @@ impl Tree<'_> {
         let real = self.real_name(&fd, name);
         if let Some(ignored) = self.ignored
             && ignored.matches(&real)
-            && (!is(&stat, FileType::Directory) || !ignored.has_exceptions())
+            && (!is(&stat, FileType::Directory) || !ignored.reaches_below(&real))
         {
             return Ok(None);
         }
@@ -234,6 +238,9 @@ impl Tree<'_> {
         let Ok(fd) = in_root(self.root, &base, OFlags::RDONLY | OFlags::DIRECTORY) else { return Ok(()) };
         let list = list(&fd).with_context(|| format!("list {}", shown(&base)))?;
         if part == "**" {
+            if base.iter().filter(|byte| **byte == b'/').count() > DEEPEST {
+                bail!("directories nest deeper than {DEEPEST}");
+            }
             self.expand(base.clone(), rest, names)?;
             for name in list {
                 // Never through symlinks: there would be no end.
@@ -245,11 +252,10 @@ impl Tree<'_> {
             }
             return Ok(());
         }
+        let glob = Glob::new(part)?;
         for name in list {
             let matches = match is_pattern(part) {
-                true => {
-                    umiak_dockerfile::ignore::Patterns::new([part.as_str()])?.matches(&String::from_utf8_lossy(&name))
-                }
+                true => glob.matches(&String::from_utf8_lossy(&name)),
                 false => name == part.as_bytes(),
             };
             if matches {
@@ -270,6 +276,9 @@ impl Tree<'_> {
     ) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let wrong = || format!("list {}", shown(real));
+        if path.iter().filter(|byte| **byte == b'/').count() > DEEPEST {
+            bail!("directories nest deeper than {DEEPEST}: {}", shown(&real[..real.len().min(200)]));
+        }
         let fd = rustix::fs::openat(directory, ".", flags, Mode::empty()).with_context(wrong)?;
         for name in list(&fd).with_context(wrong)? {
             let stat = match rustix::fs::statat(&fd, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -283,10 +292,13 @@ impl Tree<'_> {
                 path.push(b'/');
             }
             path.extend_from_slice(&name);
-            let left_out = self.ignored.is_some_and(|ignored| ignored.matches(&whole)) || exclude.matches(path);
-            let exceptions = self.ignored.is_some_and(Ignored::has_exceptions) || exclude.has_exceptions();
+            let ignored = self.ignored.filter(|ignored| ignored.matches(&whole));
+            let excluded = exclude.matches(path);
+            let left_out = ignored.is_some() || excluded;
             if is(&stat, FileType::Directory) {
-                if !left_out || exceptions {
+                let hidden = ignored.is_some_and(|ignored| !ignored.reaches_below(&whole))
+                    || (excluded && !exclude.reaches_below(path));
+                if !hidden {
                     let at = items.len();
                     items.push(Item { path: path.clone(), stat, target: Vec::new() });
                     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
