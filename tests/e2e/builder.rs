@@ -102,3 +102,20 @@ fn filters_and_limits_of_the_build_cache_choose() {
     let said = host.fails(1, &["builder", "prune"]);
     assert!(said.contains("all dangling build cache") && said.contains("--force"), "{said}");
 }
+
+#[test]
+fn docker_has_it_under_its_names() {
+    use crate::docker::docker;
+    let Some(host) = host() else { return };
+    build(&host, &[]);
+    host.ok(&["image", "rm", "app:1"]);
+    let table = docker(&host, &["buildx", "du"]);
+    assert!(table.code == 0 && table.out.starts_with("ID ") && table.out.contains("\nTotal:\t\t"), "{}", table.out);
+    let ids = docker(&host, &["buildx", "du", "--filter", "type=regular", "--format", "{{.ID}}"]).out;
+    let first = ids.lines().next().unwrap();
+    let pruned = docker(&host, &["buildx", "prune", "-f", "--verbose", "--filter", &format!("id={first}")]);
+    assert!(pruned.out.starts_with(&format!("ID:\t\t{first}\n")), "{}", pruned.out);
+    let rest = docker(&host, &["builder", "prune", "--all", "--force", "--keep-storage", "0"]);
+    assert!(rest.code == 0 && rest.out.contains("\nTotal:\t"), "{}{}", rest.out, rest.err);
+    assert_eq!(docker(&host, &["builder", "du", "--format", "{{.ID}}"]).out, "");
+}
