@@ -42,6 +42,8 @@ enum Command {
     Exec(container::exec::Exec),
     /// List containers
     Ps(container::ls::Ls),
+    /// Build an image from a Dockerfile
+    Build(Box<image::build::Build>),
     /// Download an image from a registry
     Pull(image::Pull),
     /// Upload an image to a registry
@@ -205,6 +207,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Run(command) => command.run(context),
         Command::Exec(command) => command.run(context),
         Command::Ps(command) => command.run(context),
+        Command::Build(command) => command.run(context),
         Command::Pull(command) => command.run(context),
         Command::Push(command) => command.run(context),
         Command::Images(command) => command.run(context),

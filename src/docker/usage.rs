@@ -10,20 +10,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure;
 
 /// Docker's commands that this version does not have.
-const COMMANDS: &[&str] = &[
-    "build",
-    "checkpoint",
-    "config",
-    "manifest",
-    "node",
-    "plugin",
-    "search",
-    "secret",
-    "service",
-    "stack",
-    "swarm",
-    "trust",
-];
+const COMMANDS: &[&str] =
+    &["checkpoint", "config", "manifest", "node", "plugin", "search", "secret", "service", "stack", "swarm", "trust"];
 
 fn text(error: &clap::Error, kind: ContextKind) -> String {
     match error.get(kind) {

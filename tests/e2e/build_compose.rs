@@ -2,7 +2,11 @@
 //!
 //! Tests share one image store: each has a project name of its own, for images are named after it.
 
-use crate::harness::Host;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use crate::harness::{Host, signal, tool};
+use crate::registry::Registry;
 
 /// A name that no other test, and no earlier run, has.
 fn unique(host: &Host) -> String {
@@ -270,4 +274,87 @@ fn flags_of_build_mean_what_docker_composes_do() {
         &format!("name: {}\nservices:\n  web: {{ build: {{ dockerfile_inline: FROM scratch }}, depends_on: [dep] }}\n  dep: {{ build: . }}\n", stack.name),
     );
     assert_eq!(host.ok(&["config", "--hash", "web"]), hash);
+}
+
+#[test]
+fn secrets_repositories_and_pushes_reach_a_build() {
+    let Some(registry) = Registry::start(false) else { return };
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let repository = host.path().join("repository");
+    std::fs::create_dir_all(repository.join("sub")).unwrap();
+    std::fs::write(repository.join("sub/Dockerfile"), "FROM busybox\nCOPY page /page\n").unwrap();
+    std::fs::write(repository.join("sub/page"), "from git\n").unwrap();
+    let git = |args: &[&str]| {
+        let who = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
+        let place = repository.to_str().unwrap();
+        let all: Vec<&str> = ["-C", place].into_iter().chain(who).chain(args.iter().copied()).collect();
+        tool("git", &all);
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "first"]);
+    let stack = Stack::new(
+        &host,
+        &format!(
+            "services:
+  web:
+    image: {0}
+    build:
+      tags: ['{1}']
+      dockerfile_inline: |
+        FROM busybox
+        RUN --mount=type=secret,id=file,target=/f --mount=type=secret,id=renamed cat /f /run/secrets/renamed >/said
+      secrets: [ file, {{ source: other, target: renamed, mode: 0440 }} ]
+  far:
+    build: 'file://{2}#main:sub'
+secrets:
+  file: {{ file: ./secret }}
+  other: {{ environment: WORD }}
+",
+            registry.name("web:1"),
+            registry.name("web:extra"),
+            repository.display()
+        ),
+    );
+    host.write("secret", "from a file\n");
+    let mut command = host.command(&["build", "--push", "web"]);
+    command.env("WORD", "from the environment");
+    let done = crate::harness::finish(command, b"", "build --push");
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("build.secrets[1].mode is ignored"), "{}", done.err);
+    let read = ["run", "--rm", "-T", "--pull", "never", "web", "cat", "/said"];
+    assert_eq!(host.ok(&read), "from a file\nfrom the environment");
+    for tag in ["web:1", "web:extra"] {
+        host.ok(&["image", "rm", "-f", &registry.name(tag)]);
+        host.ok(&["image", "pull", "-q", &registry.name(tag)]);
+    }
+    host.ok(&["build", "far"]);
+    assert_eq!(host.ok(&["run", "--rm", "-T", "far", "cat", "/page"]), "from git");
+    host.ok(&["down", "--rmi", "all"]);
+    host.ok(&["image", "rm", "-f", &registry.name("web:extra")]);
+    drop(stack);
+}
+
+#[test]
+fn an_interrupted_up_ends_its_builds() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let stack = Stack::new(
+        &host,
+        "services:
+  one: { build: { dockerfile_inline: \"FROM busybox\\nRUN echo begun; sleep 1000\\n\" } }
+  two: { build: { dockerfile_inline: \"FROM busybox\\nRUN echo begun too; sleep 1000\\n\" } }
+",
+    );
+    let mut child = host.command(&["up", "-d"]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = 0;
+    while seen < 2 {
+        let line = lines.next().expect("both builds begin").unwrap();
+        seen += usize::from(line.ends_with(" begun") || line.ends_with(" begun too"));
+    }
+    signal(child.id(), "INT");
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(host.ids().is_empty(), "{:?}", host.ids());
+    drop(stack);
 }

@@ -47,6 +47,11 @@ fn script(name: &str, images: &[&str]) {
 }
 
 #[test]
+fn script_build() {
+    script("build", &["busybox"]);
+}
+
+#[test]
 fn script_flags() {
     script("flags", &["busybox"]);
 }

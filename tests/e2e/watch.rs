@@ -165,3 +165,80 @@ fn up_watches_beside_the_logs_and_both_end_together() {
     assert!(states.iter().all(|one| one["State"] == "exited"), "{states:?}");
     host.ok(&["down"]);
 }
+
+/// A project of its own name with a service that is built: images are named after the project, and tests share a store.
+fn built(host: &Host) -> String {
+    let name = host.path().file_name().unwrap().to_str().unwrap().bytes().map(|byte| format!("{byte:02x}"));
+    let name = format!("w{}", name.collect::<String>());
+    let text = format!(
+        "name: {name}
+services:
+  web:
+    build: ./app
+    command: sleep 1000
+    stop_grace_period: 0s
+    develop: {{ watch: [ {{ action: rebuild, path: ./app }} ] }}
+"
+    );
+    host.write("compose.yaml", &text);
+    host.write("app/.dockerignore", "*.md\n");
+    host.write("app/Dockerfile", "FROM busybox\nCOPY page /page\n");
+    host.write("app/page", "one");
+    name
+}
+
+fn page(host: &Host, wanted: &str) {
+    eventually(wanted, || {
+        let done = host.run(&["exec", "-T", "web", "cat", "/page"]);
+        if done.out == wanted { Ok(()) } else { Err(done.out + &done.err) }
+    });
+}
+
+#[test]
+fn a_rebuild_makes_the_containers_anew() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let name = built(&host);
+    let id = || host.json(&["image", "inspect", &format!("{name}-web")])[0]["Id"].as_str().unwrap().to_owned();
+    {
+        let watch = &mut Watch::new(&host, &["watch"]);
+        page(&host, "one");
+        let first = id();
+        host.write("app/left.md", "out");
+        host.write("app/page", "two");
+        watch.expect("Rebuilding service(s) [\"web\"] after changes were detected...");
+        watch.expect("service(s) [\"web\"] successfully built");
+        page(&host, "two");
+        eventually("what has lost its name goes", || {
+            let done = host.run(&["image", "inspect", &first]);
+            if done.code == 1 { Ok(()) } else { Err(done.out) }
+        });
+        // A build that fails changes nothing, and the next one may go well.
+        host.write("app/Dockerfile", "FROM busybox\nRUN false\n");
+        watch.expect("Rebuilding");
+        host.write("app/Dockerfile", "FROM busybox\nCOPY . /\n");
+        host.write("app/page", "three");
+        watch.expect("successfully built");
+        page(&host, "three");
+        assert_ne!(host.run(&["exec", "-T", "web", "ls", "/left.md"]).code, 0, "it is left out");
+    }
+    host.ok(&["down", "--rmi", "local"]);
+    host.write(
+        "compose.yaml",
+        "services: { web: { image: busybox, develop: { watch: [{ action: rebuild, path: . }] } } }\n",
+    );
+    let error = host.fails(1, &["watch", "--no-up"]);
+    assert!(error.contains("can't watch service \"web\" with action rebuild without a build context"), "{error}");
+}
+
+#[test]
+fn up_goes_on_when_its_watch_rebuilds() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    built(&host);
+    let watch = Watch::new(&host, &["up", "--watch", "--build"]);
+    host.write("app/page", "two");
+    page(&host, "two");
+    drop(watch);
+    let states = host.lines(&["ps", "-a", "--format", "json"]);
+    assert!(!states.is_empty() && states.iter().all(|one| one["State"] == "exited"), "{states:?}");
+    host.ok(&["down", "--rmi", "local"]);
+}
