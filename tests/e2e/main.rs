@@ -25,6 +25,7 @@ mod graph;
 mod harness;
 mod health;
 mod image_health;
+mod interop;
 mod keeper;
 mod keys;
 mod keys_network;
