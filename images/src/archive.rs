@@ -3,8 +3,8 @@
 //! What is saved is an OCI image layout that also has the `manifest.json` of
 //! `docker save`, as Docker itself has written since version 25: `docker load`,
 //! and skopeo's `oci-archive:` and `docker-archive:`, read it. What is loaded may
-//! be that, a plain OCI layout, or an archive of an older Docker, gzip or zstd
-//! compressed or not; all of it is checked as if it came from a registry.
+//! be that, a plain OCI layout, or an archive of an older Docker, compressed with
+//! gzip, bzip2, xz or zstd, or not; all of it is checked as if it came from a registry.
 
 mod import;
 mod load;
@@ -13,15 +13,15 @@ mod save;
 use std::io;
 
 pub use import::import;
-pub use load::{Loaded, load};
-pub use save::{save, save_as};
+pub use load::{Loaded, load, load_only};
+pub use save::{save, save_as, save_only};
 
 use crate::config::ConfigError;
 use crate::digest::{Digest, VerifyError};
 use crate::layer::LayerError;
 use crate::manifest::ManifestError;
 use crate::pack::PackError;
-use crate::platform::PlatformError;
+use crate::platform::{Platform, PlatformError};
 use crate::store::StoreError;
 use crate::unpack::TarError;
 
@@ -119,6 +119,12 @@ pub enum ArchiveError {
         /// What there is.
         #[source]
         source: PlatformError,
+    },
+    /// An image is not for the platform asked for.
+    #[error("no image for the platform {platform} is in it")]
+    NotFor {
+        /// The platform.
+        platform: Box<Platform>,
     },
     /// An index within an index within an index.
     #[error("the index {digest} in the archive leads to further indexes")]

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::digest::{Digest, VerifyError};
-use crate::manifest::{Descriptor, Document, Index, MAX_MANIFEST_BYTES, Manifest, own_media_type, parse};
+use crate::manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Client, RegistryError, Retry, UploadWatch, Uploaded};
-use crate::store::{Named, Store, StoreError};
+use crate::store::{Child, Named, Store, StoreError};
 
 /// How many blobs are sent at a time, as Docker does.
 const PARALLEL: usize = 5;
@@ -219,14 +219,14 @@ impl<'a> Pusher<'a> {
     /// Decides what is pushed: the index where all of it is at hand or there already, else one image.
     fn plan(&self, reference: &Reference, entry: &Named, platform: Option<&Platform>) -> Result<Plan, PushError> {
         let own = self.part(&entry.descriptor).map_err(|source| store_error(reference, source))?;
-        let index = entry.chosen_from.as_ref().and_then(|digest| self.index(digest));
+        let index = entry.chosen_from.as_ref().and_then(|digest| self.store.index(digest));
         let single = |part, left_out| Ok(Plan { parts: vec![part], index: None, left_out });
         if let Some(wanted) = platform {
             let found = own.descriptor.platform.clone().unwrap_or_else(|| wanted.clone());
             if found.is_asked_for_by(wanted) {
                 return single(own, None);
             }
-            let others = index.iter().flat_map(|(_, _, index)| &index.manifests);
+            let others = index.iter().flat_map(|index| &index.index.manifests);
             let fits = |child: &&Descriptor| child.platform.as_ref().is_some_and(|found| found.is_asked_for_by(wanted));
             let other = others.filter(fits).find_map(|child| self.child(child));
             let none = || PushError::Platform {
@@ -236,9 +236,9 @@ impl<'a> Pusher<'a> {
             };
             return single(other.ok_or_else(none)?, None);
         }
-        let Some((bytes, media_type, index)) = index else { return single(own, None) };
+        let Some(index) = index else { return single(own, None) };
         let mut parts = Vec::new();
-        for child in &index.manifests {
+        for child in &index.index.manifests {
             if let Some(part) = self.child(child) {
                 parts.push(part);
                 continue;
@@ -248,16 +248,7 @@ impl<'a> Pusher<'a> {
                 return single(own, entry.chosen_from.clone());
             }
         }
-        Ok(Plan { parts, index: Some((bytes, media_type)), left_out: None })
-    }
-
-    fn index(&self, digest: &Digest) -> Option<(Vec<u8>, String, Index)> {
-        let bytes = self.store.read_blob(digest, MAX_MANIFEST_BYTES).ok()?;
-        let media_type = own_media_type(&bytes).ok()?;
-        match parse(&bytes, &media_type).ok()? {
-            Document::Index(index) => Some((bytes, media_type, index)),
-            Document::Manifest(_) => None,
-        }
+        Ok(Plan { parts, index: Some((index.bytes, index.descriptor.media_type)), left_out: None })
     }
 
     /// An image; whether its layers' blobs are what they should be is seen when they are sent.
@@ -268,16 +259,12 @@ impl<'a> Pusher<'a> {
         Ok(Part { descriptor: Descriptor { size: bytes.len() as u64, ..descriptor.clone() }, bytes, manifest, layers })
     }
 
-    /// What an index names, if all of it is at hand. It need not be an image that can be run: provenance and the
-    /// like belong to an index, too.
+    /// What an index names, if all of it is at hand.
     fn child(&self, descriptor: &Descriptor) -> Option<Part> {
-        let bytes = self.store.read_blob(&descriptor.digest, MAX_MANIFEST_BYTES).ok()?;
-        let Document::Manifest(manifest) = parse(&bytes, &descriptor.media_type).ok()? else { return None };
-        let whole = manifest.layers.iter().chain([&manifest.config]).all(|blob| self.store.has_blob(blob));
+        let Child { descriptor, bytes, manifest } = self.store.child(descriptor)?;
         let named = || manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
         let layers = self.store.diff_ids(&manifest).unwrap_or_else(|_| named());
-        let descriptor = Descriptor { size: bytes.len() as u64, ..descriptor.clone() };
-        whole.then_some(Part { descriptor, bytes, manifest, layers })
+        Some(Part { descriptor, bytes, manifest, layers })
     }
 
     /// Brings all blobs there.

@@ -16,6 +16,7 @@ mod index;
 mod marks;
 mod remove;
 mod unsynced;
+mod variants;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -31,6 +32,7 @@ pub(crate) use index::{Named, Names, Seal};
 pub(crate) use marks::{DAMAGED, Marked, REPLACED};
 pub(crate) use remove::{BUILDING, STAGED, TRASH, delete, used};
 pub(crate) use unsynced::{Part, counts, mark, unmark};
+pub(crate) use variants::{Child, WholeIndex};
 
 use crate::config::ImageConfig;
 use crate::digest::Digest;

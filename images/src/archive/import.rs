@@ -1,11 +1,10 @@
 //! `import`: an image of one layer, made of an archive of a root file system.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-
-use flate2::bufread::MultiGzDecoder;
+use std::io::{self, BufReader, Read, Write};
 
 use super::ArchiveError;
 use crate::config::ImageConfig;
+use crate::decompress::decompress;
 use crate::pack::NewImage;
 use crate::reference::Reference;
 use crate::store::{Image, Store};
@@ -14,7 +13,7 @@ use crate::unpack::TarError;
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Makes an image of a tar archive (gzip or zstd compressed or not), with `config` but for its layers.
+/// Makes an image of a tar archive (compressed or not), with `config` but for its layers.
 ///
 /// # Errors
 /// When the archive is damaged or refused, or the disk fails; nothing of it is left then.
@@ -25,17 +24,7 @@ pub fn import(
     name: Option<&Reference>,
 ) -> Result<Image, ArchiveError> {
     let new = NewImage::begin(store)?;
-    let layer = new.raw_layer(|out| {
-        let mut input = BufReader::with_capacity(CHUNK, archive);
-        let head = input.fill_buf()?;
-        if head.starts_with(&[0x1f, 0x8b]) {
-            copy(MultiGzDecoder::new(input), out)
-        } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            copy(zstd::Decoder::with_buffer(input)?, out)
-        } else {
-            copy(input, out)
-        }
-    })?;
+    let layer = new.raw_layer(|out| copy(decompress(BufReader::with_capacity(CHUNK, archive))?, out))?;
     if layer.entries == 0 {
         return Err(ArchiveError::Read(TarError::Truncated { offset: 0 }));
     }

@@ -6,13 +6,13 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::PathBuf;
 
-use flate2::bufread::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 use umiak_base::FileLock;
 use umiak_base::id::random_hex;
 
 use super::{ArchiveError, CONTAINERD_NAME, DOCKER_INDEX, DockerImage, OCI_INDEX_FILE, OCI_LAYOUT_FILE, REF_NAME};
 use crate::config::{ConfigError, ImageConfig};
+use crate::decompress::decompress;
 use crate::digest::{Digest, Hasher, VerifyError};
 use crate::layer::{Installer, Layer};
 use crate::manifest::{
@@ -41,7 +41,8 @@ pub struct Loaded {
     pub names: Vec<String>,
 }
 
-/// Loads the images of an archive, of each the one for `platform` where there are several.
+/// Loads the images of an archive. Of an image for several platforms the one for `platform` is unpacked and gets the
+/// name; the others are kept beside it, so that the whole can be saved and pushed again.
 ///
 /// # Errors
 /// When the archive is damaged or the disk fails; no image of it is then visible.
@@ -51,12 +52,42 @@ pub fn load(
     platform: &Platform,
     progress: &dyn Progress,
 ) -> Result<Vec<Loaded>, ArchiveError> {
+    read(store, archive, Wanted { platform, alone: false }, progress)
+}
+
+/// The same, of each image only the one for `platform`.
+///
+/// # Errors
+/// As [`load`], and when an image is for other platforms alone.
+pub fn load_only(
+    store: &Store,
+    archive: impl Read,
+    platform: &Platform,
+    progress: &dyn Progress,
+) -> Result<Vec<Loaded>, ArchiveError> {
+    read(store, archive, Wanted { platform, alone: true }, progress)
+}
+
+/// Which image of several.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    platform: &'a Platform,
+    /// It, and no other.
+    alone: bool,
+}
+
+fn read(
+    store: &Store,
+    archive: impl Read,
+    wanted: Wanted<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Loaded>, ArchiveError> {
     let _present = FileLock::shared(&store.sweep_lock_path()).map_err(StoreError::from)?;
     let files = Staging::new(store)?.fill(archive)?;
     let images = if files.has(OCI_LAYOUT_FILE) && files.has(OCI_INDEX_FILE) {
-        oci_images(&files, platform)?
+        oci_images(&files, wanted)?
     } else if files.has(DOCKER_INDEX) {
-        docker_images(&files)?
+        docker_images(&files, wanted)?
     } else {
         return Err(ArchiveError::NoImages);
     };
@@ -79,28 +110,96 @@ struct Found {
     names: Vec<Reference>,
     /// Config and layers: what they are, and the file that holds them.
     blobs: Vec<(Descriptor, String)>,
+    /// The index that it was chosen from.
+    index: Option<Vec<u8>>,
+    /// What else the index names and the archive has: manifests, and their blobs.
+    others: Vec<(Vec<u8>, Vec<(Descriptor, String)>)>,
 }
 
-fn oci_images(files: &Staging<'_>, platform: &Platform) -> Result<Vec<Found>, ArchiveError> {
+fn oci_images(files: &Staging<'_>, wanted: Wanted<'_>) -> Result<Vec<Found>, ArchiveError> {
     let index: Index = files.json(OCI_INDEX_FILE)?;
     let mut images: Vec<Found> = Vec::new();
     for entry in &index.manifests {
         let names = name_of(entry);
-        let chosen = match files.document(entry)? {
-            (_, Document::Manifest(_)) => entry.clone(),
-            (_, Document::Index(index)) => select(&index, platform)
-                .map_err(|source| ArchiveError::Platform { digest: entry.digest.clone(), source })?
-                .clone(),
+        let (bytes, document) = files.document(entry)?;
+        let (chosen, index) = match document {
+            Document::Manifest(_) => (entry.clone(), None),
+            Document::Index(index) => (choose(files, entry, &index, wanted)?, Some((bytes, index))),
         };
         let (bytes, Document::Manifest(parsed)) = files.document(&chosen)? else {
             return Err(ArchiveError::Nested { digest: entry.digest.clone() });
         };
         match images.iter_mut().find(|image| image.manifest == bytes) {
             Some(image) => image.names.extend(names),
-            None => images.push(oci_image(files, bytes, &chosen, parsed, names)?),
+            None => {
+                let mut image = oci_image(files, bytes, &chosen, parsed, names)?;
+                if let Some((bytes, index)) = index.filter(|_| !wanted.alone) {
+                    image.others = others(files, &index, &chosen)?;
+                    image.index = Some(bytes);
+                }
+                images.push(wanted.takes(image)?);
+            }
         }
     }
     Ok(images)
+}
+
+/// The image of an index that gets the name. When none runs here, and none was asked for, the first that is there.
+fn choose(
+    files: &Staging<'_>,
+    entry: &Descriptor,
+    index: &Index,
+    wanted: Wanted<'_>,
+) -> Result<Descriptor, ArchiveError> {
+    let there = |child: &&Descriptor| files.has(&blob_name(&child.digest));
+    let failed = |source| ArchiveError::Platform { digest: entry.digest.clone(), source };
+    match select(index, wanted.platform) {
+        Ok(chosen) if wanted.alone || there(&chosen) => Ok(chosen.clone()),
+        Err(source) if wanted.alone => Err(failed(source)),
+        other => {
+            let runs = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+            let first = index.manifests.iter().filter(runs).find(there).cloned();
+            first.map_or_else(|| other.cloned().map_err(failed), Ok)
+        }
+    }
+}
+
+/// What an index names besides, as far as the archive has all of it.
+#[expect(clippy::type_complexity, reason = "a manifest and its blobs, as they go into the store")]
+fn others(
+    files: &Staging<'_>,
+    index: &Index,
+    chosen: &Descriptor,
+) -> Result<Vec<(Vec<u8>, Vec<(Descriptor, String)>)>, ArchiveError> {
+    let mut found = Vec::new();
+    for child in index.manifests.iter().filter(|child| child.digest != chosen.digest) {
+        if !files.has(&blob_name(&child.digest)) {
+            continue;
+        }
+        let (bytes, Document::Manifest(manifest)) = files.document(child)? else { continue };
+        let blobs: Vec<(Descriptor, String)> = manifest
+            .layers
+            .iter()
+            .chain([&manifest.config])
+            .map(|blob| (blob.clone(), blob_name(&blob.digest)))
+            .collect();
+        if blobs.iter().any(|(_, name)| !files.has(name)) {
+            continue;
+        }
+        blobs.iter().try_for_each(|(blob, name)| files.verify(name, &blob.digest, blob.size))?;
+        found.push((bytes, blobs));
+    }
+    Ok(found)
+}
+
+impl Wanted<'_> {
+    /// An image that is for the platform, if it has to be.
+    fn takes(&self, image: Found) -> Result<Found, ArchiveError> {
+        match self.alone && !image.config.platform().is_asked_for_by(self.platform) {
+            true => Err(ArchiveError::NotFor { platform: Box::new(self.platform.clone()) }),
+            false => Ok(image),
+        }
+    }
 }
 
 fn oci_image(
@@ -120,7 +219,16 @@ fn oci_image(
     }
     let config = files.config(&blob_name(&parsed.config.digest), parsed.layers.len())?;
     let media_type = descriptor.media_type.clone();
-    Ok(Found { manifest, media_type, parsed, config, names: names.into_iter().collect(), blobs })
+    Ok(Found {
+        manifest,
+        media_type,
+        parsed,
+        config,
+        names: names.into_iter().collect(),
+        blobs,
+        index: None,
+        others: Vec::new(),
+    })
 }
 
 /// The name of an image in an OCI layout; a bare tag, as skopeo writes it, names nothing.
@@ -132,9 +240,9 @@ fn name_of(entry: &Descriptor) -> Option<Reference> {
 }
 
 /// Docker's list has no manifests: they are made here, of the layers as they are.
-fn docker_images(files: &Staging<'_>) -> Result<Vec<Found>, ArchiveError> {
+fn docker_images(files: &Staging<'_>, wanted: Wanted<'_>) -> Result<Vec<Found>, ArchiveError> {
     let list: Vec<DockerImage> = files.json(DOCKER_INDEX)?;
-    list.into_iter().map(|image| docker_image(files, image)).collect()
+    list.into_iter().map(|image| wanted.takes(docker_image(files, image)?)).collect()
 }
 
 fn docker_image(files: &Staging<'_>, image: DockerImage) -> Result<Found, ArchiveError> {
@@ -162,7 +270,16 @@ fn docker_image(files: &Staging<'_>, image: DockerImage) -> Result<Found, Archiv
         serde_json::to_vec(&parsed).map_err(|source| ArchiveError::Parse { name: DOCKER_INDEX.to_owned(), source })?;
     let tags = image.repo_tags.unwrap_or_default();
     let names = tags.iter().filter_map(|name| name.parse().ok()).collect();
-    Ok(Found { manifest, media_type: OCI_MANIFEST.to_owned(), parsed, config, names, blobs })
+    Ok(Found {
+        manifest,
+        media_type: OCI_MANIFEST.to_owned(),
+        parsed,
+        config,
+        names,
+        blobs,
+        index: None,
+        others: Vec::new(),
+    })
 }
 
 /// Moves the blobs into the store, unpacks the layers, and last names the images.
@@ -178,7 +295,7 @@ fn keep(
     rustix::fs::syncfs(&images_dir).map_err(|error| failed(error.into()))?;
     let mut layers: Vec<Layer<'_>> = Vec::new();
     for image in images {
-        for (blob, name) in &image.blobs {
+        for (blob, name) in image.blobs.iter().chain(image.others.iter().flat_map(|(_, blobs)| blobs)) {
             if !store.has_blob(blob) {
                 let from = &files.file(name)?.path;
                 std::fs::rename(from, store.blob_path(&blob.digest))
@@ -187,9 +304,12 @@ fn keep(
                 kept.insert(blob.digest.clone());
             }
         }
-        let digest = Digest::of(&image.manifest);
-        if store.put_blob(&digest, &image.manifest)? {
-            kept.insert(digest);
+        let others = image.others.iter().map(|(manifest, _)| manifest);
+        for bytes in others.chain(&image.index).chain([&image.manifest]) {
+            let digest = Digest::of(bytes);
+            if store.put_blob(&digest, bytes)? {
+                kept.insert(digest);
+            }
         }
         for (blob, diff_id) in image.parsed.layers.iter().zip(&image.config.rootfs.diff_ids) {
             if !layers.iter().any(|layer| layer.blob.digest == blob.digest && layer.diff_id == diff_id) {
@@ -207,7 +327,8 @@ fn keep(
                 let mut descriptor =
                     Descriptor::new(image.media_type.clone(), Digest::of(&image.manifest), image.manifest.len() as u64);
                 descriptor.platform = Some(image.config.platform());
-                let plain = Named { descriptor, name: None, repo_digests: Vec::new(), chosen_from: None };
+                let chosen_from = image.index.as_deref().map(Digest::of);
+                let plain = Named { descriptor, name: None, repo_digests: Vec::new(), chosen_from };
                 for name in &image.names {
                     names.set(Named { name: Some(name.to_string()), ..plain.clone() });
                 }
@@ -257,17 +378,9 @@ impl<'s> Staging<'s> {
     }
 
     fn fill(mut self, archive: impl Read) -> Result<Self, ArchiveError> {
-        let mut input = BufReader::with_capacity(CHUNK, archive);
-        let head = input.fill_buf().map_err(|error| ArchiveError::Read(TarError::Read(error)))?;
-        if head.starts_with(&[0x1f, 0x8b]) {
-            self.read(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(input)))?;
-        } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            let decoder =
-                zstd::Decoder::with_buffer(input).map_err(|error| ArchiveError::Read(TarError::Read(error)))?;
-            self.read(BufReader::with_capacity(CHUNK, decoder))?;
-        } else {
-            self.read(input)?;
-        }
+        let failed = |error| ArchiveError::Read(TarError::Read(error));
+        let plain = decompress(BufReader::with_capacity(CHUNK, archive)).map_err(failed)?;
+        self.read(BufReader::with_capacity(CHUNK, plain))?;
         Ok(self)
     }
 

@@ -1,23 +1,42 @@
 //! Writes images into an archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 
 use super::{ArchiveError, CONTAINERD_NAME, DOCKER_INDEX, DockerImage, OCI_INDEX_FILE, OCI_LAYOUT_FILE, REF_NAME};
 use crate::digest::{Hasher, VerifyError};
 use crate::manifest::{Descriptor, Index, MAX_MANIFEST_BYTES, OCI_INDEX, own_media_type};
+use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::{Image, Store, StoreError};
+use crate::store::{Child, Image, Store, StoreError, WholeIndex};
 
-/// Writes the images that `names` lead to, with those names; an id saves its image without a name.
+/// Writes the images that `names` lead to, with those names; a name without a tag saves all of its tags, an id its
+/// image without a name. An image that came in an index is saved with all of it, where all of it is here.
 ///
 /// Every blob is checked while it is written.
 ///
 /// # Errors
 /// When there is no such image, a blob is damaged, or the writer fails; what was written is then no archive.
 pub fn save(store: &Store, names: &[String], out: impl Write) -> Result<(), ArchiveError> {
-    save_as(store, &chosen(store, names)?, out)
+    let index = store.names()?;
+    let chosen = chosen(store, names)?.into_iter();
+    let saved = chosen.map(|(image, names)| Saved { whole: store.whole_index(&index, &image), image, names });
+    write(store, &saved.collect::<Vec<_>>(), out)
+}
+
+/// The same, of each image only the one for `platform`.
+///
+/// # Errors
+/// As [`save`], and when an image is for other platforms alone.
+pub fn save_only(store: &Store, names: &[String], platform: &Platform, out: impl Write) -> Result<(), ArchiveError> {
+    let mut saved = Vec::new();
+    for (image, names) in chosen(store, names)? {
+        let found = store.variant(&image, platform)?;
+        let image = found.ok_or_else(|| ArchiveError::NotFor { platform: Box::new(platform.clone()) })?;
+        saved.push(Saved { image, names, whole: None });
+    }
+    write(store, &saved, out)
 }
 
 /// Writes images with these names, whatever names the store has for them.
@@ -25,27 +44,46 @@ pub fn save(store: &Store, names: &[String], out: impl Write) -> Result<(), Arch
 /// # Errors
 /// As [`save`].
 pub fn save_as(store: &Store, images: &[(Image, Vec<Reference>)], out: impl Write) -> Result<(), ArchiveError> {
+    let saved = images.iter().cloned().map(|(image, names)| Saved { image, names, whole: None });
+    write(store, &saved.collect::<Vec<_>>(), out)
+}
+
+/// An image with the names that it is saved with.
+struct Saved {
+    image: Image,
+    names: Vec<Reference>,
+    /// The index that it came in, with all that it names.
+    whole: Option<(WholeIndex, Vec<Child>)>,
+}
+
+fn write(store: &Store, images: &[Saved], out: impl Write) -> Result<(), ArchiveError> {
     let mut tar = tar::Builder::new(out);
     append(&mut tar, OCI_LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    let mut written: Vec<String> = Vec::new();
+    let mut written = HashSet::new();
+    let mut blob = |blob: &Descriptor| -> Result<(), ArchiveError> {
+        let name = blob_name(blob);
+        if written.insert(name.clone()) { append_blob(&mut tar, store, blob, &name) } else { Ok(()) }
+    };
     let mut index = Vec::new();
-    for (image, names) in images {
+    for Saved { image, names, whole } in images {
         let bytes = store.read_blob(&image.manifest_digest, MAX_MANIFEST_BYTES)?;
         let media_type = own_media_type(&bytes)
             .map_err(|source| ArchiveError::Manifest { digest: image.manifest_digest.clone(), source })?;
-        let manifest = Descriptor::new(media_type, image.manifest_digest.clone(), bytes.len() as u64);
-        for blob in [&manifest, &image.manifest.config].into_iter().chain(&image.manifest.layers) {
-            let name = blob_name(blob);
-            if !written.contains(&name) {
-                append_blob(&mut tar, store, blob, &name)?;
-                written.push(name);
+        let mut manifest = Descriptor::new(media_type, image.manifest_digest.clone(), bytes.len() as u64);
+        manifest.platform = Some(image.platform.clone());
+        [&manifest, &image.manifest.config].into_iter().chain(&image.manifest.layers).try_for_each(&mut blob)?;
+        if let Some((whole, children)) = whole {
+            for Child { descriptor, manifest, .. } in children {
+                [descriptor, &manifest.config].into_iter().chain(&manifest.layers).try_for_each(&mut blob)?;
             }
+            blob(&whole.descriptor)?;
+            manifest = whole.descriptor.clone();
         }
-        index.extend(descriptors(&manifest, image, names));
+        index.extend(descriptors(&manifest, names));
     }
     let index = Index { schema_version: 2, media_type: Some(OCI_INDEX.into()), manifests: index, annotations: None };
     append(&mut tar, OCI_INDEX_FILE, &json(&index)?)?;
-    let list: Vec<DockerImage> = images.iter().map(|(image, names)| docker_image(image, names)).collect();
+    let list: Vec<DockerImage> = images.iter().map(|saved| docker_image(&saved.image, &saved.names)).collect();
     append(&mut tar, DOCKER_INDEX, &json(&list)?)?;
     tar.into_inner().and_then(|mut out| out.flush()).map_err(ArchiveError::Write)
 }
@@ -54,21 +92,35 @@ pub fn save_as(store: &Store, images: &[(Image, Vec<Reference>)], out: impl Writ
 fn chosen(store: &Store, names: &[String]) -> Result<Vec<(Image, Vec<Reference>)>, StoreError> {
     let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
     for name in names {
-        let image = store.resolve(name)?;
-        let reference = name.parse::<Reference>().ok().filter(|name| image.names.contains(&name.to_string()));
-        match images.iter_mut().find(|(other, _)| other.id == image.id) {
-            Some((_, references)) => references.extend(reference),
-            None => images.push((image, reference.into_iter().collect())),
+        let tags = tags_of(store, name)?;
+        let all = if tags.is_empty() { vec![name.clone()] } else { tags };
+        for name in all {
+            let image = store.resolve(&name)?;
+            let reference = name.parse::<Reference>().ok().filter(|name| image.names.contains(&name.to_string()));
+            match images.iter_mut().find(|(other, _)| other.id == image.id) {
+                Some((_, known)) => {
+                    known.extend(reference.filter(|name| !known.contains(name)).into_iter().collect::<Vec<_>>())
+                }
+                None => images.push((image, reference.into_iter().collect())),
+            }
         }
     }
     Ok(images)
 }
 
+/// All names of a repository, where `name` is that of a repository alone.
+fn tags_of(store: &Store, name: &str) -> Result<Vec<String>, StoreError> {
+    let alone = !name.rsplit('/').next().unwrap_or_default().contains([':', '@']);
+    match name.parse::<Reference>() {
+        Ok(repository) if alone => Ok(crate::push::tags(store, &repository)?.iter().map(ToString::to_string).collect()),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// As many descriptors as names, one without a name where there is none.
-fn descriptors(manifest: &Descriptor, image: &Image, names: &[Reference]) -> Vec<Descriptor> {
-    let plain = Descriptor { platform: Some(image.platform.clone()), ..manifest.clone() };
+fn descriptors(plain: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
     if names.is_empty() {
-        return vec![plain];
+        return vec![plain.clone()];
     }
     let named = |name: &Reference| {
         let mut notes = BTreeMap::from([(CONTAINERD_NAME.to_owned(), name.to_string())]);

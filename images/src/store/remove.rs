@@ -16,7 +16,7 @@ use super::marks::{DAMAGED, REPLACED, replaced};
 use super::{Image, ImageId, Store};
 use crate::digest::Digest;
 use crate::layer::{LOCK, UNFINISHED};
-use crate::manifest::{Document, MAX_MANIFEST_BYTES, parse};
+use crate::manifest::{Descriptor, Document, MAX_MANIFEST_BYTES, parse};
 use crate::reference::Reference;
 use crate::unpack::remove_tree;
 
@@ -201,30 +201,17 @@ impl Store {
         }
     }
 
-    /// The images of an index that are at hand.
-    fn children(&self, index: &Digest) -> Vec<Digest> {
-        let bytes = self.read_blob(index, MAX_MANIFEST_BYTES).unwrap_or_default();
-        let media_type = crate::manifest::own_media_type(&bytes).unwrap_or_default();
-        match parse(&bytes, &media_type) {
-            Ok(Document::Index(index)) => index
-                .manifests
-                .into_iter()
-                .map(|child| child.digest)
-                .filter(|child| self.manifest(child).is_ok())
-                .collect(),
-            _ => Vec::new(),
-        }
-    }
-
     /// What the images have that were built with this one, for other platforms.
     fn other_platforms(&self, names: &Names, image: &Image) -> Parts {
         let mut parts = Parts::default();
         let own = names.entries.iter().filter(|entry| entry.descriptor.digest == image.manifest_digest);
         for index in own.filter_map(|entry| entry.chosen_from.clone()) {
-            for other in self.children(&index) {
-                if let Ok(image) = self.image(names, &other) {
-                    parts.extend(self.parts(&image));
-                }
+            let named = self.index(&index).map(|index| index.index.manifests).unwrap_or_default();
+            for child in named.iter().filter_map(|child| self.child(child)) {
+                parts.blobs.insert(child.descriptor.digest);
+                parts.blobs.extend(child.manifest.layers.iter().map(|layer| layer.digest.clone()));
+                parts.layers.extend(self.diff_ids(&child.manifest).unwrap_or_default());
+                parts.blobs.insert(child.manifest.config.digest);
             }
             parts.blobs.insert(index);
         }
@@ -263,8 +250,8 @@ impl Store {
             if let Some(index) = &entry.chosen_from {
                 parts.blobs.remove(index);
                 // Images for other platforms that were built with it; one that was pulled has them in its registry.
-                for other in self.children(index) {
-                    self.keep_manifest(&mut parts, &other);
+                for other in self.index(index).iter().flat_map(|index| &index.index.manifests) {
+                    self.keep_child(&mut parts, other);
                 }
             }
         }
@@ -301,6 +288,18 @@ impl Store {
             let _ = std::fs::remove_file(note);
         }
         Ok(trash)
+    }
+
+    /// Takes what an index names out of `parts`, as far as it is here.
+    fn keep_child(&self, parts: &mut Parts, descriptor: &Descriptor) {
+        let Some(child) = self.child(descriptor) else { return };
+        parts.blobs.remove(&descriptor.digest);
+        for blob in child.manifest.layers.iter().chain([&child.manifest.config]) {
+            parts.blobs.remove(&blob.digest);
+        }
+        if let Ok(diff_ids) = self.diff_ids(&child.manifest) {
+            parts.keep_layers(&diff_ids);
+        }
     }
 
     /// Takes what an image needs out of `parts`; false where that cannot be told.
