@@ -110,7 +110,7 @@ enum Command {
     /// Kill one or more running containers
     Kill(container::lifecycle::Kill),
     /// Load an image from a tar archive or STDIN
-    Load(image::Load),
+    Load(image::archive::Load),
     /// Fetch the logs of a container
     Logs(container::logs::Logs),
     /// Pause all processes within one or more containers
@@ -124,7 +124,7 @@ enum Command {
     /// Remove one or more images
     Rmi(image::Rm),
     /// Save one or more images to a tar archive
-    Save(image::Save),
+    Save(image::archive::Save),
     /// Start one or more stopped containers
     Start(container::start::Start),
     /// Display a live stream of container(s) resource usage statistics

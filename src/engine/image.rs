@@ -94,17 +94,19 @@ impl Engine {
 
     /// An image by name, pulled as the policy says.
     pub fn image(&self, name: &str, policy: Policy, platform: Option<&str>, progress: &Progress) -> Result<Image> {
-        self.image_by(name, policy, platform, |reference, platform| {
-            let what = format!("Image {}", reference.familiar());
-            progress.working(&what, "Pulling");
-            let bridge = Bridge::new(progress);
-            let pulled = self.pull(reference, platform, &bridge);
-            match &pulled {
-                Ok(pulled) => progress.done(&what, if pulled.changed { "Pulled" } else { "Up to date" }),
-                Err(_) => progress.failed(&what, "Error"),
-            }
-            pulled
-        })
+        self.image_by(name, policy, platform, |reference, platform| self.pull_shown(reference, platform, progress))
+    }
+
+    /// Pulls an image, whatever the store has, and shows it.
+    pub fn pull_shown(&self, reference: &Reference, platform: Option<Platform>, progress: &Progress) -> Result<Pulled> {
+        let what = format!("Image {}", reference.familiar());
+        progress.working(&what, "Pulling");
+        let pulled = self.pull(reference, platform, &Bridge::new(progress));
+        match &pulled {
+            Ok(pulled) => progress.done(&what, if pulled.changed { "Pulled" } else { "Up to date" }),
+            Err(_) => progress.failed(&what, "Error"),
+        }
+        pulled
     }
 
     /// The same; `watch` sees the events of a pull.
@@ -145,12 +147,11 @@ impl Engine {
         }
         let other = |image: &Image| platform.is_some_and(|wanted| !image.platform.is_asked_for_by(wanted));
         match store.resolve(name) {
-            Ok(image) if other(&image) && policy == Policy::Never => {
-                check_platform(name, &image, platform)?;
-                Ok(None)
-            }
-            // The registry may have it for the other platform, too.
-            Ok(image) if other(&image) => Ok(None),
+            // It may have come for the other platform, too, or the registry may have it.
+            Ok(image) if other(&image) => match self.variant(&image, platform)? {
+                None if policy == Policy::Never => check_platform(name, &image, platform).map(|()| None),
+                found => Ok(found),
+            },
             Ok(image) if store.layer_dirs(&image).is_ok() => Ok(Some(image)),
             Err(StoreError::NotFound { .. }) if policy == Policy::Never => {
                 Err(anyhow::anyhow!("No such image: {name}")).hint(|| format!("pull it with `umiak image pull {name}`"))
@@ -168,6 +169,15 @@ impl Engine {
             .with_context(|| format!("pull {}", reference.familiar()))?;
         super::events::image(&self.roots, "pull", &reference.familiar(), &reference.familiar_name());
         Ok(pulled)
+    }
+
+    /// The image for another platform that came with this one, ready to be used.
+    fn variant(&self, image: &Image, platform: Option<&Platform>) -> Result<Option<Image>> {
+        let Some(platform) = platform else { return Ok(None) };
+        let store = self.store()?;
+        let Some(variant) = store.variant(image, platform)? else { return Ok(None) };
+        store.ensure_unpacked(&variant, &umiak_images::progress::Silent)?;
+        Ok(Some(variant))
     }
 
     /// Gives an image one more name.

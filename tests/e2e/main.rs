@@ -25,6 +25,7 @@ mod graph;
 mod harness;
 mod health;
 mod image_health;
+mod images;
 mod interop;
 mod keeper;
 mod keys;

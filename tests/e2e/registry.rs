@@ -71,7 +71,7 @@ fn docker_with(host: &Host, args: &[&str]) -> Done {
 }
 
 /// A host with a store of its own, which has `busybox`.
-fn own_store() -> Option<Host> {
+pub fn own_store() -> Option<Host> {
     let host = Host::bare()?;
     host.ok(&["image", "pull", "-q", "busybox"]);
     Some(host)

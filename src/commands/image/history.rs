@@ -7,7 +7,6 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::Context;
-use crate::engine::disk;
 use crate::ui::human;
 use crate::ui::listing::{Listing, Row};
 
@@ -49,10 +48,13 @@ impl History {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let image = super::resolve_for(context, &self.image, self.platform.as_deref())?;
-        let mut layers = context.engine.store()?.layer_dirs(&image).unwrap_or_default().into_iter();
+        let store = context.engine.store()?;
+        // Of a layer that is not unpacked only the size of its blob is known.
+        let sizes = image.layers.iter().zip(&image.manifest.layers);
+        let mut sizes = sizes.map(|(diff_id, blob)| store.layer_bytes(diff_id).unwrap_or(blob.size));
         let mut rows = Vec::new();
         for (index, step) in image.config.history.iter().enumerate() {
-            let size = if step.empty_layer { 0 } else { layers.next().map_or(0, |dir| disk::tree(&dir)) };
+            let size = if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) };
             let last = index + 1 == image.config.history.len();
             let short = umiak_base::id::short(image.id.hex()).to_owned();
             let id = match (last, self.no_trunc) {

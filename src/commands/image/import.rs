@@ -1,12 +1,14 @@
 //! `image import`: a root file system becomes an image of one layer.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use umiak_images::config::{History, ImageConfig};
+use umiak_images::download::download;
 use umiak_images::platform::Platform;
 use umiak_images::reference::Reference;
 
@@ -26,7 +28,7 @@ pub struct Import {
     /// Platform of the image: os[/arch[/variant]]
     #[arg(long)]
     platform: Option<String>,
-    /// The archive, or - for the standard input
+    /// The archive: a file, a URL, or - for the standard input
     file: String,
     /// The image's name: REPOSITORY[:TAG]
     name: Option<String>,
@@ -63,8 +65,8 @@ impl Import {
         }
         let input: Box<dyn Read> = match self.file.as_str() {
             "-" => Box::new(std::io::stdin().lock()),
-            url if url.contains("://") => bail!("{url} is not a file: download it first, or pipe it in with `-`"),
-            path => Box::new(std::fs::File::open(Path::new(path)).with_context(|| format!("open {path}"))?),
+            url if url.contains("://") => Box::new(downloaded(context, url)?),
+            path => Box::new(File::open(Path::new(path)).with_context(|| format!("open {path}"))?),
         };
         let image = umiak_images::archive::import(context.engine.store()?, input, config, name.as_ref())?;
         let shown = name.map(|name| name.familiar()).unwrap_or_default();
@@ -72,4 +74,20 @@ impl Import {
         out!("{}", image.id);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The longest archive that is downloaded, in bytes.
+const LIMIT: u64 = 1 << 40;
+
+/// What is at a URL, in a file without a name: an archive that broke off is not taken for a whole one.
+fn downloaded(context: &Context, url: &str) -> Result<File> {
+    let dir = context.engine.store()?.images();
+    let failed = || format!("write the download of {url} to {}", dir.display());
+    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    let file = rustix::fs::open(dir, flags, rustix::fs::Mode::from_raw_mode(0o600)).with_context(failed)?;
+    let mut file = File::from(file);
+    out!("Downloading from {url}");
+    download(url, &mut file, LIMIT)?;
+    file.rewind().with_context(failed)?;
+    Ok(file)
 }

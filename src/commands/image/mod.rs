@@ -1,5 +1,6 @@
 //! `umiak image`: the image store.
 
+pub mod archive;
 pub mod build;
 mod build_legacy;
 pub mod history;
@@ -7,18 +8,16 @@ pub mod import;
 pub mod ls;
 pub mod push;
 
-use std::fs::File;
-use std::io::{IsTerminal as _, Read, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::Context;
 use super::filters::{Filters, LongFilters};
-use crate::engine::events;
-use crate::engine::image::{Policy, check_platform, in_use, parse_platform, split_name};
+use crate::engine::image::{check_platform, in_use, parse_platform, split_name};
+use crate::engine::push::reference;
+use crate::personality::Personality;
 use crate::ui::human;
 use crate::{failure, out};
 
@@ -43,9 +42,9 @@ pub enum Image {
     /// Remove unused images
     Prune(Prune),
     /// Save images to a tar archive
-    Save(Save),
+    Save(archive::Save),
     /// Load images from a tar archive
-    Load(Load),
+    Load(archive::Load),
     /// Show the history of an image
     History(history::History),
     /// Create an image from the contents of a tar archive
@@ -121,34 +120,6 @@ pub struct Prune {
     force: bool,
 }
 
-/// Save images to a tar archive.
-#[derive(Debug, Args)]
-pub struct Save {
-    /// Write to a file, instead of STDOUT
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Only images for this platform: os[/arch[/variant]]
-    #[arg(long)]
-    platform: Option<String>,
-    /// Images, by name or id
-    #[arg(required = true)]
-    images: Vec<String>,
-}
-
-/// Load images from a tar archive.
-#[derive(Debug, Args)]
-pub struct Load {
-    /// Read from a file, instead of STDIN
-    #[arg(short, long, value_name = "FILE")]
-    input: Option<PathBuf>,
-    /// The platform to load of an archive with several: os[/arch[/variant]]
-    #[arg(long)]
-    platform: Option<String>,
-    /// Only print the names of what was loaded
-    #[arg(short, long)]
-    quiet: bool,
-}
-
 impl Image {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
@@ -176,17 +147,33 @@ impl Pull {
             true => self.tagged(context)?,
             false => vec![self.image.clone()],
         };
+        let docker = Personality::current() == Personality::Docker && !self.quiet;
+        let platform = self.platform.as_deref().map(parse_platform).transpose()?;
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
-        let mut shown = Vec::new();
+        let tagged = self.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+        if docker && !self.all_tags && !tagged {
+            out!("Using default tag: latest");
+        }
+        let mut changed = false;
+        let mut shown = full_name(&self.image);
         for name in &names {
-            let image = context.engine.image(name, Policy::Always, self.platform.as_deref(), &progress)?;
-            shown.push(match self.quiet || self.all_tags {
-                true => full_name(name),
-                false => image.names.first().map_or_else(|| image.id.to_string(), Clone::clone),
-            });
+            let name = reference(name)?;
+            let pulled = context.engine.pull_shown(&name, platform.clone(), &progress)?;
+            changed |= pulled.changed;
+            if docker {
+                let selector = if name.digest().is_some() { name.to_string() } else { name.selector().to_owned() };
+                out!("{selector}: Pulling from {}\nDigest: {}", name.repository(), pulled.digest);
+            }
+            shown = if self.all_tags { name.name() } else { name.to_string() };
         }
         progress.finish();
-        shown.iter().for_each(|name| out!("{name}"));
+        if docker {
+            let status = if changed { "Downloaded newer image" } else { "Image is up to date" };
+            let short =
+                if self.all_tags { reference(&self.image)?.familiar_name() } else { familiar_whole(&self.image) };
+            out!("Status: {status} for {short}");
+        }
+        out!("{shown}");
         Ok(ExitCode::SUCCESS)
     }
 
@@ -208,6 +195,12 @@ impl Tag {
     }
 }
 
+/// A name as people write it, with its tag.
+fn familiar_whole(name: &str) -> String {
+    name.parse::<umiak_images::reference::Reference>()
+        .map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+}
+
 /// The name with its registry and tag.
 fn full_name(name: &str) -> String {
     name.parse::<umiak_images::reference::Reference>()
@@ -217,8 +210,8 @@ fn full_name(name: &str) -> String {
 impl Names {
     fn inspect(self, context: &Context) -> Result<ExitCode> {
         super::inspect::show(&self.images, self.format.as_deref(), |name| {
-            resolve_for(context, name, self.platform.as_deref())?;
-            super::inspect::image(context, name).map(Some)
+            let image = resolve_for(context, name, self.platform.as_deref())?;
+            Ok(Some(crate::engine::inspect::image(&image)))
         })
     }
 }
@@ -232,12 +225,14 @@ pub fn resolve(context: &Context, name: &str) -> Result<umiak_images::store::Ima
     })
 }
 
-/// The same; the image has to be for `platform`, if one is given.
+/// The same, for `platform`, if one is given: of images that came together the one for it.
 pub fn resolve_for(context: &Context, name: &str, platform: Option<&str>) -> Result<umiak_images::store::Image> {
-    let platform = platform.map(parse_platform).transpose()?;
     let image = resolve(context, name)?;
-    check_platform(name, &image, platform.as_ref())?;
-    Ok(image)
+    let Some(platform) = platform.map(parse_platform).transpose()? else { return Ok(image) };
+    match context.engine.store()?.variant(&image, &platform)? {
+        Some(variant) => Ok(variant),
+        None => check_platform(name, &image, Some(&platform)).map(|()| image),
+    }
 }
 
 fn missing(name: &str) -> anyhow::Error {
@@ -326,45 +321,4 @@ pub fn report(pruned: &umiak_images::store::Pruned) {
         out!("deleted: {digest}");
     }
     out!("");
-}
-
-impl Save {
-    /// Runs the command.
-    pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let store = context.engine.store()?;
-        for image in self.images.iter().filter(|_| self.platform.is_some()) {
-            resolve_for(context, image, self.platform.as_deref())?;
-        }
-        super::archive_output(self.output.as_deref(), |file| {
-            let mut file = std::io::BufWriter::new(file);
-            umiak_images::archive::save(store, &self.images, &mut file)?;
-            file.flush().context("write the archive")
-        })?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl Load {
-    /// Runs the command.
-    pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let input: Box<dyn Read> = match &self.input {
-            Some(path) => Box::new(File::open(path).with_context(|| format!("open {}", path.display()))?),
-            None if std::io::stdin().is_terminal() => {
-                bail!("requested load from stdin, but stdin is a terminal: use -i")
-            }
-            None => Box::new(std::io::stdin().lock()),
-        };
-        let host = umiak_images::platform::Platform::host;
-        let platform = self.platform.as_deref().map_or_else(|| Ok(host()), parse_platform)?;
-        let silent = umiak_images::progress::Silent;
-        for image in umiak_images::archive::load(context.engine.store()?, input, &platform, &silent)? {
-            let name = image.names.first().map_or_else(|| image.id.to_string(), |name| familiar(name));
-            events::image(&context.engine.roots, "load", image.id.as_ref(), &name);
-            match self.quiet {
-                true => out!("{name}"),
-                false => out!("Loaded image: {name}"),
-            }
-        }
-        Ok(ExitCode::SUCCESS)
-    }
 }

@@ -1,16 +1,19 @@
 //! `system df`: what objects take on the disk, and how much of it nobody uses.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+use umiak_images::digest::Digest;
+use umiak_runtime::config::MountKind;
 
 use crate::commands::Context;
 use crate::engine::image::{in_use, split_name};
-use crate::engine::{disk, inspect, volume};
+use crate::engine::{Container, disk, inspect, volume};
 use crate::out;
-use crate::ui::human::{self, size3 as size};
+use crate::ui::human::{self, size, size3};
 use crate::ui::listing::{Listing, Row};
 use crate::ui::table::tabulate;
 
@@ -61,8 +64,9 @@ impl Usage {
 
     fn row(&self, kind: &str) -> Row {
         let reclaimable = match self.free.checked_mul(100).and_then(|part| part.checked_div(self.size)) {
-            Some(share) => format!("{} ({share}%)", size(self.free)),
-            None => size(self.free),
+            // As Docker: of what is cached, all is to be had.
+            Some(share) if kind != "Build Cache" => format!("{} ({share}%)", size(self.free)),
+            _ => size(self.free),
         };
         Row::new([
             ("Type", json!(kind)),
@@ -84,17 +88,17 @@ impl Df {
         let (mut images, mut containers, mut volumes) = (Usage::default(), Usage::default(), Usage::default());
         let all = engine.containers()?;
         // Layers are shared: each counts once, and for used when one of its images is.
-        let mut layers = std::collections::BTreeMap::new();
+        let mut layers = BTreeMap::new();
         for image in engine.store()?.list()?.images {
             let used = !in_use(&all, &image.id).is_empty();
             images.total += 1;
             images.active += usize::from(used);
             for layer in &image.layers {
-                *layers.entry(engine.store()?.layer_path(layer)).or_insert(false) |= used;
+                *layers.entry(layer.clone()).or_insert(false) |= used;
             }
         }
-        for (path, used) in layers {
-            let bytes = disk::tree(&path);
+        for (layer, used) in layers {
+            let bytes = layer_size(context, &layer)?;
             images.size += bytes;
             images.free += if used { 0 } else { bytes };
         }
@@ -140,27 +144,57 @@ fn builds(rows: &[umiak_images::cache::Row]) {
     out!("Build cache usage: {}\n\n{}", size(total), tabulate(&lines).trim_end());
 }
 
+/// The bytes of a layer's files.
+fn layer_size(context: &Context, layer: &Digest) -> Result<u64> {
+    let store = context.engine.store()?;
+    Ok(store.layer_bytes(layer).unwrap_or_else(|| disk::tree(&store.layer_path(layer))))
+}
+
+/// How many volumes a container mounts.
+fn volumes_of(container: &Container) -> usize {
+    let mounts = container.config.runtime.mounts.iter();
+    mounts.filter(|mount| matches!(mount.kind, MountKind::Volume(_))).count()
+}
+
 fn verbose(context: &Context) -> Result<ExitCode> {
     let engine = &context.engine;
     let all = engine.containers()?;
-    let mut lines = vec!["REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tCONTAINERS".to_owned()];
-    for image in engine.store()?.list()?.images {
+    let mut images = engine.store()?.list()?.images;
+    images.sort_by(|a, b| b.created.cmp(&a.created));
+    let mut users: BTreeMap<&Digest, usize> = BTreeMap::new();
+    for layer in images.iter().flat_map(|image| image.layers.iter().collect::<BTreeSet<_>>()) {
+        *users.entry(layer).or_default() += 1;
+    }
+    let heads = "REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tSHARED SIZE\tUNIQUE SIZE\tCONTAINERS";
+    let mut lines = vec![heads.to_owned()];
+    for image in &images {
         let (repository, tag) = image.names.first().map_or(("<none>".into(), "<none>".into()), |name| split_name(name));
         let created = image.created.as_deref().and_then(|text| text.parse().ok());
         let created = created.map_or_else(|| "N/A".to_owned(), human::ago);
         let id = umiak_base::id::short(image.id.hex());
         let used = in_use(&all, &image.id).len();
-        lines.push(format!("{repository}\t{tag}\t{id}\t{created}\t{}\t{used}", size(image.size)));
+        let (mut shared, mut unique) = (0, 0);
+        for layer in image.layers.iter().collect::<BTreeSet<_>>() {
+            let bytes = layer_size(context, layer)?;
+            if users.get(layer).is_some_and(|users| *users > 1) { shared += bytes } else { unique += bytes }
+        }
+        lines.push(format!(
+            "{repository}\t{tag}\t{id}\t{created}\t{}\t{}\t{}\t{used}",
+            size3(image.size),
+            size(shared),
+            size(unique)
+        ));
     }
     out!("Images space usage:\n\n{}", tabulate(&lines));
-    let mut lines = vec!["CONTAINER ID\tIMAGE\tCOMMAND\tSIZE\tCREATED\tSTATUS\tNAMES".to_owned()];
+    let mut lines = vec!["CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES".to_owned()];
     for container in &all {
         lines.push(format!(
-            "{}\t{}\t{}\t{}\t{}\t{}\t{}",
+            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
             container.short_id(),
             container.config.image,
             inspect::command(container, false),
-            size(disk::tree(&container.config.runtime.rootfs.upper)),
+            volumes_of(container),
+            size3(disk::tree(&container.config.runtime.rootfs.upper)),
             human::ago(container.config.created),
             inspect::status(container),
             container.config.name,
