@@ -15,7 +15,7 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # Settings and proxies that must survive sudo.
-kept_env=PEERS,RUNS,SYSTEMS,PORT,VM_MEMORY,VM_CPUS,VM_TIMEOUT,UMIAK_CACHE,UMIAK_BIN,UMIAK_ROOT,UMIAK_RUN_ROOT,UMIAK_MUST_RUN,UMIAK_REGISTRIES,DEBIAN_MIRROR
+kept_env=PEERS,RUNS,SYSTEMS,PORT,VM_MEMORY,VM_CPUS,VM_TIMEOUT,UMIAK_CACHE,UMIAK_REGISTRY,UMIAK_BIN,UMIAK_ROOT,UMIAK_RUN_ROOT,UMIAK_MUST_RUN,UMIAK_REGISTRIES,DEBIAN_MIRROR
 kept_env+=,CARGO_HOME,RUSTUP_HOME,CARGO_TARGET_DIR,http_proxy,https_proxy,no_proxy,HTTP_PROXY,HTTPS_PROXY,NO_PROXY
 
 need_root() {
@@ -148,5 +148,6 @@ leftovers() {
 }
 
 # The port of the registry is the one that the documentation names.
-registry=127.0.0.1:5000
+# UMIAK_REGISTRY is for a second one beside it.
+registry=${UMIAK_REGISTRY:-127.0.0.1:5000}
 cache=${UMIAK_CACHE:-/var/cache/umiak-images}
