@@ -2,7 +2,9 @@
 //! and the exit code.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use owo_colors::OwoColorize as _;
 
@@ -128,7 +130,44 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
             crate::note!("hint: {hint}");
         }
     }
+    if Personality::current() != Personality::Docker
+        && is_disk_full(error, &text)
+        && let Some(room) = room()
+    {
+        crate::note!("hint: {room}");
+    }
     error.downcast_ref::<Coded>().map_or(ExitCode::FAILURE, |coded| code(coded.code))
+}
+
+/// The data root of this process: what is said of a full disk is said of it.
+static DATA_ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Tells where everything lies, before anything can fail there.
+pub fn set_data_root(path: &Path) {
+    // The first one is the one of the command line.
+    let _ = DATA_ROOT.set(path.to_owned());
+}
+
+/// Whether there was no room for something; other processes' failures have come here as text.
+fn is_disk_full(error: &anyhow::Error, text: &str) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let full = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+    };
+    error.chain().any(full) || text.contains("No space left on device")
+}
+
+fn room() -> Option<String> {
+    let root = DATA_ROOT.get()?;
+    let fs = rustix::fs::statvfs(root).ok()?;
+    let bytes = crate::ui::human::size3(fs.f_bavail.saturating_mul(fs.f_frsize));
+    let inodes = fs.f_favail;
+    // File systems that make inodes as they are needed count none.
+    let inodes = if fs.f_files == 0 { String::new() } else { format!(" and {inodes} inodes") };
+    Some(format!(
+        "{bytes}{inodes} are free in {}; `umiak system df` shows what takes room, `umiak system prune` makes some",
+        root.display()
+    ))
 }
 
 /// The words that scripts written for Docker look for.

@@ -396,3 +396,8 @@ fn index_damage(store: &Store) -> Option<String> {
         (Ok(_), Seal::Good | Seal::None) => None,
     }
 }
+
+/// Reads a layer's archive as a check does; for fuzzing.
+pub(crate) fn read_layer(archive: &[u8], limits: &crate::unpack::Limits) {
+    let _ = expected::Expected::read(archive, limits);
+}

@@ -8,6 +8,7 @@ pub mod config;
 pub mod decompress;
 pub mod digest;
 pub mod download;
+pub mod fuzzing;
 pub mod layer;
 pub mod manifest;
 pub mod pack;

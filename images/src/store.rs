@@ -28,7 +28,7 @@ pub use error::StoreError;
 pub use remove::{Pruned, Removed};
 
 pub(crate) use blobs::{BlobWriter, PARTIAL, Slot, is_locked, make_way};
-pub(crate) use index::{Named, Names, Seal};
+pub(crate) use index::{Named, Names, Seal, read_names};
 pub(crate) use marks::{DAMAGED, Marked, REPLACED};
 pub(crate) use remove::{BUILDING, STAGED, TRASH, delete, used};
 pub(crate) use unsynced::{Part, counts, mark, unmark};

@@ -271,6 +271,7 @@ impl Context {
             crate::project::names::use_underscores();
         }
         let roots = Roots { data: absolute(&global.root)?, run: absolute(&global.run_root)? };
+        crate::failure::set_data_root(&roots.data);
         let engine = Engine::new(roots, global.registries.clone());
         Ok(Self { global, engine })
     }

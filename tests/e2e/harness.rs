@@ -116,6 +116,19 @@ impl Host {
         Some(host)
     }
 
+    /// A host whose data root is an ext4 of this size and number of inodes, on a loop device.
+    pub fn on_ext4(size: &str, inodes: &str) -> Option<Self> {
+        let mut host = Self::bare()?;
+        fs::create_dir_all(host.root()).unwrap();
+        let (root, file) = (host.root(), host.path().join("disk"));
+        let (root, file) = (root.to_str().unwrap(), file.to_str().unwrap());
+        tool("truncate", &["-s", size, file]);
+        tool("mkfs.ext4", &["-q", "-F", "-m", "0", "-N", inodes, file]);
+        tool("mount", &["-o", "loop", file, root]);
+        host.mounted = true;
+        Some(host)
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

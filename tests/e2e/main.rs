@@ -21,6 +21,7 @@ mod explain;
 mod files;
 mod flags;
 mod follow;
+mod full_disk;
 mod graph;
 mod harness;
 mod health;

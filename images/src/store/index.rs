@@ -309,3 +309,17 @@ impl Store {
         Ok(())
     }
 }
+
+/// Reads a list of names; for fuzzing.
+pub(crate) fn read_names(bytes: &[u8]) {
+    if let Ok(mut file) = serde_json::from_slice::<IndexFile>(bytes) {
+        let _ = (file.stated_checksum().is_some(), file.checksum());
+        file.seal();
+        let mut names = Store::understand(file);
+        if let Some(entry) = names.entries.first().cloned() {
+            names.set(entry);
+        }
+        names.foreign();
+        names.entries.iter().for_each(|entry| drop(entry.written()));
+    }
+}

@@ -1,0 +1,4 @@
+//! An image config.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| umiak_images::fuzzing::config(input));
