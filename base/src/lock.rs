@@ -52,6 +52,29 @@ impl FileLock {
         Self::wait(path, FlockOperation::LockExclusive)
     }
 
+    /// As [`Self::exclusive`]; where there is no room to make the lock's file, the directory that it would be in is
+    /// locked instead: what makes room must not need any.
+    ///
+    /// # Errors
+    /// When neither can be opened or locked.
+    pub fn exclusive_without_room(path: &Path) -> Result<Self, LockError> {
+        match (Self::exclusive(path), path.parent()) {
+            (Err(LockError::Open { source, .. }), Some(parent)) if crate::state::is_full(&source) => {
+                let failed =
+                    |error: rustix::io::Errno| LockError::Open { path: parent.to_owned(), source: error.into() };
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let fd = rustix::fs::open(parent, flags, Mode::empty()).map_err(failed)?;
+                loop {
+                    match rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
+                        Err(rustix::io::Errno::INTR) => {}
+                        result => return result.map(|()| Self { fd }).map_err(failed),
+                    }
+                }
+            }
+            (result, _) => result,
+        }
+    }
+
     /// Shared with other readers; waits for an exclusive holder to end.
     ///
     /// # Errors

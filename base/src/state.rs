@@ -129,7 +129,41 @@ pub fn write_bytes_volatile(path: &Path, bytes: &[u8], mode: u32) -> io::Result<
     replace(path, bytes, mode, false)
 }
 
+/// Files up to this size are written in place when there is room for nothing new: they lie in one block.
+const IN_PLACE: usize = 4096;
+
+/// Whether an error says that there is no room: no bytes, no inodes, or no quota.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn replace(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
+    match replace_whole(path, bytes, mode, durable) {
+        // What makes room must not need any: `stop` and `rm` write a few bytes.
+        Err(error) if is_full(&error) && bytes.len() <= IN_PLACE => {
+            write_in_place(path, bytes, durable).map_err(|_| error)
+        }
+        result => result,
+    }
+}
+
+/// Writes over a file that has a block already, in one call.
+fn write_in_place(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+    let file = OpenOptions::new().write(true).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.blocks() * 512 < bytes.len() as u64 {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    // The longer of both first: what is read between the two calls may have the old one's end, which does not parse,
+    // but never half a file.
+    file.write_all_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    if durable { file.sync_all() } else { Ok(()) }
+}
+
+fn replace_whole(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let temporary = temporary_name(path)?;
     let result = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;

@@ -403,7 +403,7 @@ impl Leases {
     }
 
     fn lock(&self) -> Result<FileLock, IpamError> {
-        Ok(FileLock::exclusive(&self.dir.join(".lock"))?)
+        Ok(FileLock::exclusive_without_room(&self.dir.join(".lock"))?)
     }
 
     fn path(&self, address: IpAddr) -> PathBuf {

@@ -25,6 +25,7 @@ mod full_disk;
 mod graph;
 mod harness;
 mod health;
+mod hostile_builds;
 mod image_health;
 mod images;
 mod interop;

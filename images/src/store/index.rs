@@ -301,9 +301,15 @@ impl Store {
         file.seal();
         let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| failed(error.into()))?;
         bytes.push(b'\n');
-        umiak_base::state::write_bytes(&path, &bytes, 0o644).map_err(failed)?;
-        // Best effort: the copy is needed only when the file is damaged.
+        // Best effort: the copy is needed only when the file is damaged, and gives its room for what makes room.
         let copy = self.index_copy_path();
+        match umiak_base::state::write_bytes(&path, &bytes, 0o644) {
+            Err(error) if umiak_base::state::is_full(&error) && copy.exists() => {
+                std::fs::remove_file(&copy).map_err(failed)?;
+                return umiak_base::state::write_bytes(&path, &bytes, 0o644).map_err(failed);
+            }
+            result => result.map_err(failed)?,
+        }
         let fresh = copy.with_extension("tmp");
         let _ = std::fs::write(&fresh, &bytes).and_then(|()| std::fs::rename(&fresh, &copy));
         Ok(())
