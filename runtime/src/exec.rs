@@ -110,7 +110,10 @@ fn run(
     } else {
         None
     };
-    let process = ProcessFile::write(&config, &paths.bundle.join(format!("process-{own}.json")))?;
+    // Beside libcontainer's state: a health check must not fail because the disk of the containers is full.
+    let state = paths.state.join(&config.id);
+    let dir = if state.is_dir() { &state } else { &paths.bundle };
+    let process = ProcessFile::write(&config, &dir.join(format!("process-{own}.json")))?;
     let caps = if request.privileged { host } else { contained };
     let mut launch = launch(&config, &user, caps, filter);
     launch.collect = collect.map(|status| status.as_raw_fd());
