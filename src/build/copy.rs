@@ -326,6 +326,7 @@ fn from_layers(
         Ok(())
     })?;
     let Some((key, record)) = known else { return Ok(written) };
+    build.note_key(running.index, &key);
     match record {
         Some(record) => Ok(record.layer.map(|diff_id| Adopted { diff_id, entries: 1, bytes: record.size })),
         None => {

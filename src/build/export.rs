@@ -6,32 +6,36 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use umiak_images::digest::Digest;
 use umiak_images::manifest::Descriptor;
 use umiak_images::pack::{Options as PackOptions, TarWriter, pack_content};
-use umiak_images::platform::Platform;
 use umiak_images::push::{Event, Watch};
 use umiak_images::reference::Reference;
 use umiak_images::store::Image;
 use umiak_runtime::view;
 
-use super::One;
+use super::caches;
 use super::ignored::Ignored;
 use super::options::Output;
 use super::state::State;
 use super::tree::{Read, Tree};
 use super::write::Writer;
+use super::{Built, One};
 use crate::outfile::archive_output;
 use crate::ui::build::Step;
 
-/// The states of all platforms.
-type States = [(Platform, Arc<State>)];
+/// What was built for all platforms.
+pub(super) type States = [Built];
 
 /// Gives the result everywhere it is wanted; the image, if it is wanted as one.
-pub fn everything(one: &One<'_>, states: &States, outputs: &[Output], names: &[Reference]) -> Result<Option<Image>> {
+pub(super) fn everything(
+    one: &One<'_>,
+    states: &States,
+    outputs: &[Output],
+    names: &[Reference],
+) -> Result<Option<Image>> {
     let mut image = None;
     if outputs.iter().any(Output::wants_image) {
         let kept = outputs.iter().any(Output::keeps_image);
@@ -68,7 +72,7 @@ pub fn everything(one: &One<'_>, states: &States, outputs: &[Output], names: &[R
     Ok(image)
 }
 
-fn step<T>(one: &One<'_>, title: &str, act: impl FnOnce(&Step<'_>) -> Result<T>) -> Result<T> {
+pub(super) fn step<T>(one: &One<'_>, title: &str, act: impl FnOnce(&Step<'_>) -> Result<T>) -> Result<T> {
     let step = one.display.step(title);
     match act(&step) {
         Ok(done) => {
@@ -84,11 +88,13 @@ fn step<T>(one: &One<'_>, title: &str, act: impl FnOnce(&Step<'_>) -> Result<T>)
 
 fn store(one: &One<'_>, states: &States, names: &[Reference], step: &Step<'_>) -> Result<Image> {
     let mut images = Vec::new();
-    for (_, state) in states {
+    for Built { state, keys, .. } in states {
         let blobs = blobs(one, &state.layers)?;
         step.note("exporting layers done");
         let own = if states.len() == 1 { names } else { &[] };
-        images.push(one.building.finish(config(one, state), &blobs, own)?);
+        let mut config = config(one, state);
+        config.cache = caches::inline(&one.options.cache_to, keys).map(|keys| one.cache.shared(keys));
+        images.push(one.building.finish(config, &blobs, own)?);
     }
     let image = match images.as_slice() {
         [_] => images.remove(0),
@@ -118,7 +124,7 @@ fn now(one: &One<'_>) -> String {
 }
 
 /// The blobs of the layers, compressed where they are not yet.
-fn blobs(one: &One<'_>, layers: &[Digest]) -> Result<Vec<(Descriptor, Digest)>> {
+pub(super) fn blobs(one: &One<'_>, layers: &[Digest]) -> Result<Vec<(Descriptor, Digest)>> {
     let compression = one.options.compression;
     layers.iter().map(|diff_id| Ok((one.building.blob(diff_id, compression)?, diff_id.clone()))).collect()
 }
@@ -135,14 +141,16 @@ fn push(one: &One<'_>, names: &[Reference]) -> Result<()> {
         bail!("a tag is needed when pushing to a registry");
     }
     for name in names {
-        step(one, &format!("pushing {name}"), |step| {
-            let session = one.engine.pushing()?;
-            session.push(std::slice::from_ref(name), None, &Silent, |_, pushed| {
-                step.note(&format!("pushing manifest for {name}@{} done", pushed.digest));
-            })
-        })?;
+        step(one, &format!("pushing {name}"), |step| push_one(one, name, &|text| step.note(text)))?;
     }
     Ok(())
+}
+
+/// Pushes what has a name in the store.
+pub(super) fn push_one(one: &One<'_>, name: &Reference, note: &dyn Fn(&str)) -> Result<()> {
+    one.engine.pushing()?.push(std::slice::from_ref(name), None, &Silent, |_, pushed| {
+        note(&format!("pushing manifest for {name}@{} done", pushed.digest));
+    })
 }
 
 /// Hands `look` the files of a state.
@@ -157,7 +165,7 @@ fn files<T: Send>(
 }
 
 fn directories(one: &One<'_>, states: &States, path: &Path) -> Result<()> {
-    for (platform, state) in states {
+    for Built { platform, state, .. } in states {
         let path = match states.len() {
             1 => path.to_owned(),
             // As in BuildKit.
@@ -187,7 +195,7 @@ fn directory(one: &One<'_>, state: &State, path: &Path) -> Result<()> {
 }
 
 fn tar(one: &One<'_>, states: &States, out: &mut File) -> Result<()> {
-    let [(_, state)] = states else { bail!("a tar archive holds the files of one platform") };
+    let [Built { state, .. }] = states else { bail!("a tar archive holds the files of one platform") };
     files(one, state, |root| {
         let mut tar = TarWriter::new(BufWriter::new(out));
         pack_content(&mut tar, root, &PackOptions::default())?;

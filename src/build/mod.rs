@@ -10,6 +10,7 @@
 mod add;
 mod agent;
 mod bases;
+pub mod caches;
 mod chmod;
 mod context;
 mod copy;
@@ -91,6 +92,15 @@ struct Build<'b> {
     packed: Mutex<Option<Sender<Digest>>>,
     /// Steps under way, by key: the same one is not run twice at a time.
     keys: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
+    /// The keys of the steps so far.
+    done: Mutex<caches::Keys>,
+}
+
+/// What was built for one platform.
+struct Built {
+    platform: Platform,
+    state: Arc<state::State>,
+    keys: caches::Keys,
 }
 
 /// The Dockerfile as it was read.
@@ -140,16 +150,16 @@ pub fn build_to(engine: &Engine, options: &Options, outputs: &[Output], display:
         [] => vec![host_platform()],
         some => some.to_vec(),
     };
-    let cache = store.cache();
+    let cache = caches::with_sources(engine, store.cache(), &options.cache_from, display);
     let one = One { engine, options, display, building: &building, cache: &cache, loaded: &loaded, file: &file };
     let packs = outputs.iter().any(Output::wants_image);
     let mut states = Vec::new();
     for platform in platforms {
-        let state = one.platform(&platform, packs).map_err(|error| report(error, &loaded, display))?;
-        states.push((platform, state));
+        states.push(one.platform(platform, packs).map_err(|error| report(error, &loaded, display))?);
     }
     interrupt::check()?;
     let image = export::everything(&one, &states, outputs, &names)?;
+    caches::leave(&one, &states)?;
     if let (Some(image), true) = (&image, outputs.iter().any(Output::keeps_image)) {
         for name in &options.names {
             crate::engine::events::image(&engine.roots, "tag", image.id.as_ref(), name);
@@ -171,13 +181,13 @@ struct One<'b> {
 
 impl One<'_> {
     /// Builds for one platform; `packs` when the layers are wanted as blobs.
-    fn platform(&self, platform: &Platform, packs: bool) -> Result<Arc<state::State>> {
+    fn platform(&self, platform: Platform, packs: bool) -> Result<Built> {
         let host = host_platform();
         let contexts = |name: &str| self.options.contexts.contains_key(name);
         let wanted = Wanted {
             args: &self.options.args,
             target: self.options.target.as_deref(),
-            platform,
+            platform: &platform,
             host: &host,
             contexts: &contexts,
         };
@@ -201,13 +211,15 @@ impl One<'_> {
             packs,
             packed: Mutex::default(),
             keys: Mutex::default(),
+            done: Mutex::default(),
         };
         let result = build.run(self.loaded);
         if let Some(holder) = build.holder.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // What stays of it goes with the next build.
             let _ = self.engine.remove(&holder, true, true);
         }
-        result
+        let keys = build.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Built { platform, state: result?, keys })
     }
 }
 
@@ -350,6 +362,15 @@ impl<'b> Build<'b> {
             };
             *holder = self.engine.create_build_step(request, image).ok();
         }
+    }
+
+    /// A step of the stage `index` has come to its end, and is in the cache.
+    fn note_key(&self, index: usize, key: &Digest) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.plan.is_of_image(index) {
+            done.image.push(key.clone());
+        }
+        done.all.push(key.clone());
     }
 
     /// What is locked while the step of a key is under way.

@@ -53,6 +53,10 @@ pub struct Options {
     pub compression: Compression,
     /// Every time in the image is at most this (SOURCE_DATE_EPOCH), in seconds.
     pub epoch: Option<i64>,
+    /// Where steps are looked for besides the own cache.
+    pub cache_from: Vec<super::caches::CacheFrom>,
+    /// Where the cache is left besides.
+    pub cache_to: Vec<super::caches::CacheTo>,
     /// A shell in the state before the RUN that fails.
     pub debug_shell: bool,
     /// Exact digests of base images, by their full names.
@@ -79,6 +83,8 @@ impl Options {
             limits: umiak_runtime::config::Limits::default(),
             cgroup_parent: None,
             platforms: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             no_cache: false,
             no_cache_filter: Vec::new(),
             pull: false,

@@ -270,6 +270,7 @@ impl<'r> Running<'r> {
             && let Some(record) = build.cache.lookup(key)
         {
             step.cached();
+            build.note_key(self.index, key);
             self.push(state, record.layer, record.created);
             return Ok(());
         }
@@ -281,6 +282,7 @@ impl<'r> Running<'r> {
                 let size = adopted.map_or(0, |adopted| adopted.bytes);
                 let description = title.split_once("] ").map_or(title, |(_, text)| text);
                 build.cache.put(Record::new(key.clone(), layer.clone(), created.clone(), size, description))?;
+                build.note_key(self.index, key);
                 self.push(state, layer, created);
                 step.done();
                 Ok(())

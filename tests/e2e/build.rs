@@ -250,3 +250,38 @@ fn an_ssh_agent_is_there_for_one_run() {
     assert_eq!(done.code, 0, "{}", done.err);
     assert!(done.err.contains("666 5"), "{}", done.err);
 }
+
+#[test]
+fn a_cache_travels_with_an_image_a_directory_or_a_registry() {
+    let Some(registry) = Registry::start(false) else { return };
+    let name = format!("{}/cached:1", registry.host);
+    let cache = format!("type=registry,ref={}/cache:1,mode=max", registry.host);
+    let text = "FROM busybox AS b\nRUN head -c 16 /dev/urandom | md5sum >/inner\n\
+                FROM busybox\nRUN head -c 16 /dev/urandom | md5sum >/random\nCOPY --from=b /inner /inner\nRUN md5sum /inner >/sum\n";
+    let random = |host: &Host, args: &[&str]| {
+        let done = build_text(host, text, &[&["-t", &name], args].concat());
+        assert_eq!(done.code, 0, "{}", done.err);
+        (cat(host, &name, "/random"), cat(host, &name, "/inner"))
+    };
+    let shared = tempfile::tempdir().unwrap();
+    let dir = shared.path().to_str().unwrap();
+    let (to, from) = (format!("type=local,dest={dir},mode=max"), format!("type=local,src={dir}"));
+    let first = {
+        let Some(host) = Host::bare() else { return };
+        random(&host, &["--cache-to", &to, "--cache-to", "type=inline", "--cache-to", &cache, "--push"])
+    };
+    let image = format!("{}/cache:1", registry.host);
+    for (from, all) in [(from.as_str(), true), (image.as_str(), true), (name.as_str(), false)] {
+        let host = Host::bare().unwrap();
+        let second = random(&host, &["--cache-from", from]);
+        assert_eq!(second.0, first.0, "{from}");
+        assert_eq!(second.1 == first.1, all, "{from}: steps of the other stage");
+    }
+    // What is not there does no harm, and is said.
+    let host = Host::bare().unwrap();
+    let done = build_text(&host, "FROM busybox\nRUN true\n", &["--cache-from", "type=local,src=/nowhere"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("importing cache manifest from local:/nowhere"), "{}", done.err);
+    let error = host.fails(1, &["image", "build", "--cache-to", "type=gha", "."]);
+    assert!(error.contains("not supported"), "{error}");
+}

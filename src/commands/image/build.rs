@@ -31,6 +31,12 @@ pub struct Build {
     /// Additional build contexts
     #[arg(long, value_name = "NAME=PATH")]
     build_context: Vec<String>,
+    /// Further caches to look for steps in: an image, type=registry,ref=NAME, or type=local,src=DIR
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Leave the cache there: type=inline, type=registry,ref=NAME or type=local,dest=DIR, with mode=max of all stages
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
     /// Set the parent cgroup for RUN instructions
     #[arg(long)]
     cgroup_parent: Option<String>,
@@ -176,6 +182,8 @@ impl Build {
                 .iter()
                 .map(|text| crate::engine::image::parse_platform(text))
                 .collect::<Result<_>>()?,
+            cache_from: self.cache_from.iter().map(|text| text.parse()).collect::<Result<_>>()?,
+            cache_to: self.cache_to.iter().map(|text| text.parse()).collect::<Result<_>>()?,
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,

@@ -78,7 +78,6 @@ pub fn options(
     built: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Options> {
     let build = service.build.as_ref().with_context(|| format!("service {} has no build section", service.name))?;
-    refuse(build)?;
     let context = source(build.context.as_deref().unwrap_or("."));
     let mut options = Options::new(context, File::InContext(None));
     options.dockerfile = dockerfile(build, &options.context);
@@ -115,18 +114,14 @@ pub fn options(
     options.no_cache = build.no_cache || flags.no_cache;
     options.no_cache_filter.clone_from(&build.no_cache_filter);
     options.pull = build.pull || flags.pull;
+    for text in &build.cache_from {
+        options.cache_from.push(text.parse().with_context(|| format!("build.cache_from: {text}"))?);
+    }
+    for text in &build.cache_to {
+        options.cache_to.push(text.parse().with_context(|| format!("build.cache_to: {text}"))?);
+    }
     options.allow = allow(build)?;
     Ok(options)
-}
-
-/// What cannot be done is said before anything is.
-fn refuse(build: &Build) -> Result<()> {
-    for (key, all) in [("cache_from", &build.cache_from), ("cache_to", &build.cache_to)] {
-        if !all.is_empty() {
-            bail!("build.{key}: caches outside of the store are not supported yet by this version of umiak");
-        }
-    }
-    Ok(())
 }
 
 /// A context as it is written.
