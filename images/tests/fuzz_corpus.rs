@@ -11,8 +11,8 @@ fn all(target: &str, run: fn(&[u8])) {
     let files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(!files.is_empty());
     for path in files {
-        eprintln!("{}", path.display());
-        run(&std::fs::read(path).unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(std::panic::catch_unwind(|| run(&bytes)).is_ok(), "{}", path.display());
     }
 }
 

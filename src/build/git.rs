@@ -116,9 +116,9 @@ fn inside(root: &Path, directory: &str) -> Result<PathBuf> {
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
     let found = super::tree::in_root(fd.as_fd(), directory.as_bytes(), flags)
         .with_context(|| format!("the repository has no directory {directory}"))?;
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).context("read /proc/self/fd")?;
-    let whole = std::fs::canonicalize(root)?;
-    match path.starts_with(&whole) {
+    let real = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}")).context("read /proc/self/fd");
+    let path = real(found.as_raw_fd())?;
+    match path.starts_with(real(fd.as_raw_fd())?) {
         true => Ok(path),
         false => bail!("the directory {directory} leads out of the repository"),
     }

@@ -60,19 +60,19 @@ impl Progress for Shown<'_> {
         match event {
             Event::Waiting { layer, total } => {
                 sizes.insert(layer.clone(), total);
-                step.bytes(&layer.to_string(), 0, total, false);
+                step.bytes(layer.as_ref(), 0, total, false);
             }
-            Event::Downloading { layer, bytes, total } => step.bytes(&layer.to_string(), bytes, total, bytes >= total),
+            Event::Downloading { layer, bytes, total } => step.bytes(layer.as_ref(), bytes, total, bytes >= total),
             Event::Extracting { layer } => {
                 if let Some(total) = sizes.get(layer).copied() {
-                    step.bytes(&layer.to_string(), total, total, true);
+                    step.bytes(layer.as_ref(), total, total, true);
                 }
                 step.note(&format!("extracting {layer}"));
             }
             Event::Done { layer } => step.note(&format!("extracting {layer} done")),
             Event::Exists { layer } => {
                 if let Some(total) = sizes.get(layer).copied() {
-                    step.bytes(&layer.to_string(), total, total, true);
+                    step.bytes(layer.as_ref(), total, total, true);
                 }
             }
             Event::Retrying { layer, reason } => step.note(&format!("retrying {layer}: {reason} done")),

@@ -2,6 +2,7 @@
 //! or built and why, and doing that.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
@@ -141,9 +142,9 @@ pub fn observe(engine: &Engine, project: &Project, services: &[&Service], ask: A
     let (built, used): (Vec<_>, Vec<_>) = services.iter().copied().flat_map(each).partition(builds);
     let own = built.into_iter().map(|(key, service)| (key, service, true));
     for (key, service, own) in own.chain(used.into_iter().map(|(key, service)| (key, service, false))) {
-        if !states.contains_key(&key) {
-            let state = state(engine, &key, service, own, ask, dry_run);
-            states.insert(key, state.with_context(|| format!("service {}", service.name))?);
+        if let Entry::Vacant(vacant) = states.entry(key) {
+            let state = state(engine, vacant.key(), service, own, ask, dry_run);
+            vacant.insert(state.with_context(|| format!("service {}", service.name))?);
         }
     }
     Ok(states)
@@ -301,7 +302,7 @@ pub fn prune_dangling(engine: &Engine, project: &Project) -> Result<()> {
     for image in engine.store()?.list()?.images {
         let ours = image.config.config.labels.get(labels::PROJECT) == Some(&project.name);
         if ours && image.names.is_empty() && in_use(&containers, &image.id).is_empty() {
-            engine.remove_image(&image.id.to_string(), &containers, false)?;
+            engine.remove_image(image.id.as_ref(), &containers, false)?;
         }
     }
     Ok(())

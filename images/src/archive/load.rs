@@ -101,6 +101,9 @@ fn read(
     result
 }
 
+/// Blobs, and the file that holds each.
+type Blobs = Vec<(Descriptor, String)>;
+
 /// An image whose parts are all there and have the digests they should have.
 struct Found {
     manifest: Vec<u8>,
@@ -109,11 +112,11 @@ struct Found {
     config: ImageConfig,
     names: Vec<Reference>,
     /// Config and layers: what they are, and the file that holds them.
-    blobs: Vec<(Descriptor, String)>,
+    blobs: Blobs,
     /// The index that it was chosen from.
     index: Option<Vec<u8>>,
     /// What else the index names and the archive has: manifests, and their blobs.
-    others: Vec<(Vec<u8>, Vec<(Descriptor, String)>)>,
+    others: Vec<(Vec<u8>, Blobs)>,
 }
 
 fn oci_images(files: &Staging<'_>, wanted: Wanted<'_>) -> Result<Vec<Found>, ArchiveError> {
