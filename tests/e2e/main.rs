@@ -56,6 +56,7 @@ mod store_check;
 mod top;
 mod tutorials;
 mod tutorials_balance;
+mod tutorials_build;
 mod tutorials_data;
 mod tutorials_health;
 mod tutorials_limits;
