@@ -295,6 +295,7 @@ impl Run {
     fn bring_up<'n>(&self, context: &Context, services: impl Iterator<Item = &'n str>) -> Result<()> {
         let mut words = vec!["up", "--detach"];
         words.extend(self.quiet_pull.then_some("--quiet-pull"));
+        words.extend(self.quiet_build.then_some("--quiet-build"));
         words.extend(self.remove_orphans.then_some("--remove-orphans"));
         words.push("--");
         words.extend(services);
