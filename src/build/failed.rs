@@ -41,14 +41,18 @@ pub struct Cancelled;
 
 /// Lines around a place, the place itself marked, as BuildKit shows them.
 pub fn excerpt(name: &str, source: &str, place: Place) -> String {
-    const AROUND: usize = 3;
+    excerpt_of(name, source, place, 3)
+}
+
+/// The same, with so many lines before and after.
+pub fn excerpt_of(name: &str, source: &str, place: Place, around: usize) -> String {
     const RULE: &str = "--------------------";
     if place.line == 0 {
         return String::new();
     }
     let lines: Vec<&str> = source.lines().collect();
-    let first = place.line.saturating_sub(AROUND).max(1);
-    let last = (place.end_line.max(place.line) + AROUND).min(lines.len());
+    let first = place.line.saturating_sub(around).max(1);
+    let last = (place.end_line.max(place.line) + around).min(lines.len());
     let mut text = format!("{name}:{}\n{RULE}\n", place.line);
     for (index, line) in lines.iter().enumerate().take(last).skip(first - 1) {
         let number = index + 1;

@@ -11,6 +11,7 @@ mod add;
 mod agent;
 mod bases;
 pub mod caches;
+mod check;
 mod chmod;
 mod context;
 mod copy;
@@ -52,6 +53,7 @@ use umiak_images::reference::Reference;
 use umiak_images::store::Image;
 
 pub use bases::bases;
+pub use check::check;
 
 use crate::engine::request::Request;
 use crate::engine::{Container, Engine};

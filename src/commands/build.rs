@@ -24,6 +24,9 @@ pub struct Build {
     /// Set builder to use: there is one, `default`
     #[arg(long, value_name = "NAME")]
     builder: Option<String>,
+    /// Check build configuration
+    #[arg(long)]
+    check: bool,
     #[arg(long, hide = true)]
     compress: bool,
     #[arg(long, hide = true)]
@@ -86,6 +89,9 @@ impl Build {
             let targets = build::targets(&project, &chosen)?;
             out!("{}", bake::print(&project, &targets, &flags, self.push)?);
             return Ok(ExitCode::SUCCESS);
+        }
+        if self.check {
+            return run::check(context, &project, &chosen, &flags);
         }
         let silent =
             self.quiet || matches!(self.progress.as_deref(), Some("quiet")) || context.global.progress == Mode::Quiet;

@@ -267,6 +267,22 @@ fn flags_of_build_mean_what_docker_composes_do() {
     let error = host.fails(1, &["build", "--sbom=true"]);
     assert!(error.contains("attestations are not supported"), "{error}");
     host.ok(&["build", "--provenance=false", "--sbom=false", "--compress", "--force-rm", "--parallel", "dep"]);
+    let clean = host.ok(&["build", "--check", "dep"]);
+    assert_eq!(clean, "dep\n\nCheck complete, no warnings found.");
+    host.write("old/Dockerfile", "FROM busybox\nMAINTAINER me\n");
+    let done = host.run(&["image", "build", "--check", "old"]);
+    assert_eq!(done.code, 1, "{}", done.err);
+    let shown = "Check complete, 1 warning has been found!
+
+WARNING: MaintainerDeprecated - https://docs.docker.com/go/dockerfile/rule/maintainer-deprecated/
+Maintainer instruction is deprecated in favor of using label
+Dockerfile:2
+--------------------
+   1 |     FROM busybox
+   2 | >>> MAINTAINER me
+--------------------
+";
+    assert_eq!(done.out, shown);
     // Where an image comes from is no part of a service's configuration.
     let hash = host.ok(&["config", "--hash", "web"]);
     host.write(

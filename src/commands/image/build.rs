@@ -43,6 +43,9 @@ pub struct Build {
     /// When a RUN fails, open a shell in the state before it
     #[arg(long)]
     debug_shell: bool,
+    /// Check the Dockerfile, and build nothing
+    #[arg(long)]
+    check: bool,
     /// Name of the Dockerfile; `-` for stdin
     #[arg(short, long)]
     file: Option<String>,
@@ -113,6 +116,11 @@ impl Build {
         let mut options = self.options()?;
         let (outputs, compression) = self.outputs(&mut options.names)?;
         options.compression = compression.unwrap_or(options.compression);
+        if self.check {
+            let checked = crate::build::check(&context.engine, &options, &Display::new(Mode::Quiet))?;
+            out!("{}", checked.text);
+            return Ok(if checked.warnings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         let _watch = interrupt::Watch::new()?;
         let display = Display::new(if self.quiet { Mode::Quiet } else { self.mode()? });
         let image = crate::build::build_to(&context.engine, &options, &outputs, &display)?;

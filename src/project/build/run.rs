@@ -2,6 +2,7 @@
 //! it takes as contexts.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail};
@@ -95,6 +96,21 @@ pub fn run(
         progress.done(&service::image(project, service), "Built");
     }
     Ok(board.done)
+}
+
+/// Checks the Dockerfiles of these services, and ends with 1 when something is better written otherwise.
+pub fn check(context: &Context, project: &Project, services: &[&Service], flags: &Flags) -> Result<ExitCode> {
+    let display = Display::new(Mode::Quiet);
+    let mut clean = true;
+    for (place, service) in targets(project, services)?.into_iter().enumerate() {
+        let options = options(project, service, flags, &|name| Some(name.to_owned()))?;
+        let checked = crate::build::check(&context.engine, &options, &display);
+        let checked = checked.map_err(|error| of_target(&service.name, error))?;
+        let before = if place == 0 { "" } else { "\n" };
+        crate::out!("{before}{}\n\n{}", service.name, checked.text);
+        clean &= checked.warnings == 0;
+    }
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How steps are shown: as the command shows its progress.
