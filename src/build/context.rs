@@ -126,6 +126,16 @@ fn open(path: &Path) -> Result<OwnedFd> {
         .with_context(|| format!("unable to prepare context: open the directory {}", path.display()))
 }
 
+/// What a build's own context leaves out, where that is known without bringing it here.
+pub fn patterns(options: &Options, loaded: &Loaded) -> Option<Patterns> {
+    let text = match (&loaded.ignore, &options.context) {
+        (Some(text), _) => Some(text.clone()),
+        (None, Source::Directory(path)) => read(open(path).ok()?.as_fd(), ".dockerignore").ok()?,
+        _ => None,
+    };
+    Patterns::of_file(&text?).ok()
+}
+
 /// The Dockerfile that is asked for.
 pub fn dockerfile(options: &Options, display: &Display) -> Result<Loaded> {
     let name = match &options.dockerfile {
@@ -139,6 +149,10 @@ pub fn dockerfile(options: &Options, display: &Display) -> Result<Loaded> {
     match loaded {
         Ok(loaded) => {
             step.note(&format!("transferring dockerfile: {}B done", loaded.text.len()));
+            // What cannot be read at all is told by whoever reads it next.
+            for warning in umiak_dockerfile::parse(&loaded.text).map(|file| file.warnings).unwrap_or_default() {
+                step.warn(&super::check::short(&warning));
+            }
             step.done();
             Ok(loaded)
         }

@@ -41,23 +41,23 @@ pub struct Cancelled;
 
 /// Lines around a place, the place itself marked, as BuildKit shows them.
 pub fn excerpt(name: &str, source: &str, place: Place) -> String {
-    excerpt_of(name, source, place, 3)
-}
-
-/// The same, with so many lines before and after.
-pub fn excerpt_of(name: &str, source: &str, place: Place, around: usize) -> String {
+    const AROUND: usize = 2;
     const RULE: &str = "--------------------";
     if place.line == 0 {
         return String::new();
     }
-    let lines: Vec<&str> = source.lines().collect();
-    let first = place.line.saturating_sub(around).max(1);
-    let last = (place.end_line.max(place.line) + around).min(lines.len());
+    let lines: Vec<&str> = source.split('\n').collect();
+    let first = place.line.saturating_sub(AROUND).max(1);
+    let last = (place.end_line.max(place.line) + AROUND).min(lines.len());
     let mut text = format!("{name}:{}\n{RULE}\n", place.line);
     for (index, line) in lines.iter().enumerate().take(last).skip(first - 1) {
         let number = index + 1;
         let mark = if (place.line..=place.end_line.max(place.line)).contains(&number) { ">>>" } else { "   " };
-        let line: String = line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+        let line: String = line
+            .trim_end_matches('\r')
+            .chars()
+            .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
+            .collect();
         text += &format!("{number:4} | {mark} {line}\n");
     }
     text + RULE
@@ -73,7 +73,7 @@ mod tests {
         let text = excerpt("Dockerfile", "FROM a\nRUN false\n\nRUN b\nRUN c\nRUN d\n", place);
         assert_eq!(
             text,
-            "Dockerfile:2\n--------------------\n   1 |     FROM a\n   2 | >>> RUN false\n   3 |     \n   4 |     RUN b\n   5 |     RUN c\n--------------------"
+            "Dockerfile:2\n--------------------\n   1 |     FROM a\n   2 | >>> RUN false\n   3 |     \n   4 |     RUN b\n--------------------"
         );
     }
 

@@ -11,7 +11,7 @@ mod add;
 mod agent;
 mod bases;
 pub mod caches;
-mod check;
+pub mod check;
 mod chmod;
 mod context;
 mod copy;
@@ -53,7 +53,6 @@ use umiak_images::reference::Reference;
 use umiak_images::store::Image;
 
 pub use bases::bases;
-pub use check::check;
 
 use crate::engine::request::Request;
 use crate::engine::{Container, Engine};
@@ -64,6 +63,7 @@ use failed::{Cancelled, Located};
 use options::{Options, Output, Source};
 use plan::{Plan, Wanted};
 use stage::Slot;
+pub use stage::full_name;
 
 /// A build under way, for one platform.
 struct Build<'b> {
@@ -145,9 +145,11 @@ pub fn build_to(engine: &Engine, options: &Options, outputs: &[Output], display:
     let options = &local.options;
     let loaded = context::dockerfile(options, display)?;
     let file = umiak_dockerfile::parse(&loaded.text).map_err(|error| {
-        let text = format!("failed to solve: {}", error.render(&loaded.name, &loaded.text));
+        display.afterwards(&error.render(&loaded.name, &loaded.text));
+        let text = format!("failed to solve: {error}: {}", error.fault);
         crate::failure::Coded { text, code: 1 }
     })?;
+    check::forbid(engine, options, &loaded, &file, display)?;
     let platforms = match options.platforms.as_slice() {
         [] => vec![host_platform()],
         some => some.to_vec(),
@@ -157,7 +159,12 @@ pub fn build_to(engine: &Engine, options: &Options, outputs: &[Output], display:
     let packs = outputs.iter().any(Output::wants_image);
     let mut states = Vec::new();
     for platform in platforms {
-        states.push(one.platform(platform, packs).map_err(|error| report(error, &loaded, display))?);
+        let state = one.platform(platform, packs);
+        if states.is_empty() {
+            // The bases are here now, and with them the variables that they set.
+            check::warn(engine, options, &loaded, &file, display)?;
+        }
+        states.push(state.map_err(|error| report(error, &loaded, display))?);
     }
     interrupt::check()?;
     let image = export::everything(&one, &states, outputs, &names)?;

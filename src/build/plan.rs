@@ -208,22 +208,28 @@ fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
     }
 }
 
-/// The predefined variables, and those before the first FROM.
-fn meta(file: &Dockerfile, wanted: &Wanted<'_>, target: usize) -> Result<IndexMap<String, String>> {
-    let mut meta = IndexMap::new();
+/// The variables that nobody has to declare before the first FROM.
+pub fn predefined(file: &Dockerfile, wanted: &Wanted<'_>, target: usize) -> IndexMap<String, String> {
+    let mut all = IndexMap::new();
     for (prefix, platform) in [("BUILD", wanted.host), ("TARGET", wanted.platform)] {
         let platform = platform.normalised();
-        meta.insert(format!("{prefix}PLATFORM"), platform.to_string());
-        meta.insert(format!("{prefix}OS"), platform.os.clone());
-        meta.insert(format!("{prefix}OSVERSION"), String::new());
-        meta.insert(format!("{prefix}ARCH"), platform.architecture.clone());
-        meta.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
+        all.insert(format!("{prefix}PLATFORM"), platform.to_string());
+        all.insert(format!("{prefix}OS"), platform.os.clone());
+        all.insert(format!("{prefix}OSVERSION"), String::new());
+        all.insert(format!("{prefix}ARCH"), platform.architecture.clone());
+        all.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
     }
     let name = file.stages.get(target).and_then(|stage| stage.name.clone());
-    meta.insert(
+    all.insert(
         "TARGETSTAGE".to_owned(),
         wanted.target.map(str::to_owned).or(name).unwrap_or_else(|| "default".to_owned()),
     );
+    all
+}
+
+/// The predefined variables, and those before the first FROM.
+fn meta(file: &Dockerfile, wanted: &Wanted<'_>, target: usize) -> Result<IndexMap<String, String>> {
+    let mut meta = predefined(file, wanted, target);
     for (name, value) in meta.iter_mut() {
         if let Some(given) = wanted.args.get(name) {
             value.clone_from(given);

@@ -5,12 +5,14 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 use umiak_images::auth::Credentials;
+use umiak_images::config::ImageConfig;
+use umiak_images::digest::Hasher;
 use umiak_images::platform::Platform;
 use umiak_images::progress::{Event, Progress as PullProgress};
 use umiak_images::pull::Pulled;
 use umiak_images::reference::Reference;
 use umiak_images::registries::Registries;
-use umiak_images::registry::Client;
+use umiak_images::registry::{BlobSink, Client};
 use umiak_images::store::{Image, ImageId, Removed, StoreError};
 use umiak_runtime::config::MountKind;
 
@@ -180,6 +182,24 @@ impl Engine {
         Ok(Some(variant))
     }
 
+    /// The config of an image that its registry has, which is not kept.
+    pub fn remote_config(&self, name: &str, platform: &Platform) -> Result<ImageConfig> {
+        /// Nobody's config is larger.
+        const LARGEST: u64 = 8 << 20;
+        let reference: Reference = name.parse().with_context(|| format!("invalid reference format: {name}"))?;
+        let client = self.client()?;
+        let config = client.resolve(&reference, platform)?.manifest.config;
+        if config.size > LARGEST {
+            bail!("the config of {} has {} bytes", reference.familiar(), config.size);
+        }
+        let mut bytes = Kept(Vec::new());
+        let received = client.blob(&reference, &config, 0, &mut bytes)?;
+        let mut hasher = Hasher::new();
+        hasher.update(&bytes.0);
+        received.verify(hasher).map(drop)?;
+        Ok(ImageConfig::parse(&bytes.0)?)
+    }
+
     /// Gives an image one more name.
     pub fn tag_image(&self, source: &str, target: &str) -> Result<()> {
         let store = self.store()?;
@@ -218,6 +238,16 @@ impl Engine {
         let registries = Registries::load(&self.registries)?;
         let credentials = Credentials::load(&super::docker_config::places())?;
         Ok(Client::new(registries, credentials, concat!("umiak/", env!("CARGO_PKG_VERSION")))?)
+    }
+}
+
+/// A small blob in memory.
+struct Kept(Vec<u8>);
+
+impl BlobSink for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
     }
 }
 

@@ -209,6 +209,13 @@ impl Display {
         }
     }
 
+    /// The same, of what is no failure: nothing where only failures are shown.
+    pub fn remark(&self, text: &str) {
+        if matches!(self.screen.inner.mode, Mode::Plain | Mode::Tty) {
+            self.afterwards(text);
+        }
+    }
+
     /// Whether escape sequences for colours may be used.
     pub fn colour(&self) -> bool {
         self.screen.inner.colour

@@ -124,7 +124,7 @@ fn a_failed_run_shows_its_last_lines_the_command_and_its_line() {
     // The others stand above.
     assert!(lines.contains(" line 21\n") && lines.ends_with(" line 30") && !lines.contains(" line 20"), "{lines}");
     assert!(text.contains(" line 1\n"), "{text}");
-    let excerpt = "Dockerfile:5\n--------------------\n   2 |     RUN echo first\n   3 |     WORKDIR /srv\n";
+    let excerpt = "Dockerfile:5\n--------------------\n   3 |     WORKDIR /srv\n   4 |     ENV GREETING=hello\n";
     assert!(after.starts_with(excerpt), "{after}");
     assert!(
         after.contains("   5 | >>> RUN for i in $(seq 30)") && after.contains("   6 | >>>     exit 7\n"),
@@ -255,4 +255,119 @@ fn what_a_killed_build_leaves_is_cleared_away() {
         host.ok(clear);
         assert!(host.ids().is_empty(), "{clear:?}");
     }
+}
+
+const LINTED: &str = "ARG TAG=latest
+from busybox:$TAG AS base
+# MODE is how it is built
+ARG MODE=fast
+RUN --mount=type=secret,id=token,required true
+# final is what is shipped
+FROM base AS final
+ARG OTHER
+ENV WHERE=$NOWHERE
+CMD echo hi
+";
+
+#[test]
+fn warnings_are_told_at_the_end_of_a_build() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("token", "t\n");
+    host.write("Dockerfile", LINTED);
+    let args = ["image", "build", "--secret", "id=token,src=token", "."];
+    let done = host.run(&args);
+    assert_eq!(done.code, 0, "{}", done.err);
+    let (_, told) = done.err.split_once("\n 4 warnings found ").unwrap_or_else(|| panic!("{}", done.err));
+    for line in [
+        " - ConsistentInstructionCasing: Command 'from' should match the case of the command majority (uppercase) (line 2)",
+        " - FromAsCasing: 'AS' and 'from' keywords' casing do not match (line 2)",
+        " - UndefinedVar: Usage of undefined variable '$NOWHERE' (line 9)",
+        " - JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 10)",
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line}\nin {told}");
+    }
+    let definition = step(&done.err, "[internal] load build definition from Dockerfile");
+    assert!(definition.iter().any(|line| line.starts_with("WARN: FromAsCasing: ")), "{definition:?}");
+    let quiet = host.run(&[&args[..], &["-q"]].concat());
+    assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
+    host.write("Strict", &format!("# check=error=true\n{LINTED}"));
+    let strict = host.fails(1, &[&args[..], &["-f", "Strict"]].concat());
+    assert!(
+        strict.contains("failed to solve: lint violation found for rules: ") && !strict.contains("RUN"),
+        "{strict}"
+    );
+    host.write("Skips", "# check=skip=JSONArgsRecommended;error=true\nFROM busybox\nCMD echo hi\n");
+    assert!(!host.run(&["image", "build", "-f", "Skips", "."]).err.contains("warning"));
+}
+
+#[test]
+fn a_dockerfile_can_be_asked_instead_of_built() {
+    let Some(host) = Host::bare() else { return };
+    host.write("Dockerfile", LINTED);
+    host.write("Good", "FROM scratch\nCMD [\"x\"]\n");
+    let check = host.run(&["image", "build", "--check", "."]);
+    assert_eq!(check.code, 1, "{}", check.err);
+    assert!(check.out.starts_with("Check complete, 4 warnings have been found!\n\nWARNING: "), "{}", check.out);
+    let path = host.project().join("Dockerfile");
+    let json_args = format!(
+        "WARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/\nJSON arguments \
+         recommended for CMD to prevent unintended behavior related to OS signals\n{}:10\n--------------------\n   8 |     \
+         ARG OTHER\n",
+        path.display()
+    );
+    assert!(check.out.contains(&json_args), "{}", check.out);
+    let undefined = "Usage of undefined variable '$NOWHERE'";
+    assert!(check.out.contains(undefined), "its base is not here, and known all the same: {}", check.out);
+    let good = host.run(&["image", "build", "--check", "-f", "Good", "."]);
+    assert_eq!((good.code, good.out.as_str()), (0, "Check complete, no warnings found.\n"));
+    let all = host.run(&["image", "build", "--call=check,format=json", "."]);
+    let json: Value = serde_json::from_str(&all.out).unwrap();
+    assert_eq!((all.code, json["warnings"].as_array().map(Vec::len)), (1, Some(4)), "{json}");
+    let rule = json["warnings"].as_array().unwrap().iter().find(|one| one["ruleName"] == "UndefinedVar").unwrap();
+    assert_eq!((&rule["detail"], &rule["location"]["ranges"][0]["start"]["line"]), (&undefined.into(), &9.into()));
+    assert_eq!(rule["description"], "Variables should be defined before their use");
+    assert_eq!(json["sources"][0]["filename"], "Dockerfile");
+    let targets = host.ok(&["image", "build", "--call", "targets", "."]);
+    assert_eq!(targets, "TARGET          DESCRIPTION\nbase            \nfinal (default) is what is shipped");
+    let json = host.json(&["image", "build", "--call", "targets,format=json", "."]);
+    assert_eq!(json["targets"][1]["base"], "base");
+    assert_eq!((&json["targets"][0]["base"], &json["targets"][1]["default"]), (&"busybox:latest".into(), &true.into()));
+    let outline = host.run(&["image", "build", "--call", "outline", "--build-arg", "OTHER=given", "."]).out;
+    let expected = "TARGET:      final\nDESCRIPTION: is what is shipped\n\nBUILD ARG   VALUE    DESCRIPTION\n\
+                    TAG         latest   \nMODE        fast     is how it is built\nOTHER       given    \n\n\
+                    SECRET   REQUIRED\ntoken    true\n\n";
+    assert_eq!(outline, expected);
+    assert!(host.fails(1, &["image", "build", "--call", "sing", "."]).contains("unknown method \"sing\""));
+    host.write("Broken", "FROM scratch\nRUNN x\n");
+    let broken = host.fails(1, &["image", "build", "-f", "Broken", "."]);
+    assert!(
+        broken.contains("dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)"),
+        "{broken}"
+    );
+    assert!(broken.contains("Broken:2:1: "), "{broken}");
+}
+
+#[test]
+fn results_go_to_files_and_errors_have_the_words_of_dockers_builder() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("Dockerfile", "FROM busybox\nRUN echo x > /x\n");
+    let args = ["-t", "named:1", "--iidfile", "iid", "--metadata-file", "metadata", "."];
+    let done = crate::docker::docker(&host, &[&["build"][..], &args].concat());
+    assert_eq!(done.code, 0, "{}", done.err);
+    let read = |name: &str| std::fs::read_to_string(host.project().join(name)).unwrap();
+    let id = host.json(&["image", "inspect", "named:1"])[0]["Id"].as_str().unwrap().to_owned();
+    assert_eq!(read("iid"), id);
+    let metadata: Value = serde_json::from_str(&read("metadata")).unwrap();
+    assert_eq!(metadata["containerimage.config.digest"], id);
+    assert_eq!(metadata["image.name"], "docker.io/library/named:1");
+    assert!(metadata["containerimage.digest"].as_str().unwrap().starts_with("sha256:"), "{metadata}");
+    host.write("Dockerfile", "FROM busybox\nRUN exit 9\n");
+    for command in [&["build", "."][..], &["buildx", "build", "."], &["image", "build", "."]] {
+        let done = crate::docker::docker(&host, command);
+        let wanted = "ERROR: failed to build: failed to solve: process \"/bin/sh -c exit 9\" did not complete \
+                      successfully: exit code: 9\n";
+        assert!(done.code == 1 && done.err.contains(wanted), "{}", done.err);
+    }
+    let missing = crate::docker::docker(&host, &["build", "nowhere"]);
+    assert!(missing.err.starts_with("ERROR: failed to build: unable to prepare context: path \"nowhere\" not found"));
 }

@@ -7,13 +7,17 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use indexmap::IndexMap;
 use umiak_images::pack::Compression;
+use umiak_images::store::Image;
 
 use super::build_legacy::Legacy;
-use crate::build::interrupt;
+use crate::build::check::{self, Call};
 use crate::build::options::{Allow, File, Options, Output, Secret, SecretSource, Source, Ssh};
+use crate::build::{full_name, interrupt};
 use crate::commands::Context;
 use crate::commands::container::flags;
+use crate::failure::{Coded, Hint};
 use crate::out;
+use crate::personality::Personality;
 use crate::ui::build::{Display, Mode};
 
 /// Build an image from a Dockerfile.
@@ -37,15 +41,18 @@ pub struct Build {
     /// Leave the cache there: type=inline, type=registry,ref=NAME or type=local,dest=DIR, with mode=max of all stages
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
+    /// Ask the Dockerfile instead of building it: check, outline or targets[,format=json]
+    #[arg(long, value_name = "METHOD")]
+    call: Option<String>,
+    /// Check the Dockerfile instead of building it
+    #[arg(long)]
+    check: bool,
     /// Set the parent cgroup for RUN instructions
     #[arg(long)]
     cgroup_parent: Option<String>,
     /// When a RUN fails, open a shell in the state before it
     #[arg(long)]
     debug_shell: bool,
-    /// Check the Dockerfile, and build nothing
-    #[arg(long)]
-    check: bool,
     /// Name of the Dockerfile; `-` for stdin
     #[arg(short, long)]
     file: Option<String>,
@@ -58,6 +65,9 @@ pub struct Build {
     /// Load the image into the store: it always is
     #[arg(long, hide = true)]
     load: bool,
+    /// Write the build's result to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// Network of RUN instructions: default, none, host, or a network's name
     #[arg(long, default_value = "default")]
     network: String,
@@ -113,18 +123,27 @@ pub struct Build {
 impl Build {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
+        self.perform(context).map_err(as_docker)
+    }
+
+    fn perform(&self, context: &Context) -> Result<ExitCode> {
         let mut options = self.options()?;
         let (outputs, compression) = self.outputs(&mut options.names)?;
         options.compression = compression.unwrap_or(options.compression);
-        if self.check {
-            let checked = crate::build::check(&context.engine, &options, &Display::new(Mode::Quiet))?;
-            out!("{}", checked.text);
-            return Ok(if checked.warnings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        if let Some((call, json)) = self.question()? {
+            let answer = check::call(&context.engine, &options, call, json)?;
+            crate::ui::write_raw(answer.text.as_bytes());
+            return Ok(if answer.good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         let _watch = interrupt::Watch::new()?;
         let display = Display::new(if self.quiet { Mode::Quiet } else { self.mode()? });
         let image = crate::build::build_to(&context.engine, &options, &outputs, &display)?;
+        drop(display);
         if let Some(image) = &image {
+            if let Some(path) = &self.metadata_file {
+                let text = metadata(image, &options.names);
+                std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+            }
             if let Some(path) = &self.iidfile {
                 std::fs::write(path, image.id.to_string()).with_context(|| format!("write {}", path.display()))?;
             }
@@ -133,6 +152,33 @@ impl Build {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What is asked instead of a build, and whether the answer is JSON.
+    fn question(&self) -> Result<Option<(Call, bool)>> {
+        let text = match (&self.call, self.check) {
+            (Some(_), true) => bail!("--check and --call say the same: give one of them"),
+            (None, true) => "check",
+            (Some(text), false) => text,
+            (None, false) => return Ok(None),
+        };
+        let mut fields = text.split(',');
+        let call = match fields.next().unwrap_or_default() {
+            "check" | "lint" => Call::Check,
+            "outline" => Call::Outline,
+            "targets" => Call::Targets,
+            "build" | "" => return Ok(None),
+            other => bail!("unknown method {other:?} of --call: there are build, check, outline and targets"),
+        };
+        let mut json = false;
+        for field in fields {
+            match field.split_once('=') {
+                Some(("format", "json")) => json = true,
+                Some(("format", "text" | "table" | "")) => json = false,
+                _ => bail!("invalid option {field:?} of --call: there is format=json"),
+            }
+        }
+        Ok(Some((call, json)))
     }
 
     fn mode(&self) -> Result<Mode> {
@@ -201,6 +247,34 @@ impl Build {
             debug_shell: self.debug_shell,
             locked: IndexMap::new(),
         })
+    }
+}
+
+/// What `--metadata-file` holds.
+fn metadata(image: &Image, names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| full_name(name)).collect();
+    let mut all = serde_json::json!({
+        "containerimage.config.digest": image.id.to_string(),
+        "containerimage.digest": image.manifest_digest.to_string(),
+    });
+    if !names.is_empty() {
+        all["image.name"] = names.join(",").into();
+    }
+    format!("{all:#}\n")
+}
+
+/// Under Docker's name the error is said in the words of its builder.
+fn as_docker(error: anyhow::Error) -> anyhow::Error {
+    if Personality::current() != Personality::Docker || error.is::<crate::failure::Exit>() {
+        return error;
+    }
+    let code = error.downcast_ref::<Coded>().map_or(1, |coded| coded.code);
+    let hint = error.downcast_ref::<Hint>().map(|hint| Hint(hint.0.clone()));
+    let text = format!("ERROR: failed to build: {}", crate::failure::one_line(&error));
+    let error = anyhow::Error::from(Coded { text, code });
+    match hint {
+        Some(hint) => error.context(hint),
+        None => error,
     }
 }
 

@@ -10,6 +10,7 @@ use umiak_compose::{Project, Service};
 use umiak_images::store::Image;
 
 use super::{Flags, options, stands_on, targets};
+use crate::build::check::Call;
 use crate::build::interrupt;
 use crate::commands::Context;
 use crate::failure::Coded;
@@ -100,15 +101,14 @@ pub fn run(
 
 /// Checks the Dockerfiles of these services, and ends with 1 when something is better written otherwise.
 pub fn check(context: &Context, project: &Project, services: &[&Service], flags: &Flags) -> Result<ExitCode> {
-    let display = Display::new(Mode::Quiet);
     let mut clean = true;
     for (place, service) in targets(project, services)?.into_iter().enumerate() {
         let options = options(project, service, flags, &|name| Some(name.to_owned()))?;
-        let checked = crate::build::check(&context.engine, &options, &display);
+        let checked = crate::build::check::call(&context.engine, &options, Call::Check, false);
         let checked = checked.map_err(|error| of_target(&service.name, error))?;
         let before = if place == 0 { "" } else { "\n" };
-        crate::out!("{before}{}\n\n{}", service.name, checked.text);
-        clean &= checked.warnings == 0;
+        crate::out!("{before}{}\n\n{}", service.name, checked.text.trim_end());
+        clean &= checked.good;
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
