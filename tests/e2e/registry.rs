@@ -382,3 +382,35 @@ fn a_locked_project_uses_exactly_what_was_locked() {
     assert!(error.contains("service more: image busybox:latest is not in ") && error.contains("umiak lock"), "{error}");
     host.ok(&["down"]);
 }
+
+#[test]
+fn a_locked_build_stands_on_the_base_that_was_locked() {
+    let (Some(other), Some(host), Some(registry)) = (Host::bare(), Host::bare(), Registry::start(false)) else {
+        return;
+    };
+    let base = registry.name("team/base:1");
+    let first = publish(&other, "busybox", &base);
+    host.write("Dockerfile", "ARG TAG=none\nFROM ${TAG}\nLABEL from=lock\n");
+    host.write(
+        "compose.yaml",
+        &format!("services:\n  web:\n    build: {{context: ., args: {{TAG: \"{base}\"}}}}\n    command: sleep 1000\n    stop_grace_period: 0s\n"),
+    );
+    host.ok(&["lock"]);
+    let text = std::fs::read_to_string(host.project().join("umiak.lock")).unwrap();
+    assert!(text.contains(&base) && text.contains(&first), "{text}");
+    let layers = |host: &Host, name: &str| image(host, name)["RootFS"]["Layers"].clone();
+    publish(&other, "alpine:3.20", &base);
+    host.ok(&["up", "-d", "--locked", "--build"]);
+    assert_eq!(layers(&host, "demo-web"), layers(&other, "busybox"));
+    host.ok(&["down"]);
+    host.ok(&["build", "--pull"]);
+    assert_eq!(
+        layers(&host, "demo-web"),
+        layers(&other, "alpine:3.20"),
+        "without the lock it is what the name means now"
+    );
+    // A base that is not in the lock file is not built upon.
+    host.write("Dockerfile", "FROM busybox\n");
+    let error = host.fails(1, &["up", "-d", "--locked", "--build"]);
+    assert!(error.contains("image busybox:latest is not in ") && error.contains("umiak lock"), "{error}");
+}
