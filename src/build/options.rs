@@ -59,8 +59,6 @@ pub struct Options {
     pub cache_to: Vec<super::caches::CacheTo>,
     /// A shell in the state before the RUN that fails.
     pub debug_shell: bool,
-    /// Exact digests of base images, by their full names.
-    pub locked: IndexMap<String, String>,
 }
 
 impl Options {
@@ -92,7 +90,6 @@ impl Options {
             compression: Compression::default(),
             epoch: None,
             debug_shell: false,
-            locked: IndexMap::new(),
         }
     }
 }

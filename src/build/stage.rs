@@ -148,17 +148,13 @@ impl<'r> Running<'r> {
         let build = self.build;
         let options = build.options;
         let full = full_name(name);
-        let locked = match options.locked.get(&full) {
-            Some(digest) => format!("{full}@{digest}"),
-            None => name.to_owned(),
-        };
         // An image by its id is in no registry.
         let policy = if options.pull && !name.starts_with("sha256:") { Policy::Always } else { Policy::Missing };
         let wanted = planned.platform.to_string();
         // An image that is there for another platform is taken as it is, unless one was asked for.
         let said = planned.platform_said || !options.platforms.is_empty();
         let shown = Shown::new(build.display, &full, title);
-        let image = build.engine.image_watched(&locked, policy, said.then_some(wanted.as_str()), &shown);
+        let image = build.engine.image_watched(name, policy, said.then_some(wanted.as_str()), &shown);
         let image = image.with_context(|| format!("{full}: failed to resolve source metadata")).and_then(|image| {
             build.engine.store()?.ensure_unpacked(&image, &shown)?;
             build.building.know(&image)?;

@@ -31,6 +31,9 @@ pub struct Build {
     compress: bool,
     #[arg(long, hide = true)]
     force_rm: bool,
+    /// Use exactly the base images of umiak.lock
+    #[arg(long)]
+    locked: bool,
     /// Set memory limit for RUN
     #[arg(short, long, value_name = "BYTES")]
     memory: Option<String>,
@@ -76,6 +79,9 @@ impl Build {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         self.check_flags()?;
         let project = load::model(context, &self.services, false)?;
+        if self.locked {
+            crate::project::lock::use_locked(&context.engine, &project)?;
+        }
         let chosen: Vec<&Service> = project.select(&self.services, self.with_dependencies)?;
         let flags = Flags {
             no_cache: self.no_cache,

@@ -228,7 +228,11 @@ fn dockerfile(build: &Build) -> Result<Option<(String, String)>> {
         crate::note!("warning: the Dockerfile is in {context}: the images that it stands on are not locked");
         return Ok(None);
     }
-    let path = Path::new(context).join(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+    let mut path = Path::new(context).join(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+    let small = Path::new(context).join("dockerfile");
+    if build.dockerfile.is_none() && !path.exists() && small.exists() {
+        path = small;
+    }
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     Ok(Some((text, path.display().to_string())))
 }

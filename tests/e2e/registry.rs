@@ -403,6 +403,8 @@ fn a_locked_build_stands_on_the_base_that_was_locked() {
     host.ok(&["up", "-d", "--locked", "--build"]);
     assert_eq!(layers(&host, "demo-web"), layers(&other, "busybox"));
     host.ok(&["down"]);
+    host.ok(&["build", "--locked", "--pull"]);
+    assert_eq!(layers(&host, "demo-web"), layers(&other, "busybox"));
     host.ok(&["build", "--pull"]);
     assert_eq!(
         layers(&host, "demo-web"),

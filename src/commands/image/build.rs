@@ -245,7 +245,6 @@ impl Build {
             compression: Compression::default(),
             epoch: epoch()?,
             debug_shell: self.debug_shell,
-            locked: IndexMap::new(),
         })
     }
 }
