@@ -112,7 +112,8 @@ impl Image {
             let value = &self.config["config"][key];
             let empty = match value {
                 Value::Null | Value::Bool(false) => true,
-                Value::String(text) => text.is_empty(),
+                // The root is where a program begins that is told nothing.
+                Value::String(text) => text.is_empty() || (*key == "WorkingDir" && text == "/"),
                 Value::Array(items) => items.is_empty(),
                 Value::Object(items) => items.is_empty(),
                 _ => false,

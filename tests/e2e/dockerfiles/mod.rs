@@ -1,4 +1,4 @@
-//! Every case of `tests/dockerfiles` gives the image that `docker buildx build` gave (`scripts/record-dockerfile-cases`),
+//! Every case of `tests/dockerfiles` gives the image that `docker buildx build` gave (`scripts/record-builds`),
 //! compared as data: configuration, history and file tree. What Docker refuses is refused, with the words that matter.
 
 mod case;

@@ -1,4 +1,4 @@
-//! Writes down what Docker makes of the cases (`scripts/record-dockerfile-cases`).
+//! Writes down what Docker makes of the cases (`scripts/record-builds`).
 
 use std::fs;
 use std::io::Write as _;
