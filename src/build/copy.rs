@@ -330,7 +330,7 @@ fn from_layers(
     match record {
         Some(record) => Ok(record.layer.map(|diff_id| Adopted { diff_id, entries: 1, bytes: record.size })),
         None => {
-            let layer = written.as_ref().filter(|layer| layer.entries > 0).map(|layer| layer.diff_id.clone());
+            let layer = written.as_ref().map(|layer| layer.diff_id.clone());
             let size = written.as_ref().map_or(0, |layer| layer.bytes);
             build.cache.put(Record::new(key, layer, running.now(), size, "COPY --from"))?;
             Ok(written)

@@ -53,7 +53,7 @@ fn is_scp(url: &str) -> bool {
             !url.contains("://")
                 && !user.is_empty()
                 && !user.contains(['/', ':'])
-                && host.contains('@')
+                && host.split_once('@').is_some_and(|(_, host)| user == "git" || host.contains('.'))
                 && !host.contains('/')
         }
         _ => false,

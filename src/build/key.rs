@@ -6,7 +6,7 @@ use serde::Serialize;
 use umiak_images::digest::{Digest, Hasher};
 
 /// Changes when the same instruction would give something else.
-const FORMAT: &str = "umiak build 1";
+const FORMAT: &str = "umiak build 2";
 
 /// What a step is.
 #[derive(Debug, Serialize)]

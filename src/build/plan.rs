@@ -281,10 +281,4 @@ mod tests {
             [Base::Image("img:2".into()), Base::Stage(0), Base::Context("ctx".into()), Base::Scratch]
         );
     }
-
-    #[test]
-    fn a_stage_does_not_copy_from_itself_or_from_later_ones() {
-        assert!(plan("FROM a AS x\nCOPY --from=x /a /b\n", None, &[]).is_err());
-        assert!(plan("FROM a\nCOPY --from=1 /a /b\nFROM b\n", Some("0"), &[]).is_err());
-    }
 }

@@ -205,9 +205,6 @@ fn execute(
             return Err(failure(job, code, state, build));
         }
         tidy::mount_points(&upper, &layers, &targets)?;
-        if !upper.exists() {
-            return Ok(None);
-        }
         Ok(Some(build.building.adopt(&upper, build.options.epoch)?))
     });
     let removed = engine.remove(&container, true, true);
@@ -239,7 +236,10 @@ fn failure(job: &Job, code: i32, _: &State, build: &super::Build<'_>) -> anyhow:
     let error = anyhow::anyhow!("process {command:?} did not complete successfully: exit code: {code}{why}");
     match build.options.debug_shell {
         true => error,
-        false => error.context(Hint("--debug-shell opens a shell in the state before the step that failed".to_owned())),
+        false => error.context(Hint(
+            "`umiak build --debug-shell`, or `image build`, opens a shell in the state before the step that failed"
+                .to_owned(),
+        )),
     }
 }
 

@@ -273,8 +273,8 @@ impl<'r> Running<'r> {
         match make(self, state, &step) {
             Ok(adopted) => {
                 let created = self.now();
-                let layer =
-                    adopted.as_ref().filter(|adopted| adopted.entries > 0).map(|adopted| adopted.diff_id.clone());
+                // An empty one, too: histories count on it.
+                let layer = adopted.as_ref().map(|adopted| adopted.diff_id.clone());
                 let size = adopted.map_or(0, |adopted| adopted.bytes);
                 let description = title.split_once("] ").map_or(title, |(_, text)| text);
                 build.cache.put(Record::new(key.clone(), layer.clone(), created.clone(), size, description))?;

@@ -29,6 +29,9 @@ pub struct Build {
     check: bool,
     #[arg(long, hide = true)]
     compress: bool,
+    /// When a RUN fails, open a shell in the state before it
+    #[arg(long)]
+    debug_shell: bool,
     #[arg(long, hide = true)]
     force_rm: bool,
     /// Use exactly the base images of umiak.lock
@@ -88,6 +91,7 @@ impl Build {
             pull: self.pull,
             args: self.build_arg.clone(),
             ssh: self.ssh.clone(),
+            debug_shell: self.debug_shell,
             memory: self.memory.as_deref().map(memory).transpose()?.filter(|bytes| *bytes > 0),
             ..Flags::default()
         };

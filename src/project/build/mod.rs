@@ -28,6 +28,8 @@ pub struct Flags {
     pub args: Vec<String>,
     /// SSH agents and keys: `default|ID[=SOCKET|KEY]`.
     pub ssh: Vec<String>,
+    /// A shell in the state before the RUN that fails.
+    pub debug_shell: bool,
     /// The memory that RUN may use, in bytes.
     pub memory: Option<u64>,
     /// The image is to run here: of several platforms, the builder takes one.
@@ -108,6 +110,7 @@ pub fn options(
     };
     options.ulimits = build.ulimits.iter().map(ulimit).collect();
     options.limits.memory = flags.memory;
+    options.debug_shell = flags.debug_shell;
     for platform in platforms(project, service, flags.single_platform)? {
         options.platforms.push(crate::engine::image::parse_platform(&platform)?);
     }

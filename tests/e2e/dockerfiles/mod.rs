@@ -34,7 +34,6 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("copy-several-no-slash", "several files onto one name: Docker keeps the last; it is an error here"),
     ("epoch", "no time in the image is later than SOURCE_DATE_EPOCH"),
     ("from-target-number", "a stage's number names it, as it does in --from"),
-    ("parser-check-error", "there are no lints here"),
     ("run-empty", "RUN without a command is an error"),
     ("run-xattr", "attributes of users are kept; Docker's own store saves none but capabilities"),
     ("workdir-clean", "the path is cleaned"),
