@@ -61,27 +61,8 @@ pub fn add(running: &mut Running<'_>, state: &mut State, add: &Add, instruction:
             job.write_texts(&mut writer)
         })
     })?;
-    let texts = job.texts.iter().map(|(name, _)| format!("<<{name}"));
-    let text = job.sources.iter().cloned().chain(texts).fold(history(&job), |text, source| format!("{text} {source}"));
-    state.history(format!("{text} {} # buildkit", job.written), true);
+    state.history(job.history("ADD"), true);
     Ok(())
-}
-
-fn history(job: &Job) -> String {
-    let mut text = String::from("ADD");
-    for pattern in &job.exclude {
-        text += &format!(" --exclude={pattern}");
-    }
-    if let Some(chown) = &job.chown {
-        text += &format!(" --chown={chown}");
-    }
-    if let Some(chmod) = &job.chmod {
-        text += &format!(" --chmod={chmod}");
-    }
-    if job.link {
-        text += " --link";
-    }
-    text
 }
 
 fn input(running: &Running<'_>, job: &Job, add: &Add, source: &str, checksum: Option<&str>) -> Result<Input> {
@@ -138,7 +119,8 @@ fn of_git(
     let keep = add.keep_git_dir.unwrap_or(false);
     let (scratch, checkout) = running.fetch(&repository.url, |building| {
         let scratch = building.scratch()?;
-        let checkout = git::checkout(repository, &scratch.upper(), keep, &|_| {})?;
+        let by = git::NamedBy::Dockerfile { ssh: !running.build.options.ssh.is_empty() };
+        let checkout = git::checkout(repository, by, &scratch.upper(), keep, &|_| {})?;
         Ok((scratch, checkout))
     })?;
     if let Some(wanted) = checksum

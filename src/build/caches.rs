@@ -172,10 +172,8 @@ pub struct Keys {
 
 /// The keys that go with an image itself, if any do.
 pub fn inline<'k>(to: &[CacheTo], keys: &'k Keys) -> Option<&'k [Digest]> {
-    let wanted = to.iter().find(|to| to.place == CachePlace::Inline)?;
-    // Layers that the image does not have cannot travel with it.
-    let _ = wanted.all;
-    Some(&keys.image)
+    // Layers that the image does not have cannot travel with it, whatever the mode.
+    to.iter().any(|to| to.place == CachePlace::Inline).then_some(keys.image.as_slice())
 }
 
 /// Leaves the cache where it is wanted besides the image.

@@ -25,7 +25,6 @@ use super::state::State;
 use super::tree::{Found, Read, Tree, clean};
 use super::users;
 use super::write::{Attributes, Chmod, Writer};
-use crate::ui::build::Step;
 
 /// Where files come from.
 pub enum From {
@@ -87,7 +86,7 @@ impl Job {
         for source in sources {
             match source {
                 Item::File(text) => job.sources.push(words.one(text)?),
-                Item::Heredoc(heredoc) => job.texts.push((heredoc.name.clone(), text_of(running, state, heredoc)?)),
+                Item::Heredoc(heredoc) => job.texts.push((heredoc.name.clone(), text_of(state, heredoc)?)),
             }
         }
         let is_directory = job.target.ends_with('/') || job.target.ends_with("/.");
@@ -146,6 +145,33 @@ impl Job {
         }
     }
 
+    /// As histories have it.
+    pub fn history(&self, word: &str) -> String {
+        let mut text = word.to_owned();
+        if self.parents {
+            text += " --parents";
+        }
+        for pattern in &self.exclude {
+            text += &format!(" --exclude={pattern}");
+        }
+        if let Some(chown) = &self.chown {
+            text += &format!(" --chown={chown}");
+        }
+        if let Some(chmod) = &self.chmod {
+            text += &format!(" --chmod={chmod}");
+        }
+        if self.link {
+            text += " --link";
+        }
+        for source in &self.sources {
+            text += &format!(" {source}");
+        }
+        for (name, _) in &self.texts {
+            text += &format!(" <<{name}");
+        }
+        text + &format!(" {} # buildkit", self.written)
+    }
+
     /// Finds all sources in a tree.
     fn find(&self, tree: &Tree<'_>) -> Result<Vec<Vec<Found>>> {
         let exclude = self.exclude()?;
@@ -181,11 +207,10 @@ impl Job {
 }
 
 /// The content of a heredoc that is a file.
-fn text_of(running: &Running<'_>, state: &State, heredoc: &Heredoc) -> Result<String> {
+fn text_of(state: &State, heredoc: &Heredoc) -> Result<String> {
     if !heredoc.expand {
         return Ok(heredoc.content.clone());
     }
-    let _ = running;
     let expanded = umiak_dockerfile::expand_heredoc(&heredoc.content, &|name| state.env.get(name).cloned());
     Ok(expanded.map_err(|error| anyhow::anyhow!("failed to process the heredoc {}: {error}", heredoc.name))?.text)
 }
@@ -220,35 +245,8 @@ pub fn copy(running: &mut Running<'_>, state: &mut State, copy: &Copy, instructi
         None => From::Own,
     };
     perform(running, state, &job, &from, &title)?;
-    state.history(history("COPY", copy.from.is_some(), &job, copy), true);
+    state.history(job.history("COPY"), true);
     Ok(())
-}
-
-fn history(word: &str, _: bool, job: &Job, copy: &Copy) -> String {
-    let mut text = word.to_owned();
-    if copy.parents {
-        text += " --parents";
-    }
-    for pattern in &job.exclude {
-        text += &format!(" --exclude={pattern}");
-    }
-    if let Some(chown) = &job.chown {
-        text += &format!(" --chown={chown}");
-    }
-    if let Some(chmod) = &job.chmod {
-        text += &format!(" --chmod={chmod}");
-    }
-    if job.link {
-        text += " --link";
-    }
-    for source in &job.sources {
-        text += &format!(" {source}");
-    }
-    for (name, _) in &job.texts {
-        text += &format!(" <<{name}");
-    }
-    text += &format!(" {} # buildkit", job.written);
-    text
 }
 
 /// What `--from` names.
@@ -281,8 +279,7 @@ fn perform(running: &Running<'_>, state: &mut State, job: &Job, from: &From, tit
             let stack: Vec<&str> = layers.iter().map(Digest::hex).collect();
             let given = job.sources.iter().map(|source| format!("from {stack:?} {source}")).collect();
             let key = running.key(&job.step(given, true), &below);
-            return running
-                .layered(state, title, &key, |running, _, step| from_layers(running, job, layers, &below, step));
+            return running.layered(state, title, &key, |running, _, _| from_layers(running, job, layers, &below));
         }
     };
     let (mut all, mut given) = (Vec::new(), Vec::new());
@@ -300,13 +297,7 @@ fn perform(running: &Running<'_>, state: &mut State, job: &Job, from: &From, tit
 }
 
 /// What is copied from other layers is looked up by what it is before it is written.
-fn from_layers(
-    running: &Running<'_>,
-    job: &Job,
-    layers: &[Digest],
-    below: &[Digest],
-    _: &Step<'_>,
-) -> Result<Option<Adopted>> {
+fn from_layers(running: &Running<'_>, job: &Job, layers: &[Digest], below: &[Digest]) -> Result<Option<Adopted>> {
     let build = running.build;
     let mut known: Option<(Digest, Option<Record>)> = None;
     let written = write(running, below, layers, |root, others| {

@@ -69,8 +69,42 @@ pub struct Checkout {
     pub path: PathBuf,
 }
 
+/// Who has named a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The user: git may use what it knows of them.
+    User,
+    /// A Dockerfile, which is anybody's: no credentials, and no repository of this host.
+    Dockerfile {
+        /// The user has given the build an SSH agent.
+        ssh: bool,
+    },
+}
+
+impl NamedBy {
+    fn check(self, url: &str) -> Result<()> {
+        let Self::Dockerfile { ssh } = self else { return Ok(()) };
+        if url.starts_with("file://") {
+            bail!("{url}: a Dockerfile cannot add a repository of this host");
+        }
+        if !ssh && (url.starts_with("ssh://") || is_scp(url)) {
+            return Err(anyhow::anyhow!("{url}: a Dockerfile uses SSH only where the build is given an agent"))
+                .hint(|| "give it yours with --ssh default".into());
+        }
+        Ok(())
+    }
+}
+
 /// Fetches one commit of a repository, with its submodules, into the empty directory `into`.
-pub fn checkout(repository: &Repository, into: &Path, keep_git: bool, note: &dyn Fn(&str)) -> Result<Checkout> {
+pub fn checkout(
+    repository: &Repository,
+    by: NamedBy,
+    into: &Path,
+    keep_git: bool,
+    note: &dyn Fn(&str),
+) -> Result<Checkout> {
+    by.check(&repository.url)?;
+    let git = |dir: &Path, words: &[&str]| git(by, dir, words);
     let reference = repository.reference.as_deref().unwrap_or("HEAD");
     if repository.url.starts_with('-') || reference.starts_with('-') {
         bail!("{} is no git repository", repository.url);
@@ -128,8 +162,13 @@ fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn git(dir: &Path, words: &[&str]) -> Result<String> {
-    let output = Command::new("git")
+fn git(by: NamedBy, dir: &Path, words: &[&str]) -> Result<String> {
+    let mut command = Command::new("git");
+    if by != NamedBy::User {
+        // Neither credential helpers nor ~/.netrc.
+        command.args(["-c", "credential.helper="]).env("HOME", "/nonexistent").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    }
+    let output = command
         .arg("-C")
         .arg(dir)
         // Nothing of a repository is run: no hooks, no file systems watched.

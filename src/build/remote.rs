@@ -172,7 +172,7 @@ fn stdin(building: &Building<'_>, note: &dyn Fn(&str)) -> Result<(Scratch, PathB
 pub fn repository(url: &str, building: &Building<'_>, note: &dyn Fn(&str)) -> Result<(Scratch, PathBuf)> {
     let repository = git::parse(url).with_context(|| format!("{url} is no git repository"))?;
     let scratch = building.scratch()?;
-    let checkout = git::checkout(&repository, &scratch.upper(), false, note)?;
+    let checkout = git::checkout(&repository, git::NamedBy::User, &scratch.upper(), false, note)?;
     note(&checkout.commit);
     Ok((scratch, checkout.path))
 }

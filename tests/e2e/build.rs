@@ -128,24 +128,25 @@ fn contexts_come_from_anywhere() {
     fs::create_dir(&layout).unwrap();
     tool("tar", &["-C", layout.to_str().unwrap(), "-xf", host.project().join("image.tar").to_str().unwrap()]);
     let text = "FROM lay\nCOPY --from=dir f /dir\nCOPY --from=git sub/file /git\nCOPY --from=img /bin/busybox /img\n\
-                RUN --mount=from=dir,target=/m cat /m/f >/mounted\nADD REPO#main:sub /added/\n";
-    let text = text.replace("REPO", &url);
+                RUN --mount=from=dir,target=/m cat /m/f >/mounted\n";
     let (git, lay) = (format!("git={url}"), format!("lay=oci-layout://{}", layout.display()));
     let contexts = ["dir=other", &git, "img=docker-image://busybox", &lay];
     let mut args = vec!["-t", "named"];
     for context in &contexts {
         args.extend(["--build-context", context]);
     }
-    let done = build_text(&host, &text, &args);
+    let done = build_text(&host, text, &args);
     assert_eq!(done.code, 0, "{}", done.err);
-    for (path, expected) in [
-        ("/dir", "of a directory"),
-        ("/git", "of git"),
-        ("/mounted", "of a directory"),
-        ("/added/file", "of git"),
-        ("/r/file", "of git"),
-    ] {
+    for (path, expected) in
+        [("/dir", "of a directory"), ("/git", "of git"), ("/mounted", "of a directory"), ("/r/file", "of git")]
+    {
         assert_eq!(cat(&host, "named", path), expected, "{path}");
+    }
+    // A Dockerfile is anybody's: it reaches no repository of this host, and none by the user's keys.
+    for (source, why) in [(url.as_str(), "of this host"), ("git@localhost.localdomain:x.git", "--ssh default")] {
+        let done = build_text(&host, &format!("FROM busybox\nADD {source} /x\n"), &[]);
+        assert_eq!(done.code, 1);
+        assert!(done.err.contains(why), "{}", done.err);
     }
 }
 
