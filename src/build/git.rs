@@ -117,11 +117,14 @@ pub fn checkout(
         words.extend(["--", &repository.url, reference]);
         git(into, &words)
     };
-    // A commit that no branch ends in may be refused: then everything is fetched.
-    let fetched = fetch(&["--depth=1"], reference).or_else(|error| match is_commit(reference) {
-        true => fetch(&[], "+refs/heads/*:refs/remotes/origin/*"),
-        false => Err(error),
-    });
+    // A server of plain files knows no depth, and a commit that no branch ends in may be refused.
+    let fetched =
+        fetch(&["--depth=1"], reference).or_else(|_| fetch(&[], reference)).or_else(|error| {
+            match is_commit(reference) {
+                true => fetch(&[], "+refs/heads/*:refs/remotes/origin/*"),
+                false => Err(error),
+            }
+        });
     fetched.with_context(|| format!("fetch {reference} of {}", repository.url))?;
     let commit = match is_commit(reference) {
         true => reference.to_owned(),

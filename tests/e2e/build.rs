@@ -142,6 +142,19 @@ fn contexts_come_from_anywhere() {
     {
         assert_eq!(cat(&host, "named", path), expected, "{path}");
     }
+    // A repository behind a server, in a context of its own and in ADD.
+    let served = host.path().join("served");
+    let clone = served.join("r.git");
+    tool("git", &["clone", "-q", "--bare", repo.to_str().unwrap(), clone.to_str().unwrap()]);
+    tool("git", &["-C", clone.to_str().unwrap(), "update-server-info"]);
+    let http = format!("http://127.0.0.1:{}/r.git", crate::dockerfiles::serve::serve(&served));
+    let image = build(&host, &[&format!("{http}#main:sub")]);
+    assert_eq!(cat(&host, &image, "/r/file"), "of git");
+    let text = format!("FROM busybox\nADD {http}#main:sub /a/\nADD --keep-git-dir=true {http}#main /b/\n");
+    let done = build_text(&host, &text, &["-t", "added"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(cat(&host, "added", "/a/file"), "of git");
+    assert!(cat(&host, "added", "/b/.git/HEAD").len() >= 40);
     // A Dockerfile is anybody's: it reaches no repository of this host, and none by the user's keys.
     for (source, why) in [(url.as_str(), "of this host"), ("git@localhost.localdomain:x.git", "--ssh default")] {
         let done = build_text(&host, &format!("FROM busybox\nADD {source} /x\n"), &[]);

@@ -4,7 +4,7 @@
 mod case;
 mod image;
 mod record;
-mod serve;
+pub mod serve;
 
 use std::collections::BTreeSet;
 use std::fs;
