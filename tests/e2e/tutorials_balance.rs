@@ -66,7 +66,8 @@ fn served(address: &str, requests: usize) -> BTreeSet<String> {
 /// Waits until exactly these answer, and sees that it stays so for a while.
 fn until_served_by(address: &str, replicas: &[&String]) {
     let wanted: BTreeSet<String> = replicas.iter().map(|&name| name.clone()).collect();
-    eventually("those that shall answer do", || match served(address, 20) {
+    // So many that each worker of nginx is asked, for each keeps names for a second of its own.
+    eventually("those that shall answer do", || match served(address, 100) {
         found if found == wanted => Ok(()),
         found => Err(format!("{found:?} instead of {wanted:?}")),
     });

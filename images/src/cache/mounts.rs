@@ -125,7 +125,16 @@ fn take(dir: &Path, id: &str, sharing: Sharing) -> Result<Option<CacheMount>, St
         Sharing::Locked => FlockOperation::LockExclusive,
     };
     loop {
-        make(dir)?;
+        match make(dir) {
+            // It was there, and a prune took it away before it was looked at.
+            Err(StoreError::Io { source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists
+                    && std::fs::symlink_metadata(dir).map_or(true, |meta| meta.is_dir()) =>
+            {
+                continue;
+            }
+            result => result?,
+        }
         let held = match File::open(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             result => result.map_err(failed)?,
