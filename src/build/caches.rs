@@ -73,7 +73,7 @@ impl FromStr for CacheFrom {
         if !text.contains('=') {
             return Ok(Self::Image(text.to_owned()));
         }
-        let fields = fields(text, &["type", "src", "ref", "digest", "tag"])?;
+        let fields = fields(text, &["type", "src", "ref"])?;
         match get(&fields, "type").unwrap_or("registry") {
             "local" => {
                 let src = get(&fields, "src").with_context(|| format!("{text:?} has no src"))?;
@@ -95,21 +95,14 @@ impl FromStr for CacheTo {
             let place = if text == "inline" { CachePlace::Inline } else { CachePlace::Registry(text.to_owned()) };
             return Ok(Self { place, all: false });
         }
-        // What the last ones say is so in every cache here, or decided by the build.
-        let known = [
-            "type",
-            "dest",
-            "ref",
-            "mode",
-            "tag",
-            "compression",
-            "compression-level",
-            "force-compression",
-            "oci-mediatypes",
-            "image-manifest",
-            "ignore-error",
-        ];
+        let known = ["type", "dest", "ref", "mode", "oci-mediatypes", "image-manifest"];
         let fields = fields(text, &known)?;
+        for key in ["oci-mediatypes", "image-manifest"] {
+            // So it is in every cache here.
+            if get(&fields, key).is_some_and(|value| value != "true") {
+                bail!("{key} in {text:?} can only be true");
+            }
+        }
         let place = match get(&fields, "type").unwrap_or("registry") {
             "local" => {
                 CachePlace::Local(PathBuf::from(get(&fields, "dest").with_context(|| format!("{text:?} has no dest"))?))
@@ -242,7 +235,9 @@ mod tests {
         assert_eq!(to("type=inline"), Some(CacheTo { place: CachePlace::Inline, all: false }));
         let local = CacheTo { place: CachePlace::Local("/d".into()), all: true };
         assert_eq!(to("type=local,dest=/d,mode=max"), Some(local));
-        for wrong in ["type=local", "type=s3", "type=inline,mode=most", "type=registry"] {
+        for wrong in
+            ["type=local", "type=s3", "type=inline,mode=most", "type=registry", "type=inline,image-manifest=false"]
+        {
             assert_eq!(to(wrong), None, "{wrong}");
         }
     }

@@ -184,7 +184,7 @@ fn results_go_anywhere() {
     host.fails(1, &["image", "inspect", "saved:1"]);
     host.ok(&["image", "load", "-q", "-i", "image.tar"]);
     host.ok(&["image", "build", "-q", "-o", "type=cacheonly", "."]);
-    for wrong in ["type=nowhere", "type=local", "dest=x", "type=local,dest=x,y=z"] {
+    for wrong in ["type=nowhere", "type=local", "dest=x", "type=local,dest=x,y=z", "type=oci,dest=x,tar=false"] {
         let error = host.fails(1, &["image", "build", "-o", wrong, "."]);
         assert!(error.contains("output"), "{error}");
     }

@@ -298,8 +298,12 @@ fn output(text: &str, names: &mut Vec<String>, compression: &mut Option<Compress
             "compression-level" => {
                 level = Some(value.parse().with_context(|| format!("invalid compression level {value:?}"))?);
             }
-            // What is asked for is so in every image here.
-            "oci-mediatypes" | "force-compression" | "rewrite-timestamp" | "unpack" | "tar" | "store" => {}
+            // So it is in every image here, and not otherwise.
+            "oci-mediatypes" | "rewrite-timestamp" | "unpack" | "tar" | "store" if value == "true" => {}
+            "force-compression" if value == "false" => {}
+            "oci-mediatypes" | "rewrite-timestamp" | "unpack" | "tar" | "store" | "force-compression" => {
+                bail!("{field} in the output {text:?} is not supported");
+            }
             _ => bail!("unknown key {key:?} in the output {text:?}"),
         }
     }

@@ -66,12 +66,15 @@ impl Legacy {
     pub fn limits(&self) -> Result<Limits> {
         let is_off = |text: &String| matches!(text.as_str(), "false" | "0" | "mode=disabled" | "disabled=true");
         for (flag, value) in [("--provenance", &self.provenance), ("--sbom", &self.sbom)] {
-            if value.as_ref().is_some_and(|value| !is_off(value) && flag == "--sbom") {
+            if value.as_ref().is_some_and(|value| !is_off(value)) {
                 bail!("{flag}: attestations are not made: leave it out, or say {flag}=false");
             }
         }
         if !self.attest.is_empty() {
             bail!("--attest: attestations are not made");
+        }
+        if let Some(isolation) = self.isolation.as_ref().filter(|name| !matches!(name.as_str(), "" | "default")) {
+            bail!("--isolation {isolation}: on Linux there is only default");
         }
         if let Some(builder) = self.builder.as_ref().filter(|name| !matches!(name.as_str(), "" | "default")) {
             bail!("no builder {builder:?} found: there is one, called default");
