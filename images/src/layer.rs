@@ -299,8 +299,19 @@ impl<'a> Installer<'a> {
                     writer.discard();
                     return Err(StoreError::MissingBlob { digest: layer.blob.digest.clone() }.into());
                 }
-                (Slot::Open(writer), true, Some(source)) => return job.download_only(writer, source).map(|()| true),
-                (Slot::Open(writer), false, Some(source)) => return job.download(writer, source).map(|()| true),
+                (Slot::Open(writer), unpacked, Some(source)) => {
+                    // What an earlier pull left is not believed: after a power cut it need not be what was written.
+                    let continued = writer.is_begun()?;
+                    let result =
+                        if unpacked { job.download_only(writer, source) } else { job.download(writer, source) };
+                    match result {
+                        Err(error) if continued && error.is_of_the_blob() => {
+                            let reason = "what an earlier download left is damaged";
+                            progress.event(Event::Retrying { layer: &layer.blob.digest, reason });
+                        }
+                        result => return result.map(|()| true),
+                    }
+                }
             }
         }
     }
@@ -481,6 +492,11 @@ impl Job<'_> {
 }
 
 impl LayerError {
+    /// Another blob would not have led to it; the one that did is discarded.
+    fn is_of_the_blob(&self) -> bool {
+        matches!(self, Self::Blob { .. }) || self.is_final() && !self.is_disk_full()
+    }
+
     /// No byte more of the blob would change it: the layer is refused, or the disk is full.
     fn is_final(&self) -> bool {
         match self {

@@ -142,6 +142,26 @@ fn a_flipped_bit_is_refused() {
     host.assert_nothing_visible();
 }
 
+/// As a power cut may leave it: of the length that was written, and partly zeros.
+#[test]
+fn a_damaged_beginning_is_fetched_again_in_the_same_pull() {
+    let image = large();
+    let blob = &image.layers[0];
+    for (kept, total) in [(0, 1 << 20), (1 << 20, 2 << 20), (1 << 20, blob.bytes.len())] {
+        let fake = serve(&image, |_| None);
+        let host = Host::new();
+        let partial =
+            host.root.path().join("images/blobs/sha256").join(format!(".partial-{}", blob.descriptor().digest.hex()));
+        drop(host.store());
+        let mut left = blob.bytes[..kept].to_vec();
+        left.resize(total, 0);
+        std::fs::write(partial, left).unwrap();
+        host.pull(&fake.host()).unwrap();
+        assert_eq!(host.store().list().unwrap().images.len(), 1);
+        assert!(host.partials().is_empty());
+    }
+}
+
 #[test]
 fn wrong_sizes_are_refused() {
     let image = large();

@@ -162,6 +162,12 @@ impl BlobWriter {
         }
     }
 
+    /// Whether an earlier writer has left something.
+    pub(crate) fn is_begun(&self) -> Result<bool, StoreError> {
+        let meta = self.file.metadata().map_err(|source| StoreError::io("read", &self.path, source))?;
+        Ok(meta.len() > 0)
+    }
+
     /// Adds what was received.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes);
