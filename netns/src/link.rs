@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
@@ -18,6 +19,9 @@ use tokio::runtime::Runtime;
 
 use crate::cidr::Cidr;
 use crate::ipam::Taken;
+
+/// How long a module may take to be there once it is being loaded: milliseconds from one question to the next.
+const LOADING: [u64; 7] = [10, 20, 40, 80, 160, 320, 640];
 
 /// Why a link, address or route could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -268,7 +272,7 @@ impl Links {
             .address(mac.to_vec())
             .mtu(mtu)
             .build();
-        self.change("create bridge", name, self.handle.link().add(message).execute())
+        self.create("create bridge", name, &message)
     }
 
     /// Makes a veth pair whose peer is born in its namespace with its final name, enslaved and up on this side.
@@ -292,7 +296,7 @@ impl Links {
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
             ]),
         ];
-        self.change("create veth", veth.host, self.handle.link().add(message).execute())
+        self.create("create veth", veth.host, &message)
     }
 
     /// Makes a link on another one, born in its namespace.
@@ -314,7 +318,7 @@ impl Links {
             SubKind::Macvlan(_) => "create the macvlan link",
             SubKind::Ipvlan(..) => "create the ipvlan link",
         };
-        self.change(action, sub.name, self.handle.link().add(message).execute())
+        self.create(action, sub.name, &message)
     }
 
     /// Sets how a bridge treats a port. `isolated`: not forwarded to other isolated ports (KERNEL(4.18)).
@@ -413,6 +417,21 @@ impl Links {
         match self.change("delete links", &first.name, self.handle.link().del_with_message(message).execute()) {
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
             result => result,
+        }
+    }
+
+    /// Makes a link. Where its kind is a module, the kernel says that there is no such kind to all but the first who ask
+    /// for one while the module is being loaded (what `modprobe` finds listed counts as loaded for it).
+    fn create(&self, action: &'static str, link: &str, message: &LinkMessage) -> Result<(), LinkError> {
+        let mut waits = LOADING.iter();
+        loop {
+            let result = self.change(action, link, self.handle.link().add(message.clone()).execute());
+            match (&result, waits.next()) {
+                (Err(error), Some(wait)) if error.errno() == Some(libc::EOPNOTSUPP) => {
+                    std::thread::sleep(Duration::from_millis(*wait))
+                }
+                _ => return result,
+            }
         }
     }
 
