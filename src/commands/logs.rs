@@ -19,23 +19,26 @@ pub struct Selection {
     #[arg(short, long)]
     pub follow: bool,
     /// Number of lines to show from the end of the logs for each container, or all
-    #[arg(short = 'n', long, default_value = "all", value_name = "N")]
+    #[arg(short = 'n', long, default_value = "all", value_name = "N", allow_hyphen_values = true)]
     tail: String,
     /// Show timestamps
     #[arg(short, long)]
     timestamps: bool,
     /// Show logs since timestamp (e.g. 2013-01-02T13:23:37Z) or relative (e.g. 42m)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
     /// Show logs before a timestamp or relative
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     until: Option<String>,
 }
 
 impl Selection {
     /// As options for following.
     pub fn options(&self) -> Result<Options> {
-        let time = |text: &Option<String>| text.as_deref().map(|text| parse_time(text, Time::now())).transpose();
+        // As Docker: empty is unsaid, and no log has an end in 1970.
+        let said = |text: &&str| !text.is_empty() && *text != "0";
+        let time =
+            |text: &Option<String>| text.as_deref().filter(said).map(|text| parse_time(text, Time::now())).transpose();
         let tail = match self.tail.as_str() {
             "all" => None,
             // As Docker: a negative number means all.

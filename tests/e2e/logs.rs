@@ -27,6 +27,17 @@ fn logs_keep_both_streams_and_the_last_lines() {
     assert!(time.starts_with("20") && time.ends_with('Z') && text == "1", "{stamped}");
     assert_eq!(host.run(&["container", "logs", "--since", "1h", "said"]).out.lines().count(), 6);
     assert_eq!(host.run(&["container", "logs", "--until", "1h", "said"]).out, "");
+    for all in [
+        ["-n", "-1"],
+        ["--tail", "all"],
+        ["--since", ""],
+        ["--since", "2020-01-01Z"],
+        ["--until", "0"],
+        ["--until", "-1h"],
+    ] {
+        let shown = host.run(&["container", "logs", all[0], all[1], "said"]);
+        assert_eq!(shown.out.lines().count(), 6, "{all:?} {}", shown.err);
+    }
     let said = host.fails(1, &["container", "logs", "--since", "never", "said"]);
     assert!(said.contains("never"), "{said}");
 }
@@ -105,4 +116,65 @@ fn a_project_s_lines_are_chosen_by_time_number_and_container() {
     assert_eq!(sorted(&["--until", "1h"]).len(), 0);
     assert!(host.fails(1, &["logs", "nosuch"]).contains("no such service: nosuch"));
     host.ok(&["down"]);
+}
+
+#[test]
+fn both_outputs_come_in_one_order_where_they_go_to_one_place() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let script = "for i in $(seq 300); do echo out $i; echo err $i >&2; done";
+    host.run(&["container", "run", "--name", "both", "busybox", "sh", "-c", script]);
+    let path = host.inspect("both")["LogPath"].as_str().unwrap().to_owned();
+    let records = std::fs::read_to_string(path).unwrap();
+    let text =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["log"].as_str().unwrap().to_owned();
+    let logged: String = records.lines().map(text).collect();
+    let file = std::fs::File::create(host.path().join("shown")).unwrap();
+    let mut command = host.command(&["container", "logs", "both"]);
+    command.stdout(file.try_clone().unwrap()).stderr(file);
+    assert!(command.status().unwrap().success());
+    assert_eq!(std::fs::read_to_string(host.path().join("shown")).unwrap(), logged);
+}
+
+#[test]
+fn lines_of_several_containers_come_in_the_order_of_time() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        "services:
+  a: { image: busybox, command: sh -c 'for i in $$(seq 40); do echo $$i; sleep 0.01; done', network_mode: none, scale: 2 }
+  b: { image: busybox, command: sh -c 'for i in $$(seq 40); do echo $$i; sleep 0.01; done', network_mode: none }
+",
+    );
+    host.ok(&["up"]);
+    let shown = host.ok(&["logs", "-t", "--no-log-prefix"]);
+    let times: Vec<&str> = shown.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(times.len() == 120 && times.is_sorted(), "{shown}");
+    assert_eq!(host.ok(&["logs", "-f", "-t", "--no-log-prefix"]), shown);
+    host.ok(&["down"]);
+}
+
+/// Kilobytes of memory that are its own.
+fn own_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_flood_is_followed_in_bounded_memory() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.ok(&["container", "run", "-d", "--name", "flood", "busybox", "yes", &"0123456789".repeat(20)]);
+    let mut follow = host.command(&["container", "logs", "-f", "flood"]);
+    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut output = follow.stdout.take().unwrap();
+    let mut buffer = vec![0; 1 << 16];
+    let mut seen = 0;
+    while seen < 40 << 20 {
+        seen += std::io::Read::read(&mut output, &mut buffer).unwrap();
+    }
+    let memory = own_memory(follow.id());
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    assert!(memory < 16 << 10, "{memory} kB");
+    host.ok(&["container", "rm", "-f", "flood"]);
 }

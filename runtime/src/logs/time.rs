@@ -134,6 +134,7 @@ pub fn parse_time(text: &str, now: Time) -> Result<Time, TimeError> {
     unix(trimmed)
         .or_else(|| duration(trimmed).and_then(|length| now.0.checked_sub(length)).map(Time))
         .or_else(|| Time::parse(trimmed))
+        .or_else(|| shortened(trimmed))
         .or_else(|| local(trimmed))
         .ok_or_else(|| TimeError { text: text.to_owned() })
 }
@@ -146,6 +147,15 @@ fn unix(text: &str) -> Option<Time> {
     }
     let nanoseconds: i64 = format!("{fraction:0<9}").parse().ok()?;
     whole.parse::<i64>().ok()?.checked_mul(SECOND)?.checked_add(nanoseconds).map(Time)
+}
+
+/// A date, hours, or minutes with an offset behind them: `2026-01-31Z`, `2026-01-31T10+01:00`.
+fn shortened(text: &str) -> Option<Time> {
+    [(10, "T00:00:00"), (13, ":00:00"), (16, ":00")].into_iter().find_map(|(length, rest)| {
+        let (start, offset) = text.split_at_checked(length)?;
+        let fits = offset == "Z" || offset.starts_with(['+', '-']);
+        fits.then(|| Time::parse(&format!("{start}{rest}{offset}"))).flatten()
+    })
 }
 
 fn local(text: &str) -> Option<Time> {
@@ -254,6 +264,9 @@ mod tests {
             ("5.000000001", Time(5 * SECOND + 1)),
             ("5.5", Time(5 * SECOND + 500_000_000)),
             ("1970-01-02T00:00:00Z", Time(86_400 * SECOND)),
+            ("1970-01-02Z", Time(86_400 * SECOND)),
+            ("1970-01-02T01+01:00", Time(86_400 * SECOND)),
+            ("1970-01-01T22:30-01:30", Time(86_400 * SECOND)),
         ] {
             assert_eq!(parse_time(text, now), Ok(expected), "{text}");
         }
