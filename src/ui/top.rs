@@ -13,6 +13,8 @@ pub use draw::draw;
 const HISTORY: usize = 16;
 /// How many lines of the log are kept.
 const LOG: usize = 1000;
+/// A line of the log is not kept beyond this many bytes, which no screen shows.
+const LINE: usize = 4 << 10;
 
 /// One container, as it is now.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +59,8 @@ pub struct Model {
     log: VecDeque<String>,
     /// The log's last line goes on.
     unfinished: bool,
+    /// It is written over by what comes next.
+    returned: bool,
 }
 
 /// A key, as far as any has a meaning.
@@ -143,10 +147,20 @@ impl Model {
 
     /// Takes a record of the log.
     pub fn log(&mut self, text: &str) {
-        let clean = printable(text);
-        match self.log.back_mut().filter(|_| self.unfinished) {
-            Some(last) => last.push_str(&clean),
-            None => self.log.push_back(clean),
+        if !self.unfinished {
+            self.log.push_back(String::new());
+            self.returned = false;
+        }
+        let Some(line) = self.log.back_mut() else { return };
+        for (index, piece) in text.strip_suffix('\n').unwrap_or(text).split('\r').enumerate() {
+            self.returned |= index > 0;
+            // A progress bar writes over what was there; the return before a newline writes over nothing.
+            if !piece.is_empty() && std::mem::take(&mut self.returned) {
+                line.clear();
+            }
+            if line.len() < LINE {
+                line.push_str(&printable(piece));
+            }
         }
         self.unfinished = !text.ends_with('\n');
         if self.log.len() > LOG {

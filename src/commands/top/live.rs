@@ -21,6 +21,8 @@ use crate::ui::top::{Action, Key, Model, Row, draw};
 const EVERY: Duration = Duration::from_secs(1);
 /// How often the log is, and what was asked for.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a log is read in one turn: a container that writes without end must not keep keys from being heard.
+const MOST: usize = 32;
 /// How much of a log is shown at first.
 const TAIL: usize = 200;
 
@@ -147,10 +149,13 @@ impl View<'_> {
         }
         let Some(reader) = self.tail.as_mut().and_then(|tail| tail.reader.as_mut()) else { return Ok(()) };
         let mut lines = Vec::new();
-        while reader.next_lines(&mut lines)? == Status::More {
+        for _ in 0..MOST {
+            let status = reader.next_lines(&mut lines)?;
             lines.drain(..).for_each(|line| self.model.log(&line.text));
+            if status != Status::More {
+                break;
+            }
         }
-        lines.drain(..).for_each(|line| self.model.log(&line.text));
         Ok(())
     }
 

@@ -132,3 +132,13 @@ fn histories_are_bounded() {
     assert_eq!(sparkline(&VecDeque::from([0.0, 50.0, 100.0, 300.0]), 100.0).trim_start(), "▁▅██");
     assert_eq!(sparkline(&VecDeque::new(), 0.0).len(), HISTORY);
 }
+
+#[test]
+fn a_progress_bar_is_one_line() {
+    let mut model = model();
+    for text in ["10%\r", "20%\r30", "%\r", "done\r\n", "next\n", "long", &"x".repeat(100_000), "y\n", "end"] {
+        model.log(text);
+    }
+    let lines: Vec<&str> = model.log.iter().map(|line| line.get(..4).unwrap_or(line)).collect();
+    assert_eq!(lines, ["done", "next", "long", "end"]);
+}
