@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Context;
-use crate::engine::cgroup;
+use crate::engine::processes::{FULL, processes};
 use crate::out;
 use crate::personality::Personality;
 use crate::project::{load, observe};
@@ -37,9 +37,9 @@ impl Top {
         let members = observe::select(members, &self.services, &|name| project.knows(name))?;
         let mut table = Table::new(&["SERVICE", "#", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
         for member in members.iter().filter(|member| member.container.state.status.is_up()) {
-            for process in cgroup::processes(&member.container.config.runtime.cgroup_path)? {
+            for process in processes(&member.container.config.runtime.cgroup_path)? {
                 let mut row = vec![member.service.clone(), member.number.to_string()];
-                row.extend(process.columns());
+                row.extend(FULL.iter().map(|field| process.field(field)));
                 table.row(row);
             }
         }

@@ -33,6 +33,7 @@ pub mod network;
 pub mod pause;
 pub mod pins;
 pub mod ports;
+pub mod processes;
 pub mod push;
 mod reboot;
 mod remove;

@@ -48,6 +48,17 @@ fn stats_have_dockers_columns_and_real_numbers() {
     // In a pipe and with services, `top` prints the processes.
     let processes = host.ok(&["top"]);
     assert!(processes.starts_with("SERVICE") && processes.contains("sleep 1000"), "{processes}");
+    for (options, title, last) in [
+        (&[][..], "UID PID PPID C STIME TTY TIME CMD", "sleep 1000"),
+        (&["aux"], "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND", "sleep 1000"),
+        (&["-eo", "pid,rss,comm"], "PID RSS COMMAND", "sleep"),
+    ] {
+        let shown = host.ok(&[&["container", "top", "demo-web-1"], options].concat());
+        let words: Vec<&str> = shown.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(words.join(" "), title);
+        assert!(shown.lines().any(|line| line.ends_with(last)), "{shown}");
+    }
+    assert!(host.fails(1, &["container", "top", "demo-web-1", "-o", "colour"]).contains("unknown column colour"));
     host.ok(&["down"]);
 }
 

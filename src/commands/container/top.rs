@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::commands::Context;
-use crate::engine::{Container, cgroup};
+use crate::engine::Container;
+use crate::engine::processes::{FULL, known, processes, title};
 use crate::ui::table::tabulate;
 
 /// Display the running processes of a container.
@@ -14,22 +15,32 @@ use crate::ui::table::tabulate;
 pub struct Top {
     /// The container
     container: String,
-    /// `-o COLUMN,…`: pid, ppid, uid, c, stime, tty, time, args
+    /// Options of ps: -ef, aux, -o FIELD,…
     #[arg(value_name = "PS OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
 
-/// Columns as `ps -ef` has them, with the words for `ps -o` that mean them.
-const COLUMNS: [(&str, &[&str]); 8] = [
-    ("UID", &["uid", "user", "euser", "ruser", "euid"]),
-    ("PID", &["pid", "tgid"]),
-    ("PPID", &["ppid"]),
-    ("C", &["c"]),
-    ("STIME", &["stime", "start", "start_time"]),
-    ("TTY", &["tty", "tt", "tname"]),
-    ("TIME", &["time", "cputime"]),
-    ("CMD", &["cmd", "args", "command"]),
+/// The columns of `ps u`, of which some have titles of their own.
+const USER: [(&str, &str); 11] = [
+    ("user", "USER"),
+    ("pid", "PID"),
+    ("%cpu", "%CPU"),
+    ("%mem", "%MEM"),
+    ("vsz", "VSZ"),
+    ("rss", "RSS"),
+    ("tname", "TTY"),
+    ("stat", "STAT"),
+    ("start", "START"),
+    (SHORT_TIME, "TIME"),
+    ("args", "COMMAND"),
 ];
+/// The columns of `ps -e`.
+const SHORT: [(&str, &str); 4] = [("pid", "PID"), ("tname", "TTY"), ("time", "TIME"), ("comm", "CMD")];
+/// What `ps u` shows as the time, which has no name of its own.
+const SHORT_TIME: &str = "bsdtime";
+
+/// A field and its title.
+type Column = (String, String);
 
 impl Top {
     /// Runs the command.
@@ -40,9 +51,11 @@ impl Top {
         }
         let columns = columns(&self.options)?;
         let mut lines = vec![columns.iter().map(|(_, title)| title.as_str()).collect::<Vec<_>>().join("\t")];
-        for process in cgroup::processes(&container.config.runtime.cgroup_path)? {
-            let all = process.columns();
-            let cell = |(index, _): &(usize, String)| all.get(*index).cloned().unwrap_or_default();
+        for process in processes(&container.config.runtime.cgroup_path)? {
+            let cell = |(field, _): &Column| match field.as_str() {
+                SHORT_TIME => process.short_time(),
+                field => process.field(field),
+            };
             lines.push(columns.iter().map(cell).collect::<Vec<_>>().join("\t"));
         }
         crate::ui::write_raw(tabulate(&lines).as_bytes());
@@ -50,34 +63,47 @@ impl Top {
     }
 }
 
-/// The columns that are asked for: place among all, and title.
-fn columns(options: &[String]) -> Result<Vec<(usize, String)>> {
-    let mut words = Vec::new();
-    let mut rest = options.iter();
+/// The columns that are asked for.
+fn columns(options: &[String]) -> Result<Vec<Column>> {
+    let of =
+        |columns: &[(&str, &str)]| columns.iter().map(|(field, title)| ((*field).into(), (*title).into())).collect();
+    let (mut lists, mut rest) = (Vec::new(), options.iter());
+    let mut format: Vec<Column> = if options.is_empty() { full() } else { of(&SHORT) };
     while let Some(option) = rest.next() {
-        match option.strip_prefix("-o").or_else(|| option.strip_prefix("--format=")) {
-            Some("") => words.extend(rest.next().into_iter().flat_map(|list| list.split(','))),
-            Some(list) => words.extend(list.split(',')),
-            // The usual ones, which is what is shown anyway.
-            None if matches!(option.trim_start_matches('-'), "ef" | "aux" | "e" | "f" | "A") => {}
-            None => bail!("ps: the option {option} is not supported: use -o with {}", known()),
+        if let Some(list) = option.strip_prefix("--format=") {
+            lists.push(list);
+            continue;
+        }
+        for (index, letter) in option.trim_start_matches('-').char_indices().map(|(index, letter)| (index + 1, letter))
+        {
+            match letter {
+                // Which processes: all of the container's, anyway.
+                'a' | 'A' | 'd' | 'e' | 'g' | 'w' | 'x' => {}
+                'f' if option.starts_with('-') => format = full(),
+                'u' if !option.starts_with('-') => format = of(&USER),
+                'o' => {
+                    let list = option.trim_start_matches('-').get(index..).filter(|list| !list.is_empty());
+                    lists.extend(list.or_else(|| rest.next().map(String::as_str)));
+                    break;
+                }
+                _ => bail!("ps: the option {option} is not supported: use -ef, aux, or -o with {}", known()),
+            }
         }
     }
-    if words.is_empty() {
-        return Ok(COLUMNS.iter().enumerate().map(|(index, (title, _))| (index, (*title).to_owned())).collect());
-    }
-    let column = |word: &str| {
-        let (word, title) = word.split_once('=').map_or((word, None), |(word, title)| (word, Some(title)));
-        let found = COLUMNS.iter().position(|(_, names)| names.contains(&word));
-        let Some(index) = found else { bail!("ps: unknown column {word}: there are {}", known()) };
-        let own = if matches!(word, "args" | "command") { "COMMAND".to_owned() } else { word.to_uppercase() };
-        Ok((index, title.map_or(own, str::to_owned)))
-    };
-    words.into_iter().map(column).collect()
+    if lists.is_empty() { Ok(format) } else { lists.into_iter().flat_map(|list| list.split(',')).map(column).collect() }
 }
 
-fn known() -> String {
-    COLUMNS.iter().filter_map(|(_, names)| names.first().copied()).collect::<Vec<_>>().join(", ")
+/// `ps -ef`, whose first title is its own.
+fn full() -> Vec<Column> {
+    let titled = |field: &&str| ((*field).to_owned(), title(field).unwrap_or_default().replace("USER", "UID"));
+    FULL.iter().map(titled).collect()
+}
+
+/// A word of a list: a field, and perhaps a title for it.
+fn column(word: &str) -> Result<Column> {
+    let (field, own) = word.split_once('=').map_or((word, None), |(field, own)| (field, Some(own)));
+    let Some(usual) = title(field) else { bail!("ps: unknown column {field}: there are {}", known()) };
+    Ok((field.to_owned(), own.unwrap_or(usual).to_owned()))
 }
 
 #[cfg(test)]
@@ -88,12 +114,17 @@ mod tests {
     fn columns_are_chosen_by_the_words_of_ps() {
         let titles = |options: &[&str]| {
             let options: Vec<String> = options.iter().map(|word| (*word).to_owned()).collect();
-            columns(&options)
-                .map(|all| all.into_iter().map(|(index, title)| format!("{index}{title}")).collect::<Vec<_>>())
+            columns(&options).map(|all| all.into_iter().map(|(_, title)| title).collect::<Vec<_>>().join(" "))
         };
-        assert_eq!(titles(&["-o", "pid,args"]).unwrap(), ["1PID", "7COMMAND"]);
-        assert_eq!(titles(&["-opid=X"]).unwrap(), ["1X"]);
-        assert_eq!(titles(&["-ef"]).unwrap().len(), 8);
-        assert!(titles(&["-o", "nice"]).is_err() && titles(&["-Z"]).is_err());
+        let full = "UID PID PPID C STIME TTY TIME CMD";
+        assert_eq!(titles(&[]).unwrap(), full);
+        assert_eq!(titles(&["-ef"]).unwrap(), full);
+        assert_eq!(titles(&["aux"]).unwrap(), "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND");
+        assert_eq!(titles(&["-e"]).unwrap(), "PID TTY TIME CMD");
+        assert_eq!(titles(&["-o", "pid,comm"]).unwrap(), "PID COMMAND");
+        assert_eq!(titles(&["-opid=X"]).unwrap(), "X");
+        assert_eq!(titles(&["-eo", "pid,pcpu", "-o", "rss"]).unwrap(), "PID %CPU RSS");
+        assert_eq!(titles(&["axo", "user,args"]).unwrap(), "USER COMMAND");
+        assert!(titles(&["-o", "colour"]).is_err() && titles(&["-Z"]).is_err() && titles(&["-u", "root"]).is_err());
     }
 }
