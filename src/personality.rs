@@ -53,6 +53,14 @@ impl Personality {
         }
     }
 
+    /// What one types for a command of a project.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Own => "umiak",
+            Self::Docker | Self::Compose => "docker compose",
+        }
+    }
+
     /// What was settled.
     pub fn current() -> Self {
         if COMPOSE.get().is_some() {

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::image::Policy;
+use crate::personality::Personality;
 use crate::project::{images, load, lock, provider};
 use crate::ui::progress::Progress;
 
@@ -80,7 +81,8 @@ impl Pull {
         progress.finish();
         if !buildable.is_empty() && !self.ignore_pull_failures {
             crate::note!(
-                "WARNING: Some service image(s) must be built from source by running:\n    umiak build {}",
+                "WARNING: Some service image(s) must be built from source by running:\n    {} build {}",
+                Personality::current().command(),
                 buildable.join(" ")
             );
         }

@@ -40,7 +40,7 @@ impl Start {
         let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress, None));
         let errors = sequence::forward(&members, project.model.as_ref(), |member| {
             if member.container.state.status.is_up() {
-                return context.act(|| context.engine.adopt(&member.container));
+                return context.act(|| context.engine.adopt(&member.container).map(drop));
             }
             let mut depends_on = match project.model.as_ref().and_then(|model| model.services.get(&member.service)) {
                 Some(service) => wait::of_service(service),

@@ -13,20 +13,20 @@ use super::{Engine, ports, wait};
 use crate::monitor::protocol::{Outcome, Start};
 
 /// Whether a container runs without anybody who looks after it.
-fn is_orphan(container: &Container) -> bool {
+pub fn is_orphan(container: &Container) -> bool {
     matches!(container.state.status, Status::Running | Status::Paused) && wait::supervisor(&container.state).is_none()
 }
 
 impl Engine {
-    /// Gives a container a new monitor if it runs without one.
-    pub fn adopt(&self, container: &Container) -> Result<()> {
+    /// Gives a container a new monitor if it runs without one; whether it did.
+    pub fn adopt(&self, container: &Container) -> Result<bool> {
         if !is_orphan(container) {
-            return Ok(());
+            return Ok(false);
         }
         let _lock = self.lock(&container.config.id)?;
         match Container::load(&self.roots, &container.config.id)? {
-            Some(now) if is_orphan(&now) => self.adopt_locked(&now),
-            _ => Ok(()),
+            Some(now) if is_orphan(&now) => self.adopt_locked(&now).map(|()| true),
+            _ => Ok(false),
         }
     }
 

@@ -300,6 +300,9 @@ pub struct End {
     /// The signal that killed its first process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
+    /// The kernel killed something of it at its memory limit; `State::oom_killed` is unsaid when the next run begins.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_memory: bool,
     /// Somebody wanted it to end and stay down.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
@@ -318,6 +321,17 @@ pub struct End {
     /// When it is started again, while it waits for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_start: Option<Timestamp>,
+}
+
+impl State {
+    /// A start that came to nothing; `code` is the one that `run` ends with.
+    pub fn failed_to_start(&mut self, error: String, code: i32) {
+        self.error = Some(error);
+        // Docker has another code for what is looked at than for what is waited for.
+        self.exit_code = Some(if code == 125 { START_FAILED } else { code });
+        self.oom_killed = false;
+        self.end = End { not_started: true, ..End::default() };
+    }
 }
 
 impl End {
@@ -385,6 +399,9 @@ impl Status {
         matches!(self, Self::Running | Self::Paused | Self::Restarting)
     }
 }
+
+/// Exit code that is shown of a container that could not be started, where nothing says more.
+const START_FAILED: i32 = 128;
 
 /// Exit code of a container whose end nobody saw, as Docker gives after a restart of its daemon.
 pub const EXIT_UNKNOWN: i32 = 255;

@@ -1,7 +1,7 @@
 //! Containers, images, networks and volumes as objects: what commands and
 //! projects call. Joins the three libraries; none of them knows another.
 
-mod adopt;
+pub mod adopt;
 pub mod attach;
 mod build_step;
 pub mod cdi;

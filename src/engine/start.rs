@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use umiak_base::FileLock;
+use umiak_base::{FileLock, state};
 
 use super::container::{Config, Container, NetworkMode, Status, Want};
 use super::roots::make_dir;
@@ -38,37 +38,57 @@ impl Engine {
         if container.state.status.is_up() {
             return self.adopt_locked(&container);
         }
-        // Of a start whose command, monitor and keeper were all killed.
-        cgroup::clear(&container.config.runtime.cgroup_path)?;
-        self.want(&container, Want::UP)?;
-        if umiak_base::process::boot_id().is_ok_and(|boot| boot != container.state.boot_id) {
-            // It names a process of its last run, and another boot may have one with the same numbers.
-            let _ = std::fs::remove_file(super::health::Health::path(&self.roots, id));
-        }
-        let config = &container.config;
-        // The writable layer is made with the mode of the image's root, by whoever mounts it.
-        make_dir(&config.runtime.rootfs.merged)?;
-        let namespaces = shared_namespaces(&self.roots, config)?;
-        if let Err(error) = self.network(&container) {
-            return Err(error.context("set up the network"));
-        }
-        hosts::write(&self.roots, config)?;
-        let reserved = ports::reserve(&self.roots, &network::with_host_binding(&self.roots, config)?)?;
-        let (published, held) = ports::split(reserved);
-        let order = Start {
-            roots: self.roots.clone(),
-            id: id.clone(),
-            held: held.len(),
-            ports: published,
-            namespaces,
-            attach: attach.as_ref().map(|(attach, _)| *attach),
-            adopt: false,
+        let attached = attach.as_ref().map(|(attach, _)| *attach);
+        let (order, held) = match self.prepare(&container, attached) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.record_failure(&container, &error);
+                return Err(error);
+            }
         };
         let mut fds: Vec<BorrowedFd<'_>> = held.iter().map(|fd| fd.as_fd()).collect();
         fds.extend(attach.as_ref().map(|(_, socket)| socket.as_fd()));
         // The monitor holds the lock as well: when this command is killed, others still wait for the start to end.
         fds.push(lock.as_fd());
         self.spawn_monitor(&order, &fds).map(drop)
+    }
+
+    /// What a start needs before there is a monitor: its order, and the sockets that hold the host's ports.
+    fn prepare(&self, container: &Container, attach: Option<Attach>) -> Result<(Start, Vec<OwnedFd>)> {
+        // Of a start whose command, monitor and keeper were all killed.
+        cgroup::clear(&container.config.runtime.cgroup_path)?;
+        self.want(container, Want::UP)?;
+        if umiak_base::process::boot_id().is_ok_and(|boot| boot != container.state.boot_id) {
+            // It names a process of its last run, and another boot may have one with the same numbers.
+            let _ = std::fs::remove_file(super::health::Health::path(&self.roots, &container.config.id));
+        }
+        let config = &container.config;
+        // The writable layer is made with the mode of the image's root, by whoever mounts it.
+        make_dir(&config.runtime.rootfs.merged)?;
+        let namespaces = shared_namespaces(&self.roots, config)?;
+        self.network(container).context("set up the network")?;
+        hosts::write(&self.roots, config)?;
+        let reserved = ports::reserve(&self.roots, &network::with_host_binding(&self.roots, config)?)?;
+        let (published, held) = ports::split(reserved);
+        let order = Start {
+            roots: self.roots.clone(),
+            id: config.id.clone(),
+            held: held.len(),
+            ports: published,
+            namespaces,
+            attach,
+            adopt: false,
+        };
+        Ok((order, held))
+    }
+
+    /// Why there was no start, where no monitor was there to write it down.
+    fn record_failure(&self, container: &Container, error: &anyhow::Error) {
+        let path = self.roots.container(&container.config.id).join("state.json");
+        let mut seen = container.state.clone();
+        seen.failed_to_start(crate::failure::one_line(error), crate::monitor::exit_code(error));
+        // On a full disk the error is told all the same.
+        let _ = state::write(&path, &seen);
     }
 
     /// Starts a monitor (behind its keeper) and waits until it has done what is ordered.
@@ -114,8 +134,11 @@ impl Engine {
             let _ = ports::withdraw(config, &order.ports);
             let _ = crate::monitor::withdraw_names(&self.roots, config);
             self.roots.forget_run(&config.id);
+            let error = anyhow::anyhow!("the monitor ended without a word; see {}", log.display());
+            self.record_failure(&container, &error);
+            return Err(error);
         }
-        bail!("the monitor ended without a word; see {}", log.display())
+        bail!("the container was removed while it was started")
     }
 
     fn network(&self, container: &Container) -> Result<()> {

@@ -33,7 +33,7 @@ pub mod protocol;
 mod reach;
 mod resume;
 mod start;
-pub use start::withdraw_names;
+pub use start::{exit_code, withdraw_names};
 mod streams;
 mod supervise;
 
@@ -93,7 +93,7 @@ fn first(keeper: Keeper) -> Result<Option<(Running, Stage)>> {
         Ok(running) => Ok(Some((running, Stage::Run))),
         Err(error) => {
             let chain = error.chain().map(ToString::to_string).collect();
-            let exit_code = start::exit_code(&error);
+            let exit_code = exit_code(&error);
             ipc::send(&socket, &Outcome::Failed { chain, exit_code }, &[]).map_err(|_| error)?;
             Ok(None)
         }

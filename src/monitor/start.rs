@@ -25,7 +25,7 @@ use super::health::Checks;
 use super::keeper::{Keeper, OF_ONE_RUN, Thing};
 use super::protocol::{Kind, Outcome, Start};
 use super::streams::{Input, Output};
-use crate::engine::container::{Config, End, PublishedPort, State, Status};
+use crate::engine::container::{Config, PublishedPort, State, Status};
 use crate::engine::{Roots, cgroup, events, ports};
 use crate::failpoint::reach;
 use crate::failure::Coded;
@@ -182,9 +182,7 @@ impl Undo<'_> {
         let path = self.roots.container(&self.config.id).join("state.json");
         let mut seen: State = state::read(&path).ok().flatten().unwrap_or_default();
         seen.status = if seen.started_at.is_some() { Status::Exited } else { Status::Created };
-        seen.error = Some(crate::failure::one_line(error));
-        seen.exit_code = Some(exit_code(error));
-        seen.end = End { not_started: true, ..End::default() };
+        seen.failed_to_start(crate::failure::one_line(error), exit_code(error));
         (seen.init, seen.monitor, seen.keeper, seen.ports) = (None, None, None, Vec::new());
         let _ = state::write(&path, &seen);
     }

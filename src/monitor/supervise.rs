@@ -90,9 +90,7 @@ pub fn run(running: &mut Running, stage: Stage) -> Result<Over> {
             return finish(running, Vec::new()).map(|()| Over::Ended);
         }
         if let Err(error) = start::again(running) {
-            running.state.error = Some(crate::failure::one_line(&error));
-            running.state.exit_code = Some(start::exit_code(&error));
-            running.state.end = End { not_started: true, ..End::default() };
+            running.state.failed_to_start(crate::failure::one_line(&error), start::exit_code(&error));
             let withdrawn = withdraw_names(&running.roots, &running.config);
             finish(running, Vec::new())?;
             return withdrawn.map(|()| Over::Ended);
@@ -402,7 +400,8 @@ fn end_run(running: &mut Running, code: i32, signal: Option<i32>) -> Vec<Event> 
     running.state.oom_killed = cgroup::oom_killed(path);
     let (memory_peak, memory_limit) = cgroup::memory(path);
     let unhealthy = running.gave_up;
-    running.state.end = End { signal, unhealthy, memory_peak, memory_limit, ..End::default() };
+    let out_of_memory = running.state.oom_killed;
+    running.state.end = End { signal, out_of_memory, unhealthy, memory_peak, memory_limit, ..End::default() };
     let cleared = cgroup::clear(path);
     running.outputs.iter_mut().for_each(super::streams::Output::close);
     (running.input, running.terminal) = (super::streams::Input::default(), None);

@@ -15,6 +15,7 @@ use crate::commands::Context;
 use crate::engine::Engine;
 use crate::engine::image::{Policy, in_use};
 use crate::failure::WithHint as _;
+use crate::personality::Personality;
 use crate::ui::progress::Progress;
 
 /// The images of `up --pull`.
@@ -288,7 +289,7 @@ fn one(engine: &Engine, (name, platform): &Key, state: &State, progress: &Progre
     if state.buildable && state.image.is_none() && state.policy == Policy::Never {
         return Err(anyhow::anyhow!("No such image: {name}"))
             .with_context(|| format!("service {}", state.service))
-            .hint(|| format!("build it with `umiak build {}`", state.service));
+            .hint(|| format!("build it with `{} build {}`", Personality::current().command(), state.service));
     }
     // What is due by its age is asked for as if every time.
     let policy = if state.pull.is_some() && state.image.is_some() { Policy::Always } else { state.policy };

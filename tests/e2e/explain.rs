@@ -1,6 +1,8 @@
 //! `explain`: why containers are as they are.
 
-use crate::harness::{Host, signal};
+use std::net::TcpListener;
+
+use crate::harness::{Host, free_port, signal};
 
 /// Facts that the kernel, the monitor and the user have made, and what is said of them.
 #[test]
@@ -104,6 +106,74 @@ services:
     let text = host.ok(&["explain", "web"]);
     let said = "demo-web-1: created, not started: it waits for what it depends on: container demo-db-1 is unhealthy";
     assert!(text.contains(said) && text.contains("`umiak explain db` tells why"), "{text}");
+    host.ok(&["down", "-t", "0"]);
+}
+
+/// What the host or the engine refuses, before there is a monitor that could write it down.
+#[test]
+fn a_start_that_was_refused_is_explained_and_shown() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let port = free_port();
+    host.write("data/file", "");
+    host.write(
+        "compose.yaml",
+        &format!(
+            r#"
+services:
+  web: {{image: busybox, command: "true", ports: ["127.0.0.1:{port}:80"]}}
+  bound: {{image: busybox, command: "true", volumes: [{{type: bind, source: ./data, target: /data}}]}}
+"#
+        ),
+    );
+    host.ok(&["create"]);
+    let holder = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    assert!(host.fails(1, &["start", "web"]).contains("port is already allocated"));
+    let state = host.inspect("demo-web-1")["State"].take();
+    assert_eq!((&state["Status"], &state["ExitCode"]), (&"created".into(), &128.into()));
+    assert!(state["Error"].as_str().unwrap().contains("port is already allocated"), "{state}");
+    let text = host.ok(&["explain", "web"]);
+    for said in ["demo-web-1: could not be started: ", "port is already allocated", "`ss -ltnp`"] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    // Once it has run, the next failure tells of itself, and not of what the last run wrote.
+    drop(holder);
+    host.ok(&["start"]);
+    for name in ["demo-web-1", "demo-bound-1"] {
+        let state = host.until(name, "it has ended", |state| state["Status"] == "exited")["State"].take();
+        assert_eq!((&state["ExitCode"], &state["Error"]), (&0.into(), &"".into()), "{name}");
+    }
+    std::fs::remove_dir_all(host.project().join("data")).unwrap();
+    host.fails(1, &["start", "bound"]);
+    let state = host.inspect("demo-bound-1")["State"].take();
+    assert_eq!((&state["Status"], &state["ExitCode"]), (&"exited".into(), &128.into()));
+    assert!(host.ok(&["explain", "bound"]).contains("check the paths of `volumes`"), "{state}");
+    host.ok(&["down", "-t", "0"]);
+}
+
+/// The kernel's kill is told also when the next run has begun.
+#[test]
+fn a_restart_for_lack_of_memory_is_told_as_that() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        r#"
+services:
+  hog:
+    image: busybox
+    command: sh -c 'test -e /once && exec sleep 1000; touch /once; exec tail /dev/zero'
+    mem_limit: 16m
+    memswap_limit: 16m
+    restart: always
+    stop_grace_period: 0s
+"#,
+    );
+    host.ok(&["up", "-d"]);
+    let shown = host.until("demo-hog-1", "it runs again", |state| {
+        state["Status"] == "running" && host.inspect("demo-hog-1")["RestartCount"] == 1
+    });
+    assert_eq!(shown["State"]["OOMKilled"], false, "of the run that is");
+    let text = host.ok(&["explain", "hog"]);
+    assert!(text.contains("restarted once, the last time because it was killed by the kernel at its memory"), "{text}");
     host.ok(&["down", "-t", "0"]);
 }
 

@@ -436,6 +436,14 @@ fn a_container_that_lost_both_is_adopted_by_the_next_command_that_wants_it_up() 
     kill_supervision(&host, "demo-client-1");
     assert_eq!(host.inspect("demo-client-1")["State"]["Status"], "running");
     host.ok(&["start", "client"]);
+    // A third time, and by what runs when the host boots.
+    kill_supervision(&host, "demo-client-1");
+    let pid = pid_of(&host.inspect("demo-client-1"));
+    let shown = host.ok(&["--dry-run", "system", "boot"]);
+    assert!(shown.lines().any(|line| line.contains("adopt") && line.contains("its monitor is gone")), "{shown}");
+    let done = host.run(&["system", "boot"]);
+    assert!(done.code == 0 && done.err.contains("it has a new one"), "{}", done.err);
+    assert_eq!(pid_of(&host.inspect("demo-client-1")), pid);
     kill_monitor(&host, "demo-client-1");
     host.ok(&["stop", "client"]);
     assert_eq!(host.inspect("demo-client-1")["State"]["ExitCode"], 137);

@@ -6,14 +6,16 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::commands::Context;
-use crate::engine::Container;
+use crate::engine::adopt::is_orphan;
+use crate::engine::{Container, Engine};
 use crate::project::boot::decide::{self, Decision, Whynot};
 use crate::project::boot::{node, run, services};
 use crate::ui::table::Table;
 use crate::{failure, note, out};
 
 /// Start the containers whose restart policy says so, as after a reboot: dependencies first, each as soon as what it
-/// waits for is healthy. What runs already, and what was stopped by hand since the boot, is left alone.
+/// waits for is healthy. What was stopped by hand since the boot is left alone, and so is what runs, unless its monitor
+/// was killed: then it gets a new one.
 #[derive(Debug, Args)]
 pub struct Boot {}
 
@@ -28,7 +30,7 @@ impl Boot {
         let nodes: Vec<decide::Node> = containers.iter().map(|container| node(engine, container)).collect();
         let plan = decide::plan(&nodes, &services(&nodes));
         if context.global.dry_run {
-            show(&nodes, &plan);
+            show(&containers, &nodes, &plan);
             return Ok(ExitCode::SUCCESS);
         }
         let progress = context.progress();
@@ -37,6 +39,7 @@ impl Boot {
                 note!("warning: {}: {}", container.config.name, failure::one_line(&error));
             }
         }
+        let adopted = adopt(engine, &containers);
         let report = run::run(context, &progress, &containers, &nodes, &plan);
         progress.finish();
         for (name, error) in &report.failed {
@@ -46,6 +49,7 @@ impl Boot {
             bail!("{} of {} could not be started", report.failed.len(), counted(plan.order.len()));
         }
         match report.started {
+            0 if adopted > 0 => {}
             0 => note!("nothing to start"),
             count => note!("started {}", counted(count)),
         }
@@ -57,26 +61,42 @@ fn counted(count: usize) -> String {
     if count == 1 { "1 container".to_owned() } else { format!("{count} containers") }
 }
 
+/// Gives those that run without a monitor a new one; how many.
+fn adopt(engine: &Engine, containers: &[Container]) -> usize {
+    let adopted = containers.iter().filter(|container| match engine.adopt(container) {
+        Ok(adopted) => adopted,
+        Err(error) => {
+            note!("warning: {}", failure::one_line(&error));
+            false
+        }
+    });
+    adopted.count()
+}
+
 fn to_remove<'a>(containers: &'a [Container], plan: &decide::Plan) -> Vec<&'a Container> {
     let doomed = containers.iter().zip(&plan.decisions).filter(|(_, decision)| **decision == Decision::Remove);
     doomed.map(|(container, _)| container).collect()
 }
 
 /// What would become of each: those that are started first, in their order.
-fn show(nodes: &[decide::Node], plan: &decide::Plan) {
+fn show(containers: &[Container], nodes: &[decide::Node], plan: &decide::Plan) {
     let mut table = Table::new(&["CONTAINER", "ACTION", "REASON"]);
-    let mut row = |index: usize, action: &str| {
-        table.row(vec![nodes[index].name.clone(), action.to_owned(), plan.decisions[index].to_string()]);
+    let mut row = |index: usize, action: &str, reason: &str| {
+        table.row(vec![nodes[index].name.clone(), action.to_owned(), reason.to_owned()]);
     };
     for start in &plan.order {
-        row(start.node, "start");
+        row(start.node, "start", &plan.decisions[start.node].to_string());
     }
     for (index, decision) in plan.decisions.iter().enumerate() {
+        let reason = decision.to_string();
         match decision {
             Decision::Start(_) => {}
-            Decision::Remove => row(index, "remove"),
-            Decision::Stay(Whynot::Running) => row(index, "leave"),
-            Decision::Stay(_) => row(index, "stay down"),
+            Decision::Remove => row(index, "remove", &reason),
+            Decision::Stay(Whynot::Running) if is_orphan(&containers[index]) => {
+                row(index, "adopt", "its monitor is gone")
+            }
+            Decision::Stay(Whynot::Running) => row(index, "leave", &reason),
+            Decision::Stay(_) => row(index, "stay down", &reason),
         }
     }
     out!("{}", table.render());

@@ -2,7 +2,7 @@
 
 use umiak_runtime::signals;
 
-use super::{Cause, Explanation, Facts, Unseen};
+use super::{Cause, Explanation, Facts, Unseen, hints};
 use crate::ui::human::binary_size;
 
 const SIGKILL: i32 = 9;
@@ -205,6 +205,9 @@ fn by_itself(facts: &Facts, code: i32) -> Explanation {
             failed(": a command was found that cannot be executed"),
             vec!["`chmod +x` it, or name its interpreter in `command`".to_owned(), look],
         ),
+        127 if hints::lacks_library(&facts.last_lines) => {
+            (failed(": a library that the program needs is not in the image"), vec![look])
+        }
         127 => (
             failed(": a command was not found, by the shell or script that it runs"),
             vec![format!("check `command` and `entrypoint` ({program}), and what the script calls"), look],

@@ -25,12 +25,17 @@ pub fn observe(engine: &Engine, member: &Member, all: &[Member]) -> Result<Facts
         Status::Created => waits_for(container, all),
         _ => Vec::new(),
     };
+    // What an earlier run wrote says nothing of a start that failed.
+    let last_lines = match seen.end.not_started && !seen.status.is_up() {
+        true => Vec::new(),
+        false => logs::last_lines(&engine.roots, config, LAST_LINES).iter().map(|line| plain(line)).collect(),
+    };
     Ok(Facts {
         service: member.service.clone(),
         status: seen.status,
         exit_code: seen.exit_code,
         error: seen.error.clone(),
-        oom_killed: seen.oom_killed,
+        oom_killed: seen.oom_killed || seen.end.out_of_memory,
         end: seen.end.clone(),
         restarts: seen.restart_count,
         policy: config.restart.clone(),
@@ -44,7 +49,7 @@ pub fn observe(engine: &Engine, member: &Member, all: &[Member]) -> Result<Facts
         now: Timestamp::now(),
         program: super::program(&config.runtime.args),
         grace: config.stop_timeout.unwrap_or(GRACE),
-        last_lines: logs::last_lines(&engine.roots, config, LAST_LINES).iter().map(|line| plain(line)).collect(),
+        last_lines,
     })
 }
 

@@ -183,9 +183,13 @@ pub fn explain(facts: &Facts) -> Explanation {
         Status::Restarting => restarting(facts),
         Status::Exited => exited(facts),
     };
-    if !explained.cause.is_fine() && !matches!(explained.cause, Cause::OutOfMemory | Cause::WaitingForDependency) {
-        explained.tries.extend(hints::of(&facts.last_lines).into_iter().map(str::to_owned));
-    }
+    let hint = match explained.cause {
+        Cause::OutOfMemory | Cause::WaitingForDependency => None,
+        Cause::StartFailed => facts.error.as_deref().and_then(hints::of_start),
+        cause if cause.is_fine() => None,
+        _ => hints::of(&facts.last_lines),
+    };
+    explained.tries.extend(hint.map(str::to_owned));
     explained
 }
 
@@ -207,12 +211,8 @@ fn created(facts: &Facts) -> Explanation {
         return Explanation::new(Cause::WaitingForDependency, says, tries);
     }
     if facts.wanted {
-        let says = "created: its start failed before its program ran (network, ports or mounts)".to_owned();
-        return Explanation::new(
-            Cause::StartFailed,
-            says,
-            vec![format!("`umiak start {service}` tries again, and says what is wrong")],
-        );
+        let says = "created, not started: the command that was to start it ended before".to_owned();
+        return Explanation::new(Cause::StartFailed, says, vec![format!("`umiak start {service}` tries again")]);
     }
     let tries = vec![format!("`umiak start {service}` starts it")];
     Explanation::new(Cause::NeverStarted, "created, and never started".into(), tries)

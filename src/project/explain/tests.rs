@@ -147,7 +147,7 @@ fn what_has_not_started_is_told_with_what_it_waits_for() {
         (
             Facts { wanted: true, ..created() },
             Cause::StartFailed,
-            "created: its start failed before its program ran (network, ports or mounts)",
+            "created, not started: the command that was to start it ended before",
             "umiak start web",
         ),
         (
@@ -164,6 +164,18 @@ fn what_has_not_started_is_told_with_what_it_waits_for() {
         ),
         (failed(126, "exec format error"), Cause::StartFailed, "could not be started: exec format error", "CPU"),
         (failed(125, "no such device"), Cause::StartFailed, "could not be started: no such device", "umiak start web"),
+        (
+            failed(128, "Bind for 0.0.0.0:80 failed: port is already allocated by nginx (pid 7)"),
+            Cause::StartFailed,
+            "could not be started: Bind for 0.0.0.0:80 failed: port is already allocated by nginx (pid 7)",
+            "ss -ltnp",
+        ),
+        (
+            failed(128, "bind source path does not exist: /x"),
+            Cause::StartFailed,
+            "could not be started: bind source path does not exist: /x",
+            "check the paths",
+        ),
     ]);
     let explained = absent("web");
     assert_eq!((explained.cause, explained.tries.len()), (Cause::NoContainer, 1));
@@ -336,6 +348,11 @@ fn the_last_lines_give_hints_where_something_is_wrong() {
         ("mkdir: can't create directory '/x': Permission denied", "who owns"),
         ("touch: /x: Read-only file system", "read_only"),
         ("write: No space left on device", "disk is full"),
+        (
+            "app: error while loading shared libraries: libx.so.1: cannot open shared object file",
+            "a library is missing",
+        ),
+        ("Error relocating /app: __sprintf_chk: symbol not found", "a library is missing"),
     ] {
         let explained = explain(&Facts { last_lines: lines(text), ..exited(1) });
         assert!(explained.tries.iter().any(|tried| tried.contains(hint)), "{text}: {explained:?}");
