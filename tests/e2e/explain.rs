@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{Host, free_port, signal};
+use crate::harness::{Host, eventually, free_port, signal};
 
 /// Facts that the kernel, the monitor and the user have made, and what is said of them.
 #[test]
@@ -168,8 +168,10 @@ services:
 "#,
     );
     host.ok(&["up", "-d"]);
-    let shown = host.until("demo-hog-1", "it runs again", |state| {
-        state["Status"] == "running" && host.inspect("demo-hog-1")["RestartCount"] == 1
+    let shown = eventually("it runs again", || {
+        let shown = host.inspect("demo-hog-1");
+        let again = shown["State"]["Status"] == "running" && shown["RestartCount"] == 1;
+        if again { Ok(shown) } else { Err(shown["State"].to_string()) }
     });
     assert_eq!(shown["State"]["OOMKilled"], false, "of the run that is");
     let text = host.ok(&["explain", "hog"]);
