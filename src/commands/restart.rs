@@ -1,6 +1,8 @@
 //! `restart`: stopped in reverse order, started in order.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use clap::Args;
@@ -54,11 +56,18 @@ impl Restart {
                 .note(&format!("container {name} was stopped by hand and stays down: `restart {service}` starts it"));
         }
         let what = |member: &observe::Member| format!("Container {}", member.container.config.name);
+        let up = Mutex::new(BTreeSet::new());
         let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             progress.working(&what(member), "Restarting");
-            context.act(|| hooks::stop(&context.engine, &member.container, self.timeout))
+            context.act(|| hooks::stop(&context.engine, &member.container, self.timeout)).inspect_err(|_| {
+                progress.failed(&what(member), "Error");
+                up.lock().unwrap_or_else(PoisonError::into_inner).insert(member.container.config.id.clone());
+            })
         });
-        errors.extend(sequence::forward(&members, project.model.as_ref(), |member| {
+        // What could not be stopped is not started.
+        let up = up.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let stopped: Vec<_> = members.into_iter().filter(|member| !up.contains(&member.container.config.id)).collect();
+        errors.extend(sequence::forward(&stopped, project.model.as_ref(), |member| {
             context.act(|| {
                 pre_start::before_first(pre_starts.as_ref(), &all, project.model.as_ref(), member)?;
                 hooks::start(&context.engine, &member.container)?;

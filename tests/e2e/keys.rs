@@ -243,6 +243,10 @@ services:
     let said = host.fails(1, &["stop"]);
     assert!(said.contains("web hook exited with status 8"), "{said}");
     assert_eq!(host.inspect("demo-web-1")["State"]["Status"], "running");
+    let pid = host.inspect("demo-web-1")["State"]["Pid"].take();
+    let said = host.fails(1, &["restart"]);
+    assert!(said.contains("web hook exited with status 8") && !said.contains("Started"), "{said}");
+    assert_eq!(host.inspect("demo-web-1")["State"]["Pid"], pid, "what could not be stopped runs on");
     host.ok(&["kill"]);
     host.ok(&["down"]);
 }
