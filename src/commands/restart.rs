@@ -9,9 +9,10 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::restart::Condition;
-use crate::engine::{Engine, events};
+use crate::engine::{Container, Engine, events};
 use crate::project::pre_start::{self, PreStarts};
-use crate::project::{hooks, load, observe, sequence};
+use crate::project::{hooks, load, observe, sequence, wait};
+use umiak_compose::{Dependency, Project};
 
 /// Restart services.
 #[derive(Debug, Args)]
@@ -33,14 +34,7 @@ impl Restart {
         let _lock = context.lock_project(&project.name)?;
         let mut services = self.services.clone();
         if let (Some(model), false, false) = (&project.model, self.no_deps, services.is_empty()) {
-            // Those that depend on a restarted service with `restart: true` go along.
-            for service in model.services.values() {
-                let bound =
-                    |(name, on): (&String, &umiak_compose::Dependency)| on.restart && self.services.contains(name);
-                if service.depends_on.iter().any(bound) && !services.contains(&service.name) {
-                    services.push(service.name.clone());
-                }
-            }
+            go_along(model, &mut services);
         }
         let all = observe::replicas(observe::members(&context.engine, &project.name)?);
         let members = observe::select(all.clone(), &services, &|name| project.knows(name))?;
@@ -67,8 +61,16 @@ impl Restart {
         // What could not be stopped is not started.
         let up = up.into_inner().unwrap_or_else(PoisonError::into_inner);
         let stopped: Vec<_> = members.into_iter().filter(|member| !up.contains(&member.container.config.id)).collect();
+        let restarted = |name: &str| -> Vec<Container> {
+            let of = stopped.iter().filter(|member| member.service == name);
+            of.map(|member| member.container.clone()).collect()
+        };
         errors.extend(sequence::forward(&stopped, project.model.as_ref(), |member| {
             context.act(|| {
+                let service = project.model.as_ref().and_then(|model| model.services.get(&member.service));
+                let mut depends_on = service.map(wait::of_service).unwrap_or_default();
+                depends_on.retain(|(_, on)| on.restart);
+                wait::dependencies(&context.engine, &progress, &depends_on, &restarted, None)?;
                 pre_start::before_first(pre_starts.as_ref(), &all, project.model.as_ref(), member)?;
                 hooks::start(&context.engine, &member.container)?;
                 events::container(&context.engine.roots, &member.container.config, "restart");
@@ -79,6 +81,22 @@ impl Restart {
         }));
         progress.finish();
         down::finish(errors)
+    }
+}
+
+/// Those that depend on a restarted service with `restart: true` go along, and those that depend on them.
+fn go_along(model: &Project, services: &mut Vec<String>) {
+    loop {
+        let before = services.len();
+        for service in model.services.values() {
+            let bound = |(name, on): (&String, &Dependency)| on.restart && services.contains(name);
+            if service.depends_on.iter().any(bound) && !services.contains(&service.name) {
+                services.push(service.name.clone());
+            }
+        }
+        if services.len() == before {
+            return;
+        }
     }
 }
 

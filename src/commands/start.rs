@@ -38,6 +38,8 @@ impl Start {
         }
         let progress = context.progress();
         let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress, None));
+        let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+        let limit = timeout.filter(|_| self.wait);
         let errors = sequence::forward(&members, project.model.as_ref(), |member| {
             if member.container.state.status.is_up() {
                 return context.act(|| context.engine.adopt(&member.container).map(drop));
@@ -51,7 +53,7 @@ impl Start {
             let of = |name: &str| {
                 all.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
             };
-            context.act(|| wait::dependencies(&context.engine, &progress, &depends_on, &of))?;
+            context.act(|| wait::dependencies(&context.engine, &progress, &depends_on, &of, limit))?;
             context.act(|| pre_start::before_first(pre_starts.as_ref(), &all, project.model.as_ref(), member))?;
             let what = format!("Container {}", member.container.config.name);
             progress.working(&what, "Starting");
@@ -62,7 +64,6 @@ impl Start {
         let mut errors = errors;
         if self.wait && errors.is_empty() && !context.global.dry_run {
             let containers: Vec<Container> = members.iter().map(|member| member.container.clone()).collect();
-            let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
             errors.extend(wait::all_up(&context.engine, &progress, &containers, timeout).err());
         }
         progress.finish();

@@ -138,11 +138,15 @@ impl Up {
         drop(lock);
         if self.wait && !self.plan.no_start && !context.global.dry_run {
             let all: Vec<Container> = containers.iter().map(|(_, _, container)| container.clone()).collect();
-            let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-            wait::all_up(&context.engine, progress, &all, timeout)?;
+            wait::all_up(&context.engine, progress, &all, self.wait_timeout())?;
             progress.finish();
         }
         Ok(containers)
+    }
+
+    /// Zero is none.
+    fn wait_timeout(&self) -> Option<Duration> {
+        self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
     /// `--menu`, or the variable that stands for it.
@@ -191,7 +195,8 @@ impl Up {
     fn request(&self, project: &Project) -> Result<Request> {
         let request = self.plan.request(project, &self.services)?;
         let images = Ask { quiet_pull: self.quiet_pull, quiet_build: self.quiet_build, ..request.images };
-        Ok(Request { images, timeout: self.timeout, keep: self.keep, ..request })
+        let wait_timeout = self.wait_timeout().filter(|_| self.wait);
+        Ok(Request { images, timeout: self.timeout, wait_timeout, keep: self.keep, ..request })
     }
 
     fn shows(&self, project: &Project, service: &str) -> bool {

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -19,6 +19,7 @@ use super::container::{State, Status};
 const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(30);
 const RETRIES: u32 = 3;
+const START_INTERVAL: Duration = Duration::from_secs(5);
 /// How many results are kept.
 pub const KEPT: usize = 5;
 
@@ -52,6 +53,64 @@ pub enum Reach {
     Http(String),
     /// `[HOST]:PORT` accepts connections.
     Tcp(String),
+}
+
+/// Where a check from outside goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// An address, or a name of the container's own `/etc/hosts`; nothing for its loopback.
+    pub host: Option<&'a str>,
+    /// The TCP port.
+    pub port: u16,
+    /// What is asked for; nothing where a connection is enough.
+    pub path: Option<&'a str>,
+}
+
+impl Reach {
+    /// Reads `[HOST]:PORT/PATH` (kind `http`) or `[HOST]:PORT` (kind `tcp`).
+    pub fn parse(kind: &str, text: &str) -> Result<Self> {
+        let reach = match kind {
+            "http" => Self::Http(text.to_owned()),
+            "tcp" => Self::Tcp(text.to_owned()),
+            _ => bail!("{kind}: only http and tcp can be checked"),
+        };
+        reach.target()?;
+        Ok(reach)
+    }
+
+    /// Its parts.
+    pub fn target(&self) -> Result<Target<'_>> {
+        let (address, path, port) = match self {
+            Self::Tcp(text) => (text.as_str(), None, None),
+            Self::Http(text) if text.starts_with("https://") => {
+                bail!("{text}: https is not checked, because nothing is known of its certificate; tcp can be")
+            }
+            Self::Http(text) => {
+                let plain = text.strip_prefix("http://").unwrap_or(text);
+                if plain.chars().any(|char| char.is_control() || char.is_whitespace()) {
+                    bail!("{text:?}: a space has to be written %20");
+                }
+                let (address, path) = plain.split_at(plain.find(['/', '?']).unwrap_or(plain.len()));
+                (address, Some(path.split('#').next().unwrap_or_default()), Some(80))
+            }
+        };
+        let wrong = || anyhow!("{address:?}: a port is expected, as in \":8080\" or \"[::1]:8080\"");
+        let (host, digits) = match address.rsplit_once(':') {
+            Some((host, digits)) if !digits.contains(']') => (host, Some(digits)),
+            _ => (address, None),
+        };
+        let is_number = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit());
+        let port = match digits {
+            Some(digits) => digits.parse().ok().filter(|port| *port != 0),
+            None => port.filter(|_| !host.is_empty() && !is_number),
+        };
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if inner.is_none() && host.contains([':', '[', ']', '@']) {
+            return Err(wrong());
+        }
+        let host = Some(inner.unwrap_or(host)).filter(|host| !host.is_empty());
+        Ok(Target { host, port: port.ok_or_else(wrong)?, path })
+    }
 }
 
 impl Healthcheck {
@@ -124,6 +183,11 @@ impl Healthcheck {
     /// For one check.
     pub fn timeout(&self) -> Duration {
         or(self.timeout, TIMEOUT)
+    }
+
+    /// Between two checks in the start period.
+    pub fn start_interval(&self) -> Duration {
+        or(self.start_interval, START_INTERVAL)
     }
 
     /// Failures in a row that make it unhealthy.
@@ -215,8 +279,14 @@ impl Health {
         roots.container(id).join("health.json")
     }
 
+    /// At the beginning of a run: nothing is known, but what the last checks of the run before said is still shown.
+    pub fn of_run(roots: &Roots, id: &str, init: ProcessRef) -> Self {
+        let before = state::read::<Self>(&Self::path(roots, id)).ok().flatten().unwrap_or_default();
+        Self { run: Some(init), log: before.log, ..Self::default() }
+    }
+
     /// The health of a container in this state. What another run left says nothing about this one, and a container
-    /// that has ended is not healthy, as in Docker.
+    /// that has ended or is paused is not healthy, as in Docker.
     pub fn load(roots: &Roots, id: &str, seen: &State) -> Option<Self> {
         if seen.status == Status::Created {
             return None;
@@ -225,8 +295,11 @@ impl Health {
         let stored = state::read::<Self>(&Self::path(roots, id)).ok().flatten().unwrap_or_default();
         Some(match seen.init {
             None => Self { status: HealthStatus::Unhealthy, ..stored },
+            Some(_) if stored.run == seen.init && seen.status == Status::Paused => {
+                Self { status: HealthStatus::Unhealthy, ..stored }
+            }
             Some(_) if stored.run == seen.init => stored,
-            Some(_) => Self { run: seen.init, ..Self::default() },
+            Some(_) => Self { run: seen.init, log: stored.log, ..Self::default() },
         })
     }
 
@@ -284,6 +357,32 @@ mod tests {
             [("starting", 0), ("starting", 1), ("unhealthy", 2), ("unhealthy", 3), ("healthy", 0), ("healthy", 1)];
         assert_eq!(seen, expected);
         assert_eq!(health.log.iter().map(|one| one.exit_code).collect::<Vec<_>>(), [1, 1, 1, 0, 1]);
+    }
+
+    #[test]
+    fn targets_are_read_and_what_is_none_is_refused() {
+        let http = |text: &str| Reach::parse("http", text);
+        for (text, host, port, path) in [
+            (":8080/health", None, 8080, "/health"),
+            (":8080", None, 8080, ""),
+            (":80/a/b?c=d:1/e", None, 80, "/a/b?c=d:1/e"),
+            (":80?ready=1#part", None, 80, "?ready=1"),
+            ("http://localhost:3000/", Some("localhost"), 3000, "/"),
+            ("http://web/x", Some("web"), 80, "/x"),
+            ("[::1]:8080/x", Some("::1"), 8080, "/x"),
+            ("10.0.0.1:1/x", Some("10.0.0.1"), 1, "/x"),
+        ] {
+            let reach = http(text).unwrap();
+            assert_eq!(reach.target().unwrap(), Target { host, port, path: Some(path) }, "{text}");
+        }
+        let tcp = Reach::parse("tcp", ":5432").unwrap();
+        assert_eq!(tcp.target().unwrap(), Target { host: None, port: 5432, path: None });
+        for text in ["", "8080", "8080/health", ":", ":0", ":65536/", "/health", "::1:80/", "[::1/", ":80/a b", "u@h:1"]
+        {
+            assert!(http(text).is_err(), "{text}");
+        }
+        assert!(Reach::parse("tcp", "web").is_err() && Reach::parse("udp", ":53").is_err());
+        assert!(http("https://localhost:8443/").unwrap_err().to_string().contains("certificate"));
     }
 
     #[test]

@@ -12,6 +12,8 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(60);
 /// A run of this length makes the next pause the first again.
 const SETTLED: Duration = Duration::from_secs(10);
+/// The same for one that was ended for being unhealthy.
+const SETTLED_UNHEALTHY: Duration = Duration::from_secs(600);
 
 /// After which ends a container is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -114,8 +116,8 @@ impl Backoff {
         if ended.by_hand {
             return None;
         }
-        // One that becomes unhealthy again and again is not settled, however long that takes.
-        if ended.lasted >= SETTLED && !ended.unhealthy {
+        // It takes a while to become unhealthy: that long a run was not yet a good one.
+        if ended.lasted >= if ended.unhealthy { SETTLED_UNHEALTHY } else { SETTLED } {
             self.pause = None;
         }
         if policy.window.is_some_and(|window| ended.lasted >= window) {
@@ -155,6 +157,17 @@ mod tests {
         runs.push(Ended { lasted: Duration::from_secs(10), ..SHORT });
         let expected = [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000, 100];
         assert_eq!(pauses(&always, &runs), expected.map(Some));
+    }
+
+    #[test]
+    fn what_becomes_unhealthy_again_and_again_waits_ever_longer() {
+        let no = RestartPolicy::default();
+        let sick = |seconds| Ended { unhealthy: true, lasted: Duration::from_secs(seconds), ..SHORT };
+        let mut runs = vec![sick(90); 12];
+        // After a good while it is another matter.
+        runs.push(sick(600));
+        let expected = [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000, 100];
+        assert_eq!(pauses(&no, &runs), expected.map(Some));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use umiak_runtime::program::OwnProgram;
 
 use super::probe;
 use super::start::{Running, publish_names};
-use crate::engine::container::{Config, Status};
+use crate::engine::container::Config;
 use crate::engine::health::{Checked, Health, HealthStatus, Healthcheck};
-use crate::engine::{events, stop, wait};
+use crate::engine::{events, pause, stop, wait};
 use crate::ipc;
 
 /// Between the start and the second check; each distance is twice the one before.
@@ -75,7 +75,7 @@ impl Checks {
             order,
             retries: check.retries(),
             schedule: Schedule::new(check),
-            health: found.unwrap_or_else(|| Health { run: Some(init), ..Health::default() }),
+            health: found.unwrap_or_else(|| Health::of_run(roots, &config.id, init)),
             began: now,
             next: now,
             early: true,
@@ -102,16 +102,16 @@ impl Checks {
         }
     }
 
-    /// The result of the check that runs, once it is there.
-    fn result(&mut self) -> Option<Checked> {
+    /// The result of the check that runs, once it is there; of one that says nothing, nothing.
+    fn result(&mut self) -> Option<Option<Checked>> {
         let probe = self.running.as_ref()?;
         let now = Instant::now();
         let failed = |output: &str| {
             let output = output.to_owned();
-            Checked { start: probe.start, end: Timestamp::now(), exit_code: -1, output }
+            Some(Checked { start: probe.start, end: Timestamp::now(), exit_code: -1, output })
         };
         let result = match wait::readable(&[probe.socket.as_fd()], Some(now)) {
-            Ok(true) => match ipc::receive::<Checked>(&probe.socket) {
+            Ok(true) => match ipc::receive::<Option<Checked>>(&probe.socket) {
                 Ok(Some((result, _))) => result,
                 _ => failed("the health check ended without a result"),
             },
@@ -135,16 +135,18 @@ impl Checks {
         (self.next, self.early) = (self.began + next, early);
     }
 
-    fn begin(&mut self) {
+    /// Begins a check; the result at once when it cannot be run.
+    fn begin(&mut self) -> Option<Checked> {
         let start = Timestamp::now();
         match spawn(&self.order) {
             Ok((socket, child)) => {
                 let deadline = Instant::now() + self.order.timeout + GRACE;
                 self.running = Some(Probe { socket, child, deadline, start });
+                None
             }
             Err(error) => {
                 let output = crate::failure::one_line(&error);
-                self.take(Checked { start, end: Timestamp::now(), exit_code: -1, output });
+                Some(Checked { start, end: Timestamp::now(), exit_code: -1, output })
             }
         }
     }
@@ -170,25 +172,46 @@ fn spawn(order: &probe::Order) -> Result<(OwnedFd, Child)> {
 /// Looks after the checks: takes a result in, and begins the next check when it is due.
 pub fn turn(running: &mut Running) {
     let Some(checks) = &mut running.checks else { return };
-    if let Some(result) = checks.result() {
-        let changed = checks.take(result);
-        // Advisory, and written again with the next result.
-        let _ = state::write_volatile(&Health::path(&running.roots, &running.config.id), &checks.health);
-        if changed {
-            // The others' resolvers lead to replicas that are well.
-            let _ = publish_names(&running.roots, &running.config, checks.healthy());
-            let action = format!("health_status: {}", checks.health.status.as_str());
-            events::container(&running.roots, &running.config, &action);
-            if checks.health.status == HealthStatus::Unhealthy && running.config.restart_unhealthy {
-                give_up(running);
-            }
+    let due = checks.running.is_none() && checks.next <= Instant::now();
+    let result = checks.result();
+    let doubtful = match &result {
+        Some(found) => found.as_ref().is_none_or(|result| result.exit_code != 0),
+        None => due,
+    };
+    let void = matches!(result, Some(None));
+    if doubtful && (void || is_paused(running)) {
+        // Frozen, nothing answers, and a check would be, too.
+        if let Some(checks) = &mut running.checks {
+            checks.plan();
         }
-    } else if checks.running.is_none() && checks.next <= Instant::now() {
-        match running.state.status {
-            Status::Running => checks.begin(),
-            // Frozen, a check would be, too.
-            _ => checks.plan(),
-        }
+        return;
+    }
+    let begun = if due { running.checks.as_mut().and_then(Checks::begin) } else { None };
+    if let Some(result) = result.flatten().or(begun) {
+        settle(running, result);
+    }
+}
+
+fn is_paused(running: &Running) -> bool {
+    pause::is_paused(&running.roots, &running.config.id, &running.config.runtime.cgroup_path)
+}
+
+/// Takes a result in, and tells whom it concerns.
+fn settle(running: &mut Running, result: Checked) {
+    let Some(checks) = &mut running.checks else { return };
+    let changed = checks.take(result);
+    // Advisory, and written again with the next result.
+    let _ = state::write_volatile(&Health::path(&running.roots, &running.config.id), &checks.health);
+    if changed {
+        // The others' resolvers lead to replicas that are well.
+        let _ = publish_names(&running.roots, &running.config, checks.healthy());
+        let action = format!("health_status: {}", checks.health.status.as_str());
+        events::container(&running.roots, &running.config, &action);
+    }
+    // Not only when it becomes so: the monitor that saw that may have been killed.
+    let sick = checks.health.status == HealthStatus::Unhealthy;
+    if sick && running.config.restart_unhealthy && !running.gave_up && !running.stay_down {
+        give_up(running);
     }
 }
 
@@ -205,11 +228,13 @@ fn give_up(running: &mut Running) {
 
 /// When checks are due, as times since the start. Before a container has been healthy some come early: at once, then
 /// at growing distances, in the start period or up to the first interval where there is none. Their failures do not
-/// count, so that all else is as in Docker.
+/// count, so that all else is as in Docker: the first that counts is the first after the start period of those that
+/// come each `start_interval`, or the one after the first interval where there is no start period.
 #[derive(Debug)]
 struct Schedule {
     interval: Duration,
     early_until: Duration,
+    first_that_counts: Duration,
     gap: Duration,
     longest: Duration,
 }
@@ -218,12 +243,16 @@ impl Schedule {
     fn new(check: &Healthcheck) -> Self {
         let given = |span: Duration, default| if span.is_zero() { default } else { span };
         let longest = given(check.start_interval, LONGEST_GAP);
-        Self {
-            interval: check.interval(),
-            early_until: given(check.start_period, check.interval()),
-            gap: FIRST_GAP.min(longest),
-            longest,
-        }
+        let early_until = given(check.start_period, check.interval());
+        let step = check.start_interval().max(Duration::from_millis(1));
+        let first_that_counts = match check.start_period.is_zero() {
+            true => early_until,
+            false => {
+                let steps = early_until.as_nanos().div_ceil(step.as_nanos());
+                step.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
+            }
+        };
+        Self { interval: check.interval(), early_until, first_that_counts, gap: FIRST_GAP.min(longest), longest }
     }
 
     /// After a check that ended at `now`: when the next is due, and whether it is an early one.
@@ -236,8 +265,7 @@ impl Schedule {
             self.gap = (self.gap * 2).min(self.longest);
             return (next, true);
         }
-        // The first that counts: where Docker has it, or when the start period is over.
-        (self.early_until.max(self.interval).max(now), false)
+        (self.first_that_counts.max(now), false)
     }
 }
 
@@ -274,10 +302,13 @@ mod tests {
         let all = times(&seconds(2, 4), usize::MAX, 11);
         let early: Vec<u128> = all.iter().filter(|(_, early)| *early).map(|(at, _)| *at).collect();
         assert_eq!(early, [0, 50, 150, 350, 750, 1550, 2550, 3550]);
-        assert_eq!(all[8..], [(4000, false), (6000, false), (8000, false)]);
-        // A start period shorter than the interval does not bring the first check forward.
-        let first = times(&seconds(30, 1), usize::MAX, 20).into_iter().find(|(_, early)| !early);
-        assert_eq!(first, Some((30_000, false)));
+        // Docker's default start interval is five seconds.
+        assert_eq!(all[8..], [(5000, false), (7000, false), (9000, false)]);
+        let first = |check: &Healthcheck| times(check, usize::MAX, 50).into_iter().find(|(_, early)| !early);
+        assert_eq!(first(&seconds(30, 1)), Some((5000, false)));
+        assert_eq!(first(&seconds(30, 5)), Some((5000, false)));
+        let asked = Healthcheck { start_interval: Duration::from_millis(300), ..seconds(30, 1) };
+        assert_eq!(first(&asked), Some((1200, false)));
     }
 
     #[test]

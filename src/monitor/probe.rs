@@ -23,7 +23,9 @@ use umiak_runtime::exec::{Exec, exec_collected, wait};
 use super::create::{clean_signal_mask, take_streams};
 use crate::engine::Roots;
 use crate::engine::container::Config;
+use crate::engine::events::Event;
 use crate::engine::health::{Checked, Reach};
+use crate::engine::pause;
 use crate::engine::wait::{pidfd, readable, timespec};
 use crate::ipc;
 
@@ -31,6 +33,9 @@ use crate::ipc;
 const OUTPUT: usize = 4096;
 /// For processes that have been killed to be gone.
 const DYING: Duration = Duration::from_secs(5);
+
+/// The exit code of a process that was killed.
+const KILLED: i32 = 137;
 
 /// What to check.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,21 +58,19 @@ pub struct Order {
 pub fn main() -> ExitCode {
     let Ok(socket) = super::take_stdin() else { return ExitCode::FAILURE };
     let start = Timestamp::now();
-    let (exit_code, output) = match run(&socket) {
-        Ok(found) => found,
-        Err(error) => (-1, crate::failure::one_line(&error)),
-    };
-    let result = Checked { start, end: Timestamp::now(), exit_code, output };
+    let found = run(&socket).unwrap_or_else(|error| Some((-1, crate::failure::one_line(&error))));
+    let result = found.map(|(exit_code, output)| Checked { start, end: Timestamp::now(), exit_code, output });
     if ipc::send(&socket, &result, &[]).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run(socket: &OwnedFd) -> Result<(i32, String)> {
+/// Exit code and output; nothing where the container stands still, so that the check says nothing about it.
+fn run(socket: &OwnedFd) -> Result<Option<(i32, String)>> {
     clean_signal_mask()?;
     let (order, _) = ipc::receive::<Order>(socket)?.context("the monitor has gone")?;
     let dir = order.roots.container(&order.id);
     let config: Config = state::read(&dir.join("config.json"))?.context("the container has no config.json")?;
     if let Some(reach) = &order.reach {
-        return Ok(super::reach::check(reach, &config.runtime.netns, order.timeout));
+        return Ok(Some(super::reach::check(reach, &config.runtime.netns, &dir.join("hosts"), order.timeout)));
     }
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
     let ((output, its_output), (status, its_status)) = (pipe()?, pipe()?);
@@ -75,7 +78,8 @@ fn run(socket: &OwnedFd) -> Result<(i32, String)> {
     let copy = its_output.try_clone().context("duplicate a pipe")?;
     take_streams(&[null()?, its_output, copy])?;
     let paths = Paths { bundle: dir.join("bundle"), state: order.roots.runtime_state() };
-    let spec = Exec { args: order.args, ..Exec::default() };
+    let told = Told::begin(&order, &config);
+    let spec = Exec { args: order.args.clone(), ..Exec::default() };
     let executed = exec_collected(&config.runtime, &paths, order.init, &spec, its_status.as_fd());
     take_streams(&[null()?, null()?, null()?])?;
     drop(its_status);
@@ -83,18 +87,56 @@ fn run(socket: &OwnedFd) -> Result<(i32, String)> {
     let mut kept = Kept::new(output);
     let code = kept.until_ended(&status, Instant::now() + order.timeout)?;
     kept.rest();
-    end(pid, &config.runtime.cgroup_path)?;
+    told.end(if let Ended::With(code) = code { code } else { KILLED });
+    let cgroup = &config.runtime.cgroup_path;
+    if matches!(code, Ended::TooLate) && pause::is_paused(&order.roots, &order.id, cgroup) {
+        // Nothing of it ends before the container goes on: then at once, and the monitor reaps it.
+        strike(pid, cgroup)?;
+        return Ok(None);
+    }
+    end(pid, cgroup)?;
     let said = kept.text();
-    let timeout = umiak_compose::units::format_duration(order.timeout);
-    Ok(match code {
+    Ok(Some(match code {
         Ended::With(code) => (code, said),
         Ended::Unseen => (-1, format!("the health check was killed{}", after_colon(&said))),
-        Ended::TooLate => (-1, format!("Health check exceeded timeout ({timeout}){}", after_colon(&said))),
-    })
+        Ended::TooLate => (-1, too_late(order.timeout, &said)),
+    }))
+}
+
+/// In Docker's words.
+pub(super) fn too_late(timeout: Duration, said: &str) -> String {
+    let timeout = umiak_compose::units::format_duration(timeout);
+    format!("Health check exceeded timeout ({timeout}){}", after_colon(said))
 }
 
 fn after_colon(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(": {said}") }
+}
+
+/// The events of one check: for Docker it is an `exec` like any other.
+struct Told<'a> {
+    roots: &'a Roots,
+    config: &'a Config,
+    exec_id: String,
+}
+
+impl<'a> Told<'a> {
+    fn begin(order: &'a Order, config: &'a Config) -> Self {
+        // Without random bytes the events lack a name, and that is all.
+        let told = Self { roots: &order.roots, config, exec_id: umiak_base::id::new_id().unwrap_or_default() };
+        for action in ["exec_create", "exec_start"] {
+            told.event(&format!("{action}: {}", order.args.join(" "))).emit(told.roots);
+        }
+        told
+    }
+
+    fn end(&self, code: i32) {
+        self.event("exec_die").with("exitCode", code.to_string()).emit(self.roots);
+    }
+
+    fn event(&self, action: &str) -> Event {
+        Event::of_container(self.config, action).with("execID", &self.exec_id)
+    }
 }
 
 /// How a check ended.
@@ -191,16 +233,27 @@ fn end(pid: u32, cgroup: &str) -> Result<()> {
                 let _ = pidfd_send_signal(&watched, Signal::KILL);
                 break;
             }
-            for process in descendants(pid, cgroup)? {
-                // Told from a later process with the same pid.
-                if let Some(target) = pidfd(process) {
-                    let _ = pidfd_send_signal(&target, Signal::KILL);
-                }
-            }
+            kill(descendants(pid, cgroup)?);
             patience = Duration::from_millis(20);
         }
     }
     wait(pid).map(drop).context("wait for the health check")
+}
+
+/// Kills all of a check, and the process that collects it, without waiting for them.
+fn strike(pid: u32, cgroup: &str) -> Result<()> {
+    let collector = ProcessRef::of(pid);
+    kill(descendants(pid, cgroup)?.into_iter().chain(collector));
+    Ok(())
+}
+
+fn kill(processes: impl IntoIterator<Item = ProcessRef>) {
+    for process in processes {
+        // Told from a later process with the same pid.
+        if let Some(target) = pidfd(process) {
+            let _ = pidfd_send_signal(&target, Signal::KILL);
+        }
+    }
 }
 
 /// All processes below `root` in the container's cgroup.

@@ -33,6 +33,8 @@ pub struct Request {
     pub yes: bool,
     /// Seconds for a container to stop before it is killed.
     pub timeout: Option<i64>,
+    /// How long what others depend on is waited for; without end if nothing is said.
+    pub wait_timeout: Option<std::time::Duration>,
     /// What a failed run made stays.
     pub keep: bool,
 }
@@ -219,6 +221,7 @@ impl Request {
             images: &images,
             progress,
             timeout: self.timeout,
+            wait_timeout: self.wait_timeout,
             workers: context.workers(),
             keep: self.keep,
             renew_anonymous: self.options.renew_anonymous,

@@ -133,11 +133,7 @@ fn health(service: &Service) -> Result<Option<Healthcheck>> {
     if let Some((kind, text)) = reach
         && !service.healthcheck.as_ref().is_some_and(umiak_compose::Healthcheck::is_off)
     {
-        let reach = match kind.as_str() {
-            "http" => Reach::Http(text),
-            "tcp" => Reach::Tcp(text),
-            _ => return Err(anyhow::anyhow!(wrong())),
-        };
+        let reach = Reach::parse(&kind, &text).with_context(wrong)?;
         asked.get_or_insert_default().reach = Some(reach);
     }
     Ok(asked)

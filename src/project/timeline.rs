@@ -243,7 +243,7 @@ pub fn draw(title: &str, rows: &[Row], end: Duration) -> String {
         let y = TOP + u32::try_from(place).unwrap_or(0).saturating_mul(LINE);
         let on_path = critical.iter().any(|(critical, _)| *critical == place);
         let weight = if on_path { " class=\"name\"" } else { "" };
-        let label = svg::escape(&shortened(&row.label, 24));
+        let label = svg::escape(&shortened(&row.label, 22));
         let _ = writeln!(body, "<text x=\"16\" y=\"{}\"{weight}>{label}</text>", y + 18);
         let mut after = f64::from(LABEL);
         for (index, span) in row.spans.iter().enumerate() {
@@ -269,10 +269,13 @@ pub fn draw(title: &str, rows: &[Row], end: Duration) -> String {
             svg::escape(&notes.join(" · "))
         );
     }
-    let sum = path_in_words(rows, &critical);
-    let _ = writeln!(body, "<text class=\"dim\" x=\"16\" y=\"{}\">{}</text>", bottom + 26, svg::escape(&sum));
-    let width = (LABEL + PLOT + NOTE).max(svg::width(&sum) + 32);
-    svg::document(width, bottom + 44, title, STYLE, DARK, &body)
+    let width = LABEL + PLOT + NOTE;
+    let mut y = bottom + 26;
+    for line in path_in_words(rows, &critical, width - 32) {
+        let _ = writeln!(body, "<text class=\"dim\" x=\"16\" y=\"{y}\">{}</text>", svg::escape(&line));
+        y = y.saturating_add(18);
+    }
+    svg::document(width, y, title, STYLE, DARK, &body)
 }
 
 const STYLE: &str = ".name{font-weight:600}.pull{fill:#8e8c99}.create{fill:#3e63dd}.start{fill:#0d9b8a}.healthy{fill:#46a758}.stop{fill:#b07d48}.other{fill:#8b8d98}.critical{stroke:#d6409f;stroke-width:2}.failed{stroke:#e5484d;stroke-width:2;stroke-dasharray:4 2}";
@@ -306,16 +309,29 @@ fn told(span: &Span) -> String {
     }
 }
 
-fn path_in_words(rows: &[Row], critical: &[(usize, usize)]) -> String {
+/// In lines of at most this width.
+fn path_in_words(rows: &[Row], critical: &[(usize, usize)], width: u32) -> Vec<String> {
     let step = |(row, span): &(usize, usize)| {
         let row = rows.get(*row)?;
         Some(format!("{} {}", row.label, told(row.spans.get(*span)?)))
     };
-    let steps: Vec<String> = critical.iter().filter_map(step).collect();
-    match steps.is_empty() {
-        true => "nothing had to be done".to_owned(),
-        false => format!("critical path: {}", steps.join(" → ")),
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for step in critical.iter().filter_map(step) {
+        let longer = match line.is_empty() {
+            true => format!("critical path: {step}"),
+            false => format!("{line} → {step}"),
+        };
+        line = match svg::width(&longer) > width && !line.is_empty() {
+            true => {
+                lines.push(line);
+                format!("→ {step}")
+            }
+            false => longer,
+        };
     }
+    lines.push(if line.is_empty() { "nothing had to be done".to_owned() } else { line });
+    lines
 }
 
 /// Moments of the axis: steps of 1, 2 or 5, at most eight of them.
@@ -432,6 +448,24 @@ mod tests {
         assert!(drawn.contains("critical path: db-1 create 10 ms → db-1 start 18 ms → db-1 healthy 60 ms → "));
         assert!(drawn.contains("prefers-color-scheme:dark"));
         assert!(draw("nothing", &[], Duration::ZERO).contains("nothing had to be done"));
+    }
+
+    #[test]
+    fn a_long_path_is_told_in_several_lines() {
+        let row = |label: &str, from, to| Row {
+            label: label.into(),
+            spans: vec![span(label, Phase::Start, from, to)],
+            after: vec![],
+        };
+        let rows = vec![row("a-service-1", 0, 10), row("b-service-1", 10, 20), row("c-service-1", 20, 30)];
+        let path = [(0, 0), (1, 0), (2, 0)];
+        assert_eq!(path_in_words(&rows, &path, 10_000).len(), 1);
+        let lines = path_in_words(&rows, &path, 400);
+        assert_eq!(
+            lines,
+            ["critical path: a-service-1 start 10 ms", "→ b-service-1 start 10 ms → c-service-1 start 10 ms"]
+        );
+        assert!(path_in_words(&rows, &path, 0).len() == 3);
     }
 
     #[test]

@@ -116,6 +116,8 @@ pub enum Reason {
     Unsupervised,
     /// It was removed.
     Gone,
+    /// Nobody waits for it any longer.
+    TooLate(Duration),
 }
 
 impl Reason {
@@ -131,6 +133,9 @@ impl Reason {
             Self::NotStarted => format!("container {name} was not started"),
             Self::Unsupervised => format!("container {name} has lost its monitor: nobody checks its health"),
             Self::Gone => format!("container {name} was removed"),
+            Self::TooLate(after) => {
+                format!("container {name} is not there yet after {}", umiak_compose::units::format_duration(after))
+            }
         }
     }
 
@@ -176,8 +181,8 @@ pub enum Outcome {
     Satisfied,
     /// One will not be; as it was seen last.
     Failed(Box<Container>, Reason),
-    /// The deadline came first.
-    TooLate,
+    /// The deadline came first; one of those that were waited for.
+    TooLate(Option<Box<Container>>),
 }
 
 /// Containers that shall all become what the goal says.
@@ -187,6 +192,8 @@ struct Group {
     containers: Vec<Container>,
     /// How often each had been started again when the wait began.
     restarts: BTreeMap<String, u32>,
+    /// One that was not yet what it shall be, when it was last looked at.
+    pending: Option<Box<Container>>,
 }
 
 /// What tells that something has changed: state files that were written, and processes that have ended. One of these
@@ -198,9 +205,27 @@ pub struct Signals {
     processes: Vec<OwnedFd>,
     /// When to look again, whatever comes.
     again: Option<Instant>,
+    /// When waiting ends, and how long it was then.
+    end: Option<(Instant, Duration)>,
 }
 
 impl Signals {
+    /// No wait lasts longer than this from now on; the first to say so counts.
+    pub fn limit(&mut self, timeout: Option<Duration>) {
+        self.end = self.end.or_else(|| timeout.map(|timeout| (Instant::now() + timeout, timeout)));
+    }
+
+    /// Whether waiting is over, and after how long; if not, it is looked at again then.
+    fn too_late(&mut self) -> Option<Duration> {
+        let (deadline, after) = self.end?;
+        self.look_again(deadline);
+        (deadline <= Instant::now()).then_some(after)
+    }
+
+    fn look_again(&mut self, then: Instant) {
+        self.again = Some(self.again.map_or(then, |again| again.min(then)));
+    }
+
     /// Forgets what was told: to be called before looking.
     pub fn clear(&mut self) {
         self.watch.iter().for_each(StateWatch::clear);
@@ -234,7 +259,7 @@ impl Group {
     /// Waits for these, from now on.
     fn new(engine: &Engine, goal: Goal, containers: Vec<Container>, signals: &mut Signals) -> Result<Self> {
         containers.iter().try_for_each(|container| signals.add(engine, container))?;
-        Ok(Self { goal, containers, restarts: BTreeMap::new() })
+        Ok(Self { goal, containers, restarts: BTreeMap::new(), pending: None })
     }
 
     /// Looks once; nothing while it may still become what it shall be.
@@ -255,11 +280,11 @@ impl Group {
                 Verdict::Wait => {
                     satisfied = false;
                     if let Some(left) = until_settled(&now.state).filter(|_| self.goal == Goal::Stays) {
-                        let then = Instant::now() + left;
-                        signals.again = Some(signals.again.map_or(then, |again| again.min(then)));
+                        signals.look_again(Instant::now() + left);
                     }
                     // Without its monitor nobody writes its state: then the end of its process is what there is.
                     signals.processes.extend(monitor.or_else(|| now.state.init.and_then(pidfd)));
+                    self.pending = Some(Box::new(now));
                 }
             }
         }
@@ -277,7 +302,7 @@ pub fn until(engine: &Engine, goal: Goal, containers: &[Container], deadline: Op
             return Ok(outcome);
         }
         if !signals.wait(&[], deadline)? {
-            return Ok(Outcome::TooLate);
+            return Ok(Outcome::TooLate(group.pending));
         }
     }
 }
@@ -321,9 +346,14 @@ impl Gate {
         let mut waiting = Vec::new();
         for mut awaited in std::mem::take(&mut self.awaited) {
             match awaited.group.look(engine, signals)? {
-                None => waiting.push(awaited),
+                None => match (signals.too_late(), awaited.group.pending.take()) {
+                    (Some(after), Some(container)) => {
+                        awaited.failed(engine, progress, &container, Reason::TooLate(after))?;
+                    }
+                    _ => waiting.push(awaited),
+                },
                 Some(Outcome::Failed(container, reason)) => awaited.failed(engine, progress, &container, reason)?,
-                Some(Outcome::Satisfied | Outcome::TooLate) => {
+                Some(Outcome::Satisfied | Outcome::TooLate(_)) => {
                     let word = if awaited.group.goal == Goal::Healthy { "Healthy" } else { "Exited" };
                     awaited.group.containers.iter().for_each(|container| progress.done(&what(container), word));
                 }
@@ -340,9 +370,10 @@ impl Awaited {
         let (name, goal) = (&self.name, self.group.goal);
         let text = reason.of(&container.config.name);
         let said = match (goal, reason.code()) {
+            _ if matches!(reason, Reason::TooLate(_)) => text.clone(),
             (Goal::Completed, Some(code)) => format!("\"{name}\" didn't complete successfully: exit {code}"),
             (Goal::Completed, None) => format!("\"{name}\" didn't complete successfully: {text}"),
-            _ => text,
+            _ => text.clone(),
         };
         if !self.required {
             progress.done(&what(container), "Skipped");
@@ -355,6 +386,7 @@ impl Awaited {
         progress.failed(&what(container), "Error");
         evidence(engine, progress, container, reason);
         match goal {
+            _ if matches!(reason, Reason::TooLate(_)) => bail!("timeout waiting for dependencies: {text}"),
             Goal::Completed => bail!("service {said}"),
             _ => bail!("dependency failed to start: {said}"),
         }
@@ -375,20 +407,22 @@ pub fn of_project(
     let of = |name: &str| {
         all.iter().filter(|member| member.service == name).map(|member| member.container.clone()).collect()
     };
-    dependencies(engine, progress, depends_on, &of)
+    dependencies(engine, progress, depends_on, &of, None)
 }
 
-/// Waits until the containers of all services that one depends on are what its `depends_on` says.
+/// Waits until the containers of all services that one depends on are what its `depends_on` says, for at most so long.
 pub fn dependencies(
     engine: &Engine,
     progress: &Progress,
     depends_on: &[(String, Dependency)],
     of: &dyn Fn(&str) -> Vec<Container>,
+    timeout: Option<Duration>,
 ) -> Result<()> {
     if depends_on.iter().all(|(_, dependency)| goal(dependency.condition).is_none()) {
         return Ok(());
     }
     let mut signals = Signals::default();
+    signals.limit(timeout);
     let mut gate = Gate::new(engine, progress, depends_on, of, &mut signals)?;
     loop {
         signals.clear();
@@ -422,7 +456,11 @@ pub fn all_up(engine: &Engine, progress: &Progress, containers: &[Container], ti
             evidence(engine, progress, &container, reason);
             bail!("{}", reason.of(&container.config.name))
         }
-        Outcome::TooLate => {
+        Outcome::TooLate(pending) => {
+            if let Some(container) = pending {
+                progress.failed(&what(&container), "Error");
+                evidence(engine, progress, &container, Reason::TooLate(timeout.unwrap_or_default()));
+            }
             let after = umiak_compose::units::format_duration(timeout.unwrap_or_default());
             bail!("application not healthy after {after}")
         }
@@ -436,7 +474,12 @@ fn evidence(engine: &Engine, progress: &Progress, container: &Container, reason:
     if let Some(told) = told.filter(|_| !container.state.status.is_up()) {
         progress.note(&format!("{name}: {told}"));
     }
-    if let (Reason::Unhealthy, Some(last)) = (reason, container.health.as_ref().and_then(|health| health.log.last())) {
+    if container.state.status == Status::Paused {
+        progress.note(&format!("{name} is paused: unpause lets it go on"));
+        return;
+    }
+    let of_checks = matches!(reason, Reason::Unhealthy | Reason::TooLate(_));
+    if let (true, Some(last)) = (of_checks, container.health.as_ref().and_then(|health| health.log.last())) {
         progress.note(&format!("{name}: the last health check ended with {}", last.exit_code));
         last.output.lines().rev().take(LAST_LINES).collect::<Vec<_>>().iter().rev().for_each(|line| {
             progress.note(&format!("{name}  ? {line}"));

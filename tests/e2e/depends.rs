@@ -189,3 +189,57 @@ services:
     assert!(error.code != 0 && error.err.contains("nosuchprogram"), "{}", error.err);
     assert!(host.ids().is_empty(), "what was made is taken back");
 }
+
+#[test]
+fn a_wait_for_dependencies_ends_with_the_time_that_it_was_given() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let file = "
+services:
+  web: {image: busybox, command: sleep 1000, depends_on: {db: {condition: service_healthy}}}
+  db:
+    image: busybox
+    command: sh -c 'echo starting up; sleep 1000'
+    stop_grace_period: 0s
+    healthcheck: {test: 'echo not yet; exit 1', interval: 1h}
+";
+    host.write("compose.yaml", file);
+    let said = ["timeout waiting for dependencies", "demo-db-1", "not yet", "starting up"];
+    let error = host.fails(1, &["up", "--wait", "--wait-timeout", "3"]);
+    assert!(said.iter().all(|said| error.contains(said)), "{error}");
+    assert!(host.ids().is_empty(), "what was made is taken back");
+    host.ok(&["create"]);
+    let error = host.fails(1, &["start", "--wait", "--wait-timeout", "3"]);
+    assert!(said.iter().all(|said| error.contains(said)), "{error}");
+    // Nor does one that is started again and again go on for ever.
+    host.write("compose.yaml", &file.replace("sleep 1000'", "exit 3'\n    restart: always"));
+    let error = host.fails(1, &["up", "--wait", "--wait-timeout", "3"]);
+    assert!(error.contains("timeout waiting for dependencies") && error.contains("starting up"), "{error}");
+    host.ok(&["down", "-t", "0"]);
+}
+
+#[test]
+fn a_restart_waits_for_what_is_restarted_with_it() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        "
+x-box: &box {image: busybox, command: sleep 1000, stop_grace_period: 0s, healthcheck: {test: 'true', interval: 1h}}
+services:
+  top: {<<: *box, depends_on: {middle: {condition: service_healthy, restart: true}}}
+  middle: {<<: *box, depends_on: {db: {condition: service_healthy, restart: true}}}
+  other: {<<: *box, depends_on: {db: {condition: service_healthy}}}
+  db: {<<: *box}
+",
+    );
+    host.ok(&["up", "-d"]);
+    let before = ["top", "middle", "other", "db"].map(|name| started(&host, &format!("demo-{name}-1")));
+    let error = host.run(&["restart", "db"]).err;
+    let after = ["top", "middle", "other", "db"].map(|name| started(&host, &format!("demo-{name}-1")));
+    let changed: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
+    assert_eq!(changed, [true, true, false, true], "{error}");
+    let at = |line: &str| error.lines().position(|one| one.trim() == line).unwrap_or_else(|| panic!("{line}\n{error}"));
+    let order = ["db-1  Started", "db-1  Healthy", "middle-1  Started", "middle-1  Healthy", "top-1  Started"];
+    let places: Vec<usize> = order.iter().map(|line| at(&format!("Container demo-{line}"))).collect();
+    assert!(places.is_sorted(), "{error}");
+    host.ok(&["down"]);
+}

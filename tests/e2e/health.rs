@@ -210,6 +210,8 @@ fn health_begins_anew_when_a_container_is_started_again() {
     let shown = host.until("again", "it runs again", back);
     assert_eq!(shown["RestartCount"], 1);
     assert_eq!(shown["State"]["Health"]["Status"], "starting");
+    // What the checks before said is still shown, as by Docker.
+    assert_eq!(shown["State"]["Health"]["Log"][0]["ExitCode"], 0);
     host.ok(&["container", "rm", "-f", "again"]);
 }
 
@@ -298,4 +300,126 @@ services:
         assert!(log.iter().any(|one| one["Output"].as_str().unwrap().contains(said)), "{name}: {log:?}");
     }
     host.ok(&["down", "-t", "0"]);
+}
+
+#[test]
+fn what_is_paused_is_not_checked_and_nothing_is_held_against_it() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let check = "touch /dev/shm/begun; sleep 0.5; rm /dev/shm/begun";
+    let times = ["--health-interval", "100ms", "--health-timeout", "5s", "--health-retries", "1"];
+    run(&host, "slow", &[&["--health-cmd", check], &times[..]].concat(), &["sleep", "1000"]);
+    run(&host, "clock", &["--health-cmd", "sleep 1", "--health-interval", "100ms"], &["sleep", "1000"]);
+    host.until("slow", "it is healthy", |state| state["Health"]["Status"] == "healthy");
+    // In the middle of a check.
+    eventually("a check is going on", || {
+        let begun = host.run(&["container", "exec", "slow", "test", "-e", "/dev/shm/begun"]);
+        if begun.code == 0 { Ok(()) } else { Err("none".to_owned()) }
+    });
+    host.ok(&["container", "pause", "slow"]);
+    let shown = host.inspect("slow")["State"]["Health"].take();
+    // As in Docker: what stands still is not healthy.
+    assert_eq!((&shown["Status"], &shown["FailingStreak"]), (&"unhealthy".into(), &0.into()));
+    // For longer than that check might take.
+    let last_start = || {
+        let log = host.inspect("clock")["State"]["Health"]["Log"].clone();
+        log.as_array().and_then(|log| log.last()).map(|last| last["Start"].to_string()).unwrap_or_default()
+    };
+    let mut starts = std::collections::BTreeSet::from([last_start()]);
+    eventually("time goes by", || {
+        starts.insert(last_start());
+        if starts.len() > 8 { Ok(()) } else { Err(format!("{} checks of another", starts.len())) }
+    });
+    assert_eq!(host.inspect("slow")["State"]["Health"]["Log"], shown["Log"]);
+    host.ok(&["container", "unpause", "slow"]);
+    let starts = |shown: &serde_json::Value| shown["Log"].as_array().map_or(0, Vec::len);
+    let shown = host.until("slow", "it is checked again", |state| {
+        state["Health"]["Status"] == "healthy" && state["Health"]["Log"] != shown["Log"] && starts(&state["Health"]) > 0
+    });
+    for one in shown["State"]["Health"]["Log"].as_array().unwrap() {
+        assert_eq!(one["ExitCode"], 0, "{one}");
+    }
+    host.ok(&["container", "rm", "-f", "slow", "clock"]);
+}
+
+#[test]
+fn a_check_is_told_of_as_docker_tells_of_it() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    run(&host, "told", &["--label", "a=b", "--health-cmd", "echo hi", "--health-interval", "1h"], &["sleep", "1000"]);
+    host.until("told", "it is healthy", |state| state["Health"]["Status"] == "healthy");
+    let said = |text: &str| {
+        eventually(text, || {
+            let journal = std::fs::read_to_string(host.run_root().join("events")).unwrap();
+            let found = journal.lines().find(|line| line.contains(&format!("\"Action\":\"{text}\"")));
+            let event = found.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            event.ok_or_else(|| journal.clone())
+        })
+    };
+    let (created, started) = (said("exec_create: /bin/sh -c echo hi"), said("exec_start: /bin/sh -c echo hi"));
+    let (died, healthy) = (said("exec_die"), said("health_status: healthy"));
+    let id = &created["Actor"]["Attributes"]["execID"];
+    assert_eq!(id.as_str().unwrap().len(), 64);
+    for event in [&started, &died] {
+        assert_eq!(&event["Actor"]["Attributes"]["execID"], id);
+    }
+    assert_eq!(died["Actor"]["Attributes"]["exitCode"], "0");
+    for event in [&created, &started, &died, &healthy] {
+        let attributes = &event["Actor"]["Attributes"];
+        assert_eq!((&attributes["name"], &attributes["a"]), (&"told".into(), &"b".into()), "{event}");
+    }
+    host.ok(&["container", "rm", "-f", "told"]);
+}
+
+#[test]
+fn pages_are_found_wherever_the_server_listens() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let serve = |listen: &str| {
+        format!(
+            "sh -c 'mkdir -p /www/dir /www/cgi-bin; echo fine > /www/page; echo \"#!/bin/sh\" > /www/cgi-bin/slow; echo sleep 1000 >> /www/cgi-bin/slow; chmod +x /www/cgi-bin/slow; exec httpd -f -p {listen} -h /www'"
+        )
+    };
+    let mut file = "services:\n".to_owned();
+    let mut service = |name: &str, listen: &str, check: &str, more: &str| {
+        file.push_str(&format!(
+            "  {name}:\n    image: busybox\n    command: {}\n    stop_grace_period: 0s\n    x-umiak-healthcheck: {{{check}}}\n    healthcheck: {{interval: 300ms, timeout: 3s, retries: 2}}\n{more}",
+            serve(listen)
+        ));
+    };
+    service("six", "[::1]:8080", "http: ':8080/page?a=1:2/3'", "");
+    service("whole", "8080", "http: 'http://localhost:8080/page'", "");
+    service("named", "8080", "http: 'box:8080/page'", "    hostname: box\n");
+    service("moved", "8080", "http: ':8080/dir'", "");
+    service("alone", "8080", "tcp: '127.0.0.1:8080'", "    network_mode: none\n");
+    service("partner", "8081", "http: ':8080/page'", "    network_mode: service:whole\n");
+    service("silent", "8080", "http: ':8080/cgi-bin/slow'", "");
+    service("nobody", "8080", "http: 'elsewhere:8080/'", "");
+    host.write("compose.yaml", &file);
+    host.ok(&["up", "-d"]);
+    for (name, status, said) in [
+        ("six", "healthy", " 200 OK"),
+        ("whole", "healthy", " 200 OK"),
+        ("named", "healthy", " 200 OK"),
+        ("moved", "healthy", " 302 "),
+        ("alone", "healthy", "127.0.0.1:8080 accepts connections"),
+        ("partner", "healthy", " 200 OK"),
+        ("silent", "unhealthy", "Health check exceeded timeout (3s): GET /cgi-bin/slow: no answer"),
+        ("nobody", "unhealthy", "no such name in the container's /etc/hosts"),
+    ] {
+        let shown = host.until(&format!("demo-{name}-1"), status, |state| state["Health"]["Status"] == status);
+        let log = shown["State"]["Health"]["Log"].as_array().unwrap();
+        assert!(log.iter().any(|one| one["Output"].as_str().unwrap().contains(said)), "{name}: {log:?}");
+    }
+    host.ok(&["down"]);
+    for (check, said) in [
+        ("http: 'https://localhost/'", "https is not checked"),
+        ("http: '8080/page'", "a port is expected"),
+        ("tcp: web", "a port is expected"),
+        ("udp: ':53'", "only http and tcp can be checked"),
+    ] {
+        host.write(
+            "compose.yaml",
+            &format!("services:\n  web: {{image: busybox, x-umiak-healthcheck: {{{check}}}}}\n"),
+        );
+        let error = host.fails(1, &["up", "-d"]);
+        assert!(error.contains("service web: x-umiak-healthcheck") && error.contains(said), "{error}");
+    }
 }

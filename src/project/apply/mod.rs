@@ -43,6 +43,8 @@ pub struct Apply<'a> {
     pub progress: &'a Progress,
     /// Seconds for a container to stop before it is killed.
     pub timeout: Option<i64>,
+    /// How long what others depend on is waited for; without end if nothing is said.
+    pub wait_timeout: Option<std::time::Duration>,
     /// Steps at a time.
     pub workers: usize,
     /// What a failed run made stays.
@@ -281,6 +283,7 @@ impl Apply<'_> {
             _ => return Ok(true),
         };
         if !gates.contains_key(service) {
+            signals.limit(self.wait_timeout);
             let mut depends_on = wait::of_service(self.service(service)?);
             depends_on.retain(|(name, on)| self.chosen.contains(name) && wait::goal(on.condition).is_some());
             let members = match depends_on.is_empty() {

@@ -154,7 +154,7 @@ impl Run<'_> {
             replicas.map(|replica| self.containers[*replica].clone()).collect()
         };
         let _permit = self.waits.take();
-        wait::dependencies(&self.context.engine, self.progress, &depends_on, &of)
+        wait::dependencies(&self.context.engine, self.progress, &depends_on, &of, None)
     }
 
     fn finish(&self, place: usize, result: Result<bool>) {

@@ -192,8 +192,8 @@ fn arrow(body: &mut String, labels: &mut String, graph: &Graph, layout: &Layout,
 }
 
 fn card(body: &mut String, node: &Node, x: u32, y: u32) {
-    let short = |text: &str| match text.chars().count() > 26 {
-        true => text.chars().take(25).chain(['…']).collect(),
+    let short = |text: &str| match text.chars().count() > 25 {
+        true => text.chars().take(24).chain(['…']).collect(),
         false => text.to_owned(),
     };
     let title = format!("{}: {}; networks: {}", node.name, node.state, node.networks.join(", "));
