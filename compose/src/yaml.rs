@@ -1,10 +1,10 @@
 //! YAML text to [`Node`]s: anchors, aliases and merge keys resolved, duplicate keys refused, size and depth bounded.
 
-use std::borrow::Cow;
+mod sys;
+
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span as YamlSpan, Tag};
-
+use self::sys::{Event, Fault, Kind, Mark, Naming, Parser};
 use super::diagnostic::{Diagnostic, Span};
 use super::node::{Edit, Entry, Map, Node, Problems, Value};
 use super::scalar;
@@ -29,27 +29,23 @@ pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Box<D
         return Err(builder.error(span, "invalid YAML: control characters are not allowed"));
     }
     let mut documents = Vec::new();
-    let mut parser = Parser::new_from_str(text);
-    while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|error| builder.syntax(&error))?;
-        match event {
-            // what follows `...` has to begin with `---`, in YAML 1.1
-            Event::DocumentStart(false) if !documents.is_empty() => {
-                return Err(builder.error(builder.span(span), "invalid YAML: did not find expected <document start>"));
-            }
-            Event::DocumentStart(_) => builder.start(),
-            Event::DocumentEnd => documents.extend(builder.done.take()),
-            event => builder.event(event, span)?,
+    let mut parser = Parser::new(text).map_err(|fault| builder.syntax(&fault))?;
+    loop {
+        let event = parser.next().map_err(|fault| builder.syntax(&fault))?;
+        match event.kind {
+            Kind::End => return Ok(documents),
+            Kind::Document => builder.start(),
+            Kind::DocumentEnd => documents.extend(builder.done.take()),
+            _ => builder.event(event)?,
         }
     }
-    Ok(documents)
 }
 
 struct Builder<'a> {
     problems: &'a Problems,
     source: u32,
     /// Finished nodes by anchor, with their size.
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<String, (Node, usize)>,
     stack: Vec<Open>,
     size: usize,
     anchored: usize,
@@ -58,7 +54,7 @@ struct Builder<'a> {
 
 /// A collection whose end has not been seen.
 struct Open {
-    anchor: usize,
+    anchor: Option<String>,
     edit: Option<Edit>,
     span: Span,
     /// `size` of the builder when it began.
@@ -85,16 +81,16 @@ impl Builder<'_> {
         self.done = None;
     }
 
-    fn span(&self, span: YamlSpan) -> Span {
-        let length = match span.start.line() == span.end.line() {
-            true => span.end.col().saturating_sub(span.start.col()),
+    fn span(&self, start: Mark, end: Mark) -> Span {
+        let length = match start.line == end.line {
+            true => end.column.saturating_sub(start.column),
             // to the end of the line; the renderer cuts it there
             false => usize::from(u16::MAX),
         };
         Span {
             source: self.source,
-            line: number(span.start.line()),
-            column: number(span.start.col() + 1),
+            line: number(start.line + 1),
+            column: number(start.column + 1),
             length: number(length.max(1)),
         }
     }
@@ -103,43 +99,51 @@ impl Builder<'_> {
         Box::new(Diagnostic::error(message).at(self.problems.sources.place(span)))
     }
 
-    fn syntax(&self, error: &ScanError) -> Box<Diagnostic> {
-        let marker: &Marker = error.marker();
-        let span = self.span(YamlSpan::empty(*marker));
-        let lines = self.problems.sources.get(self.source).map_or(0, |source| source.text.lines().count());
-        let span = Span { line: span.line.min(number(lines.max(1))), ..span };
-        self.error(span, format!("invalid YAML: {}", error.info()))
+    fn syntax(&self, fault: &Fault) -> Box<Diagnostic> {
+        let text = self.problems.sources.get(self.source).map(|source| source.text.clone()).unwrap_or_default();
+        let last = number(text.lines().count().max(1));
+        let at = |mark: Mark| {
+            let span = self.span(mark, mark);
+            Span { line: span.line.min(last), ..span }
+        };
+        let mut error = self.error(at(fault.at), format!("invalid YAML: {}", fault.problem));
+        let line = text.lines().nth(fault.at.line).unwrap_or_default();
+        error.help = match line.chars().nth(fault.at.column) {
+            Some('\t') => Some("this is a tab: YAML is indented with spaces".to_owned()),
+            Some(c @ ('@' | '`' | '%')) => Some(format!("a value that begins with `{c}` has to be in quotes")),
+            _ => None,
+        };
+        if let Some((context, began)) = &fault.within
+            && began.line != fault.at.line
+        {
+            error.related.extend(self.problems.sources.place(at(*began)).map(|place| (place, context.clone())));
+        }
+        error
     }
 
-    fn event(&mut self, event: Event<'_>, span: YamlSpan) -> Result<(), Box<Diagnostic>> {
-        let span = self.span(span);
-        match event {
-            Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag.as_deref(), span),
-            Event::SequenceStart(anchor, tag) => self.open(anchor, tag.as_ref(), span, Content::List(Vec::new())),
-            Event::MappingStart(anchor, tag) => {
+    fn event(&mut self, event: Event) -> Result<(), Box<Diagnostic>> {
+        let span = self.span(event.start, event.end);
+        match event.kind {
+            Kind::Scalar { text, plain, name } => self.scalar(text, plain, name, span),
+            Kind::List(name) => self.open(name, span, Content::List(Vec::new())),
+            Kind::Map(name) => {
                 let content = Content::Map { entries: Map::new(), merges: Vec::new(), key: None, merge_at: None };
-                self.open(anchor, tag.as_ref(), span, content)
+                self.open(name, span, content)
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(),
-            Event::Alias(anchor) => self.alias(anchor, span),
-            _ => Ok(()),
+            Kind::ListEnd | Kind::MapEnd => self.close(),
+            Kind::Alias(anchor) => self.alias(&anchor, span),
+            Kind::Begin | Kind::End | Kind::Document | Kind::DocumentEnd => Ok(()),
         }
     }
 
-    fn scalar(
-        &mut self,
-        text: Cow<'_, str>,
-        style: ScalarStyle,
-        anchor: usize,
-        tag: Option<&Tag>,
-        span: Span,
-    ) -> Result<(), Box<Diagnostic>> {
-        let plain = style == ScalarStyle::Plain;
+    fn scalar(&mut self, text: String, plain: bool, name: Naming, span: Span) -> Result<(), Box<Diagnostic>> {
+        let Naming { anchor, tag } = name;
         if self.expects_key() {
-            return self.key(&text, plain, anchor, tag, span);
+            return self.key(&text, plain && tag.is_none(), anchor, span);
         }
+        let tag = tag.as_deref();
         let value = match tag.map(core_tag) {
-            Some(Some("str")) => Value::Text(text.into_owned()),
+            Some(Some("str")) => Value::Text(text),
             Some(Some("binary")) => match scalar::base64(&text) {
                 Some(text) => Value::Text(text),
                 None => return Err(self.error(span, "!!binary value contains invalid base64 data")),
@@ -156,12 +160,14 @@ impl Builder<'_> {
                 Some(date) => Value::Date(date),
                 None => return Err(self.error(span, format!("cannot decode `{text}` as a !!timestamp"))),
             },
-            Some(None) | None if plain => scalar::resolve(&text),
-            _ => Value::Text(text.into_owned()),
+            None if plain => scalar::resolve(&text),
+            // what stands behind a tag of somebody's own is a text
+            Some(None) if plain && tag.and_then(edit).is_some() => scalar::resolve(&text),
+            _ => Value::Text(text),
         };
         let node = Node { edit: tag.and_then(edit), ..Node::new(span, value) };
         self.count(1, span)?;
-        if anchor != 0 {
+        if let Some(anchor) = anchor {
             self.anchors.insert(anchor, (node.clone(), 1));
         }
         self.add(node)
@@ -172,21 +178,14 @@ impl Builder<'_> {
     }
 
     /// Takes a scalar as a mapping's next key.
-    fn key(
-        &mut self,
-        text: &str,
-        plain: bool,
-        anchor: usize,
-        tag: Option<&Tag>,
-        at: Span,
-    ) -> Result<(), Box<Diagnostic>> {
-        let is_text = !plain || tag.is_some() || matches!(scalar::resolve(text), Value::Text(_));
+    fn key(&mut self, text: &str, plain: bool, anchor: Option<String>, at: Span) -> Result<(), Box<Diagnostic>> {
+        let is_text = !plain || matches!(scalar::resolve(text), Value::Text(_));
         if !is_text {
             let mut error = self.error(at, format!("non-string key: {text}"));
             error.help = Some(format!("write it as \"{text}\""));
             return Err(error);
         }
-        if anchor != 0 {
+        if let Some(anchor) = anchor {
             self.anchors.insert(anchor, (Node::text(at, text), 1));
         }
         let Some(Open { content: Content::Map { entries, key, merge_at, .. }, .. }) = self.stack.last_mut() else {
@@ -203,13 +202,7 @@ impl Builder<'_> {
         Err(error)
     }
 
-    fn open(
-        &mut self,
-        anchor: usize,
-        tag: Option<&Cow<'_, Tag>>,
-        span: Span,
-        content: Content,
-    ) -> Result<(), Box<Diagnostic>> {
+    fn open(&mut self, name: Naming, span: Span, content: Content) -> Result<(), Box<Diagnostic>> {
         if self.expects_key() {
             return Err(self.error(span, "a mapping key must be a string"));
         }
@@ -218,7 +211,8 @@ impl Builder<'_> {
         }
         let size = self.size;
         self.count(1, span)?;
-        self.stack.push(Open { anchor, edit: tag.and_then(|tag| edit(tag)), span, size, content });
+        let edit = name.tag.as_deref().and_then(edit);
+        self.stack.push(Open { anchor: name.anchor, edit, span, size, content });
         Ok(())
     }
 
@@ -229,12 +223,12 @@ impl Builder<'_> {
             Content::Map { entries, merges, .. } => Value::Map(self.merged(entries, merges)?),
         };
         let node = Node { edit: open.edit, ..Node::new(open.span, value) };
-        if open.anchor != 0 {
+        if let Some(anchor) = open.anchor {
             self.anchored += self.size - open.size;
             if self.anchored > MAX_ANCHORED {
                 return Err(self.error(open.span, format!("more than {MAX_ANCHORED} values have anchors")));
             }
-            self.anchors.insert(open.anchor, (node.clone(), self.size - open.size));
+            self.anchors.insert(anchor, (node.clone(), self.size - open.size));
         }
         self.add(node)
     }
@@ -262,18 +256,18 @@ impl Builder<'_> {
         Ok(entries)
     }
 
-    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Box<Diagnostic>> {
-        if self.stack.iter().any(|open| open.anchor == anchor) {
+    fn alias(&mut self, anchor: &str, span: Span) -> Result<(), Box<Diagnostic>> {
+        if self.stack.iter().any(|open| open.anchor.as_deref() == Some(anchor)) {
             return Err(self.error(span, "an alias inside the value it stands for"));
         }
-        let Some((node, size)) = self.anchors.get(&anchor) else {
-            return Err(self.error(span, "unknown anchor"));
+        let Some((node, size)) = self.anchors.get(anchor) else {
+            return Err(self.error(span, format!("invalid YAML: unknown anchor '{anchor}' referenced")));
         };
         // places inside the alias point to the anchor's text: that is what a person has to change
         let (node, size) = (node.clone(), *size);
         if self.expects_key() {
             let text = node.as_text().unwrap_or_default().to_owned();
-            return self.key(&text, false, 0, None, span);
+            return self.key(&text, false, None, span);
         }
         self.count(size, span)?;
         self.add(node)
@@ -317,14 +311,14 @@ fn control_character(text: &str) -> Option<(u32, u32)> {
 }
 
 /// The name of a tag of YAML's core schema.
-fn core_tag(tag: &Tag) -> Option<&str> {
-    tag.is_yaml_core_schema().then_some(tag.suffix.as_str())
+fn core_tag(tag: &str) -> Option<&str> {
+    tag.strip_prefix("tag:yaml.org,2002:")
 }
 
-fn edit(tag: &Tag) -> Option<Edit> {
-    match (tag.handle.as_str(), tag.suffix.as_str()) {
-        ("!", "reset") => Some(Edit::Reset),
-        ("!", "override") => Some(Edit::Override),
+fn edit(tag: &str) -> Option<Edit> {
+    match tag {
+        "!reset" => Some(Edit::Reset),
+        "!override" => Some(Edit::Override),
         _ => None,
     }
 }
