@@ -18,27 +18,66 @@ const MAX_DEPTH: usize = 100;
 /// Bytes of one file at most.
 pub(crate) const MAX_FILE_SIZE: usize = 16 << 20;
 
+/// Tabs before comments at most that are taken for spaces.
+const MAX_TABS: usize = 200;
+
 /// Parses all documents of a source. An empty source has none.
 pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Box<Diagnostic>> {
     let text = problems.sources.get(source).map(|source| source.text.clone()).unwrap_or_default();
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let mut builder =
-        Builder { problems, source, anchors: HashMap::new(), stack: Vec::new(), size: 0, anchored: 0, done: None };
-    if let Some((line, column)) = control_character(text) {
+    let mut text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
+    let builder = Builder::new(problems, source);
+    if let Some((line, column)) = control_character(&text) {
         let span = Span { source, line, column, length: 1 };
         return Err(builder.error(span, "invalid YAML: control characters are not allowed"));
     }
+    for _ in 0..MAX_TABS {
+        match documents(problems, source, &text) {
+            Ok(documents) => return Ok(documents),
+            Err(Failure::Model(error)) => return Err(error),
+            Err(Failure::Text(fault)) => match without_tab(&text, fault.at) {
+                Some(better) => text = better,
+                None => return Err(builder.syntax(&fault)),
+            },
+        }
+    }
+    Err(builder.error(Span { source, line: 1, column: 1, length: 1 }, "invalid YAML: too many tabs before comments"))
+}
+
+/// Why a text cannot be read.
+enum Failure {
+    /// It is no YAML.
+    Text(Fault),
+    /// It is, but not what a Compose file may be.
+    Model(Box<Diagnostic>),
+}
+
+fn documents(problems: &Problems, source: u32, text: &str) -> Result<Vec<Node>, Failure> {
+    let mut builder = Builder::new(problems, source);
     let mut documents = Vec::new();
-    let mut parser = Parser::new(text).map_err(|fault| builder.syntax(&fault))?;
+    let mut parser = Parser::new(text).map_err(Failure::Text)?;
     loop {
-        let event = parser.next().map_err(|fault| builder.syntax(&fault))?;
+        let event = parser.next().map_err(Failure::Text)?;
         match event.kind {
             Kind::End => return Ok(documents),
             Kind::Document => builder.start(),
             Kind::DocumentEnd => documents.extend(builder.done.take()),
-            _ => builder.event(event)?,
+            _ => builder.event(event).map_err(Failure::Model)?,
         }
     }
+}
+
+/// Docker Compose takes tabs before some comments: a tab at `at` that only blanks and a comment follow becomes a space.
+fn without_tab(text: &str, at: Mark) -> Option<String> {
+    let line = text.split('\n').nth(at.line)?;
+    let (blank, rest) = line.split_at(line.char_indices().nth(at.column)?.0);
+    if !rest.starts_with('\t') || !blank.trim().is_empty() || !rest.trim_start().starts_with('#') {
+        return None;
+    }
+    // of as many bytes, so that every place stays where it is
+    let comment = rest.trim_start_matches([' ', '\t']);
+    let spaces = " ".repeat(line.len() - comment.len());
+    let before = text.split('\n').take(at.line).map(|line| line.len() + 1).sum::<usize>();
+    Some(format!("{}{spaces}{comment}{}", &text[..before], &text[before + line.len()..]))
 }
 
 struct Builder<'a> {
@@ -72,7 +111,11 @@ enum Key {
     Merge(Span),
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(problems: &'a Problems, source: u32) -> Self {
+        Self { problems, source, anchors: HashMap::new(), stack: Vec::new(), size: 0, anchored: 0, done: None }
+    }
+
     fn start(&mut self) {
         self.anchors.clear();
         self.stack.clear();
@@ -141,7 +184,8 @@ impl Builder<'_> {
         if self.expects_key() {
             return self.key(&text, plain && tag.is_none(), anchor, span);
         }
-        let tag = tag.as_deref();
+        // `!` alone says nothing
+        let tag = tag.as_deref().filter(|tag| *tag != "!");
         let value = match tag.map(core_tag) {
             Some(Some("str")) => Value::Text(text),
             Some(Some("binary")) => match scalar::base64(&text) {

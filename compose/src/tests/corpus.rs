@@ -46,6 +46,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("restart-on-failure-word", "refused at once here; Docker refuses it when the container is created"),
     ("size-exponent", "Docker Compose reads it as no limit"),
     ("size-fraction", "Docker Compose cuts off the fraction"),
+    ("tab-comment", "a tab before a comment is a blank here"),
     ("ulimit-forms", "Docker Compose prints `{}` for a limit of 0; 0 is printed here"),
     ("ulimit-zero", "Docker Compose prints `{}` for a limit of 0; 0 is printed here"),
     ("uts-word", "refused at once here; Docker refuses it when the container is created"),
