@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use clap::Args;
 use indexmap::IndexMap;
+use regex::Regex;
 
 /// The flag.
 #[derive(Debug, Clone, Default, Args)]
@@ -109,33 +110,11 @@ impl Filters {
     }
 }
 
-/// The pieces of regular expressions that names are looked for with: `^`, `$`, `.`, `.*`, and alternatives.
+/// Whether a name, or part of it, fits a regular expression. Docker's names of containers begin with a slash, too. One
+/// that is none fits only itself.
 pub fn matches(pattern: &str, name: &str) -> bool {
-    pattern.split('|').any(|one| {
-        let one = one.strip_prefix("^/").map_or_else(|| one.to_owned(), |rest| format!("^{rest}"));
-        let one = one.trim_start_matches('/');
-        let (start, one) = one.strip_prefix('^').map_or((false, one), |rest| (true, rest));
-        let (end, one) = one.strip_suffix('$').map_or((false, one), |rest| (true, rest));
-        let body = one.replace("\\.", "\u{1}").replace(".*", "\u{2}");
-        let pieces: Vec<char> = body.chars().collect();
-        let text: Vec<char> = name.chars().collect();
-        let starts = if start { 0..=0 } else { 0..=text.len() };
-        starts.into_iter().any(|from| fits(&pieces, &text[from..], end))
-    })
-}
-
-fn fits(pattern: &[char], text: &[char], end: bool) -> bool {
-    match pattern.split_first() {
-        None => !end || text.is_empty(),
-        Some(('\u{2}', rest)) => (0..=text.len()).any(|skip| fits(rest, &text[skip..], end)),
-        Some((c, rest)) => match text.split_first() {
-            Some((found, after)) => {
-                let same = *c == '.' || *c == *found || (*c == '\u{1}' && *found == '.');
-                same && fits(rest, after, end)
-            }
-            None => false,
-        },
-    }
+    let found = |regex: Regex| regex.is_match(name) || regex.is_match(&format!("/{name}"));
+    pattern == name || Regex::new(pattern).is_ok_and(found)
 }
 
 /// A shell pattern with `*` and `?`, as references of images are filtered.
@@ -168,6 +147,11 @@ mod tests {
             ("web$", "web-1", false),
             ("^a.*z$", "a-to-z", true),
             ("a|b", "xbx", true),
+            ("^web-[12]$", "web-2", true),
+            ("^web-[12]$", "web-3", false),
+            ("web_?\\d+", "my-web12", true),
+            ("[", "a[b", false),
+            ("[", "[", true),
             ("a\\.b", "axb", false),
         ];
         for (pattern, name, found) in cases {

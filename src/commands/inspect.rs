@@ -109,7 +109,14 @@ pub fn show(
         match find(key) {
             Ok(Some(value)) => match &template {
                 None => found.push(value),
-                Some(template) => out!("{}", template.inspect(&value).context("template parsing error")?),
+                Some(template) => match template.inspect(&value) {
+                    Ok(text) => out!("{text}"),
+                    Err(error) => {
+                        // As Docker: what was there before it is told, here nothing.
+                        out!("");
+                        return Err(error).context("template parsing error");
+                    }
+                },
             },
             Ok(None) => failed.push(Coded { text: format!("Error: No such object: {key}"), code: 1 }.into()),
             Err(error) => failed.push(error),

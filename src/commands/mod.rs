@@ -479,16 +479,22 @@ fn refuse_dry_run(command: &Command) -> Result<()> {
     }
 }
 
-/// Asks before something is lost; without a terminal nobody can answer.
-fn confirm(what: &str) -> Result<bool> {
-    use std::io::{IsTerminal as _, Write as _};
-    if !std::io::stdin().is_terminal() {
-        anyhow::bail!("{what} Nobody is there to confirm it: use --force");
-    }
-    let _ = write!(std::io::stderr(), "WARNING! {what}\nAre you sure you want to continue? [y/N] ");
+/// Asks before something is lost; the answer may come through a pipe. At its end nobody can answer: as in Docker that
+/// is a no under its names, and an error under ours. Docker's scripts find the question on stdout.
+pub fn confirm(what: &str) -> Result<bool> {
+    use crate::personality::Personality;
+    use std::io::Write as _;
+    let question = format!("WARNING! {what}\nAre you sure you want to continue? [y/N] ");
+    let personality = Personality::current();
+    let _ = match personality {
+        Personality::Docker => write!(std::io::stdout(), "{question}").and_then(|()| std::io::stdout().flush()),
+        Personality::Own | Personality::Compose => write!(std::io::stderr(), "{question}"),
+    };
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    if std::io::stdin().read_line(&mut answer)? == 0 && personality == Personality::Own {
+        anyhow::bail!("nobody is there to confirm it: use --force");
+    }
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 fn absolute(path: &std::path::Path) -> Result<PathBuf> {

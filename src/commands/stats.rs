@@ -28,6 +28,6 @@ impl Stats {
             let members = observe::select(members, &self.services, &|name| project.knows(name))?;
             Ok(members.into_iter().map(|member| member.container).collect())
         };
-        self.how.show(&list)
+        self.how.show(&[], &list)
     }
 }

@@ -52,6 +52,9 @@ const LISTING: Listing = Listing {
     ],
 };
 
+/// What this host is called where Docker names the socket of its daemon; it is taken by `-H`, too.
+const HERE: &str = "unix:///var/run/docker.sock";
+
 /// What is said of a context that is not there.
 pub fn unknown(name: &str) -> anyhow::Error {
     Plain(format!("context \"{name}\": context not found: there is only the context \"default\"")).into()
@@ -66,8 +69,8 @@ impl Command {
                 let name = if format.is_none() { "default *" } else { "default" };
                 let row = Row::new([
                     ("Name", json!(name)),
-                    ("Description", json!("This host, without a daemon")),
-                    ("DockerEndpoint", json!("none")),
+                    ("Description", json!("Current DOCKER_HOST based configuration")),
+                    ("DockerEndpoint", json!(HERE)),
                     ("Current", json!(true)),
                     ("Error", json!("")),
                 ]);
@@ -81,7 +84,12 @@ impl Command {
             Self::Inspect { format, names } => {
                 let names = if names.is_empty() { vec!["default".to_owned()] } else { names };
                 return inspect::show(&names, format.as_deref(), |name| match name {
-                    "default" => Ok(Some(json!({ "Name": "default", "Metadata": {}, "Endpoints": {} }))),
+                    "default" => Ok(Some(json!({
+                        "Name": "default", "Metadata": {},
+                        "Endpoints": { "docker": { "Host": HERE, "SkipTLSVerify": false } },
+                        "TLSMaterial": {},
+                        "Storage": { "MetadataPath": "<IN MEMORY>", "TLSPath": "<IN MEMORY>" },
+                    }))),
                     other => Err(unknown(other)),
                 });
             }

@@ -10,8 +10,43 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure;
 
 /// Docker's commands that this version does not have.
-const COMMANDS: &[&str] =
-    &["checkpoint", "config", "manifest", "node", "plugin", "search", "secret", "service", "stack", "swarm", "trust"];
+const COMMANDS: &[&str] = &[
+    "buildx bake",
+    "buildx dial-stdio",
+    "buildx history",
+    "buildx imagetools",
+    "checkpoint",
+    "config",
+    "context create",
+    "context export",
+    "context import",
+    "context rm",
+    "context update",
+    "manifest",
+    "node",
+    "plugin",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "system dial-stdio",
+    "trust",
+    "volume update",
+];
+
+/// The same for flags.
+const FLAGS: &[&str] = &[
+    "build --annotation",
+    "create --use-api-socket",
+    "image ls --tree",
+    "images --tree",
+    "network create --config-from",
+    "network create --config-only",
+    "network create --ingress",
+    "network create --ipam-opt",
+    "run --use-api-socket",
+];
 
 fn text(error: &clap::Error, kind: ContextKind) -> String {
     match error.get(kind) {
@@ -46,6 +81,11 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> 
         ErrorKind::UnknownArgument => {
             let name = text(error, ContextKind::InvalidArg);
             let name = name.split('=').next().unwrap_or_default();
+            let whole = format!("{path} {name}");
+            if FLAGS.iter().any(|flag| whole.ends_with(&format!(" {flag}"))) {
+                crate::note!("{path}: the option '{name}' is not supported yet by this version of umiak");
+                return Ok(failure::code(125));
+            }
             match name.strip_prefix("--") {
                 Some(_) => wrong(format!("unknown flag: {name}")),
                 None if name.starts_with('-') => {
@@ -60,8 +100,9 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> 
         }
         ErrorKind::InvalidSubcommand => {
             let name = text(error, ContextKind::InvalidSubcommand);
-            if path == "docker" && COMMANDS.contains(&name.as_str()) {
-                crate::note!("docker: the command '{name}' is not supported yet by this version of umiak");
+            let whole = format!("{path} {name}");
+            if let Some(known) = whole.strip_prefix("docker ").filter(|name| COMMANDS.contains(name)) {
+                crate::note!("docker: the command '{known}' is not supported yet by this version of umiak");
                 return Ok(failure::code(125));
             }
             crate::note!("docker: unknown command: {path} {name}\n\nRun '{path} --help' for more information");
@@ -101,8 +142,14 @@ mod tests {
     #[test]
     fn what_is_said_to_come_later_is_not_there() {
         let tree = super::super::tree();
+        let find = |path: &str| path.split(' ').try_fold(&tree, |command, word| command.find_subcommand(word));
         for name in COMMANDS {
-            assert!(tree.find_subcommand(name).is_none(), "{name}");
+            assert!(find(name).is_none(), "{name}");
+        }
+        for flag in FLAGS {
+            let (command, flag) = flag.rsplit_once(" --").unwrap();
+            let known = find(command).unwrap().get_arguments().any(|arg| arg.get_long() == Some(flag));
+            assert!(!known, "{command} --{flag}");
         }
         super::super::Cli::command().debug_assert();
     }

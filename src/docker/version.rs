@@ -38,7 +38,7 @@ impl Version {
 }
 
 /// The architecture in Go's words.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

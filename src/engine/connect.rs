@@ -43,6 +43,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Forgets a link by its alias, and tells whether there was one.
+    pub fn unlink(&self, container: &Container, alias: &str) -> Result<bool> {
+        let _lock = self.lock(&container.config.id)?;
+        let mut config = self.changeable(container)?;
+        let before = config.dns.links.len();
+        config.dns.links.retain(|(known, _)| known != alias);
+        if config.dns.links.len() == before {
+            return Ok(false);
+        }
+        self.write_changed(&config)?;
+        Ok(true)
+    }
+
     /// Leaves a network.
     pub fn disconnect(&self, container: &Container, name: &str) -> Result<()> {
         let _lock = self.lock(&container.config.id)?;

@@ -18,7 +18,7 @@ pub struct Size {
 
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (virtual {})", human::size(self.own), human::size(self.all))
+        write!(f, "{} (virtual {})", human::size3(self.own), human::size3(self.all))
     }
 }
 

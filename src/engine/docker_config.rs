@@ -41,9 +41,30 @@ struct Proxies {
     all_proxy: String,
 }
 
+impl Proxies {
+    fn pairs(self) -> Vec<(&'static str, String)> {
+        vec![
+            ("HTTP_PROXY", self.http_proxy),
+            ("HTTPS_PROXY", self.https_proxy),
+            ("NO_PROXY", self.no_proxy),
+            ("FTP_PROXY", self.ftp_proxy),
+            ("ALL_PROXY", self.all_proxy),
+        ]
+    }
+}
+
 fn settings() -> Settings {
     let text = places().files().iter().find_map(|path| std::fs::read(path).ok());
     text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// The proxies that containers are told of where their own environment does not say anything of them: those of the
+/// file, by both names, as they stand there.
+pub fn container_proxies() -> Vec<(String, Option<String>)> {
+    let Some(proxies) = settings().proxies.remove("default") else { return Vec::new() };
+    let both =
+        |(name, value): (&str, String)| [(name.to_owned(), Some(value.clone())), (name.to_lowercase(), Some(value))];
+    proxies.pairs().into_iter().filter(|(_, value)| !value.is_empty()).flat_map(both).collect()
 }
 
 /// The proxies that a build's commands are told of, by both names that programs look for: those of the file, or where
@@ -51,13 +72,7 @@ fn settings() -> Settings {
 pub fn build_proxies() -> Vec<(String, String)> {
     let of_file = settings().proxies.remove("default");
     let pairs = match of_file {
-        Some(proxies) => vec![
-            ("HTTP_PROXY", proxies.http_proxy),
-            ("HTTPS_PROXY", proxies.https_proxy),
-            ("NO_PROXY", proxies.no_proxy),
-            ("FTP_PROXY", proxies.ftp_proxy),
-            ("ALL_PROXY", proxies.all_proxy),
-        ],
+        Some(proxies) => proxies.pairs(),
         None => {
             let names = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "FTP_PROXY", "ALL_PROXY"];
             let value = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_lowercase()));

@@ -4,6 +4,7 @@
 pub mod adopt;
 pub mod attach;
 mod build_step;
+pub mod builders;
 pub mod cdi;
 pub mod cgroup;
 pub mod check;

@@ -67,7 +67,7 @@ pub fn take(roots: &Roots, name: &str, id: &str) -> Result<()> {
                 if owner != id && (complete || being_made(roots, name)) {
                     bail!(
                         "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". \
-                         Remove or rename that container, or choose another name"
+                         You have to remove (or rename) that container to be able to reuse that name."
                     );
                 }
                 // An owner without a config was never finished (its command was killed).

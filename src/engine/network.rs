@@ -262,6 +262,11 @@ pub fn users(roots: &Roots, network: &Network) -> Result<Vec<String>> {
 impl super::Engine {
     /// The networks that a request names must be there; the default one is made when a container joins it.
     pub fn check_networks(&self, request: &Request) -> Result<()> {
+        for (_, name) in &request.dns.links {
+            if super::container::Container::find(&self.roots, name).is_err() {
+                bail!("could not get container for {name}: No such container: {name}");
+            }
+        }
         let super::request::NetworkRequest::Networks(joins) = &request.network else { return Ok(()) };
         for join in joins.iter().filter(|join| join.network != DEFAULT) {
             if find(&self.roots, &join.network)?.is_none() {

@@ -10,6 +10,7 @@ use umiak_runtime::config as rt;
 
 use super::{hash, host_keys, labels, names};
 use crate::engine::container::{DnsConfig, Hook, Hooks, LogConfig};
+use crate::engine::docker_config::container_proxies;
 use crate::engine::health::{Healthcheck, Reach};
 use crate::engine::request::{Content, File, Join, NetworkRequest, Request, VolumesFrom};
 use crate::engine::restart::{Condition, RestartPolicy};
@@ -26,7 +27,10 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
         image,
         entrypoint: service.entrypoint.clone(),
         command: service.command.clone(),
-        env: service.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        env: container_proxies()
+            .into_iter()
+            .chain(service.environment.iter().map(|(key, value)| (key.clone(), value.clone())))
+            .collect(),
         labels: service.labels.clone(),
         annotations: service.annotations.clone(),
         working_dir: service.working_dir.clone(),

@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::json;
 use umiak_images::cache::{Row, Totals};
 
-use super::{RowFilters, created, last_used};
+use super::{RowFilters, Which, created, last_used};
 use crate::commands::Context;
+use crate::engine::builders;
 use crate::out;
 use crate::ui::human::size;
 use crate::ui::listing::{self, Listing};
@@ -18,6 +19,8 @@ use crate::ui::listing::{self, Listing};
 pub struct Du {
     #[command(flatten)]
     filters: RowFilters,
+    #[command(flatten)]
+    which: Which,
     /// Format output: table, pretty, json, or a Go template
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -46,6 +49,7 @@ const LISTING: Listing = Listing {
 impl Du {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
+        builders::check(&context.engine.roots, self.which.builder.as_deref())?;
         let fits = self.filters.decide()?;
         let mut rows = context.engine.store()?.cache().du()?;
         rows.retain(fits);

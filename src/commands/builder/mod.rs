@@ -34,6 +34,17 @@ impl Builder {
     }
 }
 
+/// Flags about builders, of which there is one under whatever name.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Which {
+    /// The builder, by a name that was given to it
+    #[arg(long, hide = true)]
+    builder: Option<String>,
+    /// There is nothing more to tell than what is told
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
+}
+
 /// Which rows are meant: all conditions have to hold.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RowFilters {

@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::Args;
 use umiak_images::cache::{Kind, PruneCache, Row};
 
-use super::{RowFilters, created, last_used, unused};
+use super::{RowFilters, Which, created, last_used, unused};
 use crate::commands::{Context, confirm};
+use crate::engine::builders;
 use crate::out;
 use crate::ui::human::{parse_size, size};
 
@@ -19,6 +20,8 @@ pub struct Prune {
     all: bool,
     #[command(flatten)]
     filters: RowFilters,
+    #[command(flatten)]
+    which: Which,
     /// Do not prompt for confirmation
     #[arg(short, long)]
     force: bool,
@@ -43,6 +46,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 impl Prune {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
+        builders::check(&context.engine.roots, self.which.builder.as_deref())?;
         let fits = self.filters.decide()?;
         let options = PruneCache {
             all: self.all,

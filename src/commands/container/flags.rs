@@ -13,6 +13,7 @@ use super::mount_flag::{self, volume};
 use super::network_flag::{self, NetworkFlag};
 use crate::engine::cdi;
 use crate::engine::container::{DnsConfig, LogConfig};
+use crate::engine::docker_config;
 use crate::engine::request::{Join, NetworkRequest, Request};
 use crate::engine::restart::{Condition, RestartPolicy};
 use crate::ui::human::parse_size;
@@ -273,7 +274,7 @@ impl Flags {
             image: image.to_owned(),
             entrypoint: self.entrypoint.as_ref().map(|e| if e.is_empty() { Vec::new() } else { vec![e.clone()] }),
             command: (!command.is_empty()).then(|| command.to_vec()),
-            env: environment(&self.env_file, &self.env)?,
+            env: [docker_config::container_proxies(), environment(&self.env_file, &self.env)?].concat(),
             labels: self.labels()?,
             annotations: self.annotation.iter().map(|annotation| pair(annotation)).collect(),
             working_dir: self.workdir.clone(),
@@ -484,7 +485,18 @@ pub fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, O
     for path in files {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        all.extend(lines.filter_map(variable));
+        for line in lines {
+            let name = line.split('=').next().unwrap_or_default();
+            let wrong = match () {
+                () if name.is_empty() => format!("no variable name on line '{line}'"),
+                () if name.contains(char::is_whitespace) => format!("variable '{name}' contains whitespaces"),
+                () => {
+                    all.extend(variable(line));
+                    continue;
+                }
+            };
+            bail!("invalid env file ({}): {wrong}", path.display());
+        }
     }
     all.extend(flags.iter().filter_map(|entry| variable(entry)));
     Ok(all)

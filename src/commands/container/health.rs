@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 
 use crate::engine::health::Healthcheck;
+use crate::failure::Coded;
+use crate::personality::Personality;
 
 /// How the container's health is checked.
 #[derive(Debug, Args)]
@@ -49,7 +51,7 @@ impl HealthFlags {
         let given = asked != Healthcheck::default();
         if self.no_healthcheck {
             if given {
-                bail!("--no-healthcheck conflicts with --health-* options");
+                return Err(wrong("--no-healthcheck conflicts with --health-* options"));
             }
             return Ok(Some(Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() }));
         }
@@ -57,7 +59,18 @@ impl HealthFlags {
     }
 
     fn retries(&self) -> Result<u32> {
-        u32::try_from(self.health_retries.unwrap_or(0)).map_err(|_| anyhow!("--health-retries cannot be negative"))
+        u32::try_from(self.health_retries.unwrap_or(0)).map_err(|_| wrong("--health-retries cannot be negative"))
+    }
+}
+
+/// What Docker's client says, and not its daemon.
+fn wrong(what: &str) -> anyhow::Error {
+    match Personality::current() {
+        Personality::Docker => {
+            let text = format!("docker: {what}\n\nRun 'docker run --help' for more information");
+            Coded { text, code: 125 }.into()
+        }
+        Personality::Own | Personality::Compose => anyhow!("{what}"),
     }
 }
 
@@ -68,7 +81,7 @@ fn shell(text: &str) -> [String; 2] {
 fn span(flag: &str, text: Option<&str>) -> Result<Duration> {
     let Some(text) = text else { return Ok(Duration::ZERO) };
     if text.starts_with('-') {
-        bail!("--{flag} cannot be negative");
+        return Err(wrong(&format!("--{flag} cannot be negative")));
     }
     umiak_compose::units::parse_duration(text)
         .map_err(|error| anyhow!(error))

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::restart::with_signal;
@@ -58,6 +58,9 @@ pub struct Rm {
     /// Kill a running container first
     #[arg(short, long)]
     force: bool,
+    /// Remove the link, and leave the container: CONTAINER/ALIAS
+    #[arg(short, long, conflicts_with_all = ["force", "volumes"])]
+    link: bool,
     /// Remove the anonymous volumes of the container too
     #[arg(short, long)]
     volumes: bool,
@@ -79,7 +82,9 @@ impl Stop {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         each(context, &self.containers, |container, _| {
             let container = with_signal(container, self.signal.as_deref())?;
-            context.engine.stop(&container, self.timeout)
+            context.engine.stop(&container, self.timeout)?;
+            // Its name is free for the next one when this returns.
+            if container.config.auto_remove { context.engine.gone(&container.config.id) } else { Ok(()) }
         })
     }
 }
@@ -88,7 +93,16 @@ impl Kill {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let signal = stop::signal(&self.signal)?;
-        each(context, &self.containers, |container, _| context.engine.kill(container, signal))
+        let mut result = ExitCode::SUCCESS;
+        for key in &self.containers {
+            let found = Container::find(&context.engine.roots, key);
+            let found = found.with_context(|| format!("cannot kill container: {key}"));
+            match found.and_then(|container| context.engine.kill(&container, signal)) {
+                Ok(()) => out!("{key}"),
+                Err(error) => result = failure::report(&error),
+            }
+        }
+        Ok(result)
     }
 }
 
@@ -110,6 +124,15 @@ impl Rm {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let mut result = ExitCode::SUCCESS;
+        if self.link {
+            for key in &self.containers {
+                match unlink(context, key) {
+                    Ok(()) => out!("{key}"),
+                    Err(error) => result = failure::report(&error),
+                }
+            }
+            return Ok(result);
+        }
         for key in &self.containers {
             let found = Container::find(&context.engine.roots, key);
             let missing = found.is_err();
@@ -121,6 +144,16 @@ impl Rm {
             }
         }
         Ok(result)
+    }
+}
+
+/// Takes `CONTAINER/ALIAS` away from the container.
+fn unlink(context: &Context, key: &str) -> Result<()> {
+    let (name, alias) = key.trim_start_matches('/').rsplit_once('/').unwrap_or((key, ""));
+    let found = Container::find(&context.engine.roots, name).ok();
+    match found.map(|container| context.engine.unlink(&container, alias)).transpose()? {
+        Some(true) => Ok(()),
+        _ => bail!("No such container: {key}"),
     }
 }
 

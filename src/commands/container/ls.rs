@@ -123,7 +123,7 @@ impl<'a> Keep<'a> {
             );
         }
         if let Some(bad) = filters.values("exited").find(|value| value.parse::<i32>().is_err()) {
-            bail!("invalid filter 'exited={bad}'");
+            bail!("invalid filter 'exited={bad}': strconv.Atoi: parsing \"{bad}\": invalid syntax");
         }
         for key in filters.values("before").chain(filters.values("since")) {
             if find(all, key).is_none() {

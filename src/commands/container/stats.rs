@@ -69,7 +69,7 @@ impl Stats {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, keys) = (&context.engine, &self.containers);
-        self.how.show(&|| match keys.is_empty() {
+        self.how.show(keys, &|| match keys.is_empty() {
             true => engine.containers(),
             false => named(engine, keys),
         })
@@ -80,9 +80,13 @@ fn named(engine: &Engine, keys: &[String]) -> Result<Vec<Container>> {
     keys.iter().map(|key| Container::find(&engine.roots, key)).collect()
 }
 
+fn key_of(key: &str, container: &Container) -> bool {
+    container.config.name == key || container.config.id.starts_with(key)
+}
+
 impl How {
-    /// Shows what `list` finds, once or until it is interrupted.
-    pub fn show(&self, list: &dyn Fn() -> Result<Vec<Container>>) -> Result<ExitCode> {
+    /// Shows what `list` finds, once or until it is interrupted; `asked` are the words that containers were named by.
+    pub fn show(&self, asked: &[String], list: &dyn Fn() -> Result<Vec<Container>>) -> Result<ExitCode> {
         let mut sampler = Sampler::default();
         loop {
             let containers = self.shown(list()?);
@@ -94,7 +98,8 @@ impl How {
                 }
                 std::thread::sleep(FIRST);
             }
-            let rows: Vec<(Row, bool)> = containers.iter().map(|one| self.row(one, &sampler.look(one))).collect();
+            let rows: Vec<(Row, bool)> =
+                containers.iter().map(|one| self.row(asked, one, &sampler.look(one))).collect();
             self.print(rows)?;
             if self.no_stream {
                 return Ok(ExitCode::SUCCESS);
@@ -125,11 +130,11 @@ impl How {
     }
 
     /// A row, and whether it has pressure.
-    fn row(&self, container: &Container, reading: &Reading) -> (Row, bool) {
+    fn row(&self, asked: &[String], container: &Container, reading: &Reading) -> (Row, bool) {
         let id = if self.no_trunc { container.config.id.as_str() } else { container.short_id() };
         let pair = |(left, right): (u64, u64)| format!("{} / {}", size(left), size(right));
         let mut fields: Vec<(&str, Value)> = [
-            ("Container", id.to_owned()),
+            ("Container", asked.iter().find(|key| key_of(key, container)).map_or(id, String::as_str).to_owned()),
             ("ID", id.to_owned()),
             ("Name", container.config.name.clone()),
             ("CPUPerc", format!("{:.2}%", reading.cpu)),

@@ -13,6 +13,7 @@ use super::lifecycle::each;
 use crate::commands::Context;
 use crate::engine::restart::{Condition, RestartPolicy};
 use crate::engine::{Container, events};
+use crate::failure::Plain;
 
 /// Update the configuration of containers.
 #[derive(Debug, Args)]
@@ -67,7 +68,28 @@ pub struct Update {
 impl Update {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
+        if !self.asks() {
+            return Err(Plain("you must provide one or more flags when using this command".into()).into());
+        }
         each(context, &self.containers, |container, _| self.update(context, container))
+    }
+
+    /// Whether there is a flag.
+    fn asks(&self) -> bool {
+        let texts = [
+            &self.cpuset_cpus,
+            &self.cpuset_mems,
+            &self.memory,
+            &self.memory_reservation,
+            &self.memory_swap,
+            &self.restart,
+        ];
+        let numbers = [self.cpu_quota, self.cpu_rt_runtime, self.pids_limit];
+        let sizes = [self.cpu_period, self.cpu_rt_period, self.cpu_shares, self.blkio_weight.map(u64::from)];
+        texts.iter().any(|text| text.is_some())
+            || numbers.iter().any(Option::is_some)
+            || sizes.iter().any(Option::is_some)
+            || self.cpus.is_some()
     }
 
     fn update(&self, context: &Context, container: &Container) -> Result<()> {

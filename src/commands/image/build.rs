@@ -127,6 +127,7 @@ impl Build {
     }
 
     fn perform(&self, context: &Context) -> Result<ExitCode> {
+        self.legacy.check(&context.engine.roots)?;
         let mut options = self.options()?;
         let (outputs, compression) = self.outputs(&mut options.names)?;
         options.compression = compression.unwrap_or(options.compression);

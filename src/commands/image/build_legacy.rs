@@ -7,6 +7,7 @@ use clap::Args;
 use umiak_runtime::config::Limits;
 
 use crate::commands::container::flags;
+use crate::engine::{builders, roots::Roots};
 
 /// What is not listed.
 #[derive(Debug, Clone, Default, Args)]
@@ -14,6 +15,9 @@ pub struct Legacy {
     /// The builder: there is one
     #[arg(long, hide = true)]
     builder: Option<String>,
+    /// There is nothing more to tell than what is told
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
     /// Contexts are not sent anywhere
     #[arg(long, hide = true)]
     compress: bool,
@@ -62,6 +66,11 @@ pub struct Legacy {
 }
 
 impl Legacy {
+    /// Refuses a builder that nobody has made.
+    pub fn check(&self, roots: &Roots) -> Result<()> {
+        builders::check(roots, self.builder.as_deref())
+    }
+
     /// The limits of RUN.
     pub fn limits(&self) -> Result<Limits> {
         let is_off = |text: &String| matches!(text.as_str(), "false" | "0" | "mode=disabled" | "disabled=true");
@@ -75,9 +84,6 @@ impl Legacy {
         }
         if let Some(isolation) = self.isolation.as_ref().filter(|name| !matches!(name.as_str(), "" | "default")) {
             bail!("--isolation {isolation}: on Linux there is only default");
-        }
-        if let Some(builder) = self.builder.as_ref().filter(|name| !matches!(name.as_str(), "" | "default")) {
-            bail!("no builder {builder:?} found: there is one, called default");
         }
         let swap = match self.memory_swap.as_deref() {
             None => None,

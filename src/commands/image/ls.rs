@@ -71,7 +71,9 @@ impl Ls {
         let mut images = listing.images;
         images.sort_by(|a, b| b.created.cmp(&a.created));
         let containers = match self.format.as_deref() {
-            Some(format) if format.contains("Containers") => context.engine.containers()?,
+            Some(format) if format == "json" || format.contains("Containers") || format.contains("json .") => {
+                context.engine.containers()?
+            }
             _ => Vec::new(),
         };
         let mut rows = Vec::new();
@@ -151,6 +153,6 @@ pub fn row(image: &Image, repository: &str, tag: &str, full: bool, used: usize) 
         ("VirtualSize", json!(human::size3(image.size))),
         ("SharedSize", json!("N/A")),
         ("UniqueSize", json!("N/A")),
-        ("Containers", if used > 0 { json!(used.to_string()) } else { json!("N/A") }),
+        ("Containers", json!(used.to_string())),
     ])
 }

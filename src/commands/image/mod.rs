@@ -277,7 +277,10 @@ fn is_missing(error: &anyhow::Error) -> bool {
 
 impl Prune {
     fn run(self, context: &Context) -> Result<ExitCode> {
-        let what = if self.all { "all images that no container uses" } else { "all images without a name" };
+        let what = match self.all {
+            true => "all images without at least one container associated to them",
+            false => "all dangling images",
+        };
         if !self.force && !super::confirm(&format!("This will remove {what}."))? {
             return Ok(ExitCode::SUCCESS);
         }

@@ -348,7 +348,7 @@ impl Create {
 
 impl Prune {
     fn run(self, context: &Context) -> Result<ExitCode> {
-        if !self.force && !super::confirm("This will remove all networks not used by at least one container.")? {
+        if !self.force && !super::confirm("This will remove all custom networks not used by at least one container.")? {
             return Ok(ExitCode::SUCCESS);
         }
         report(&unused(context, &self.filters.into())?);

@@ -35,9 +35,18 @@ impl Prune {
         }
         let mut what = vec!["all stopped containers", "all networks not used by at least one container"];
         what.extend(self.volumes.then_some("all anonymous volumes not used by at least one container"));
-        what.push(if self.all { "all images without at least one container" } else { "all dangling images" });
+        what.push(if self.all {
+            "all images without at least one container associated to them"
+        } else {
+            "all dangling images"
+        });
         what.push(if self.all { "all build cache" } else { "unused build cache" });
-        if !self.force && !confirm(&format!("This will remove: {}.", what.join(", ")))? {
+        let mut question = format!("This will remove:\n  - {}\n", what.join("\n  - "));
+        if !filters.pairs().is_empty() {
+            let all: Vec<String> = filters.pairs().iter().map(|(name, value)| format!("{name}={value}")).collect();
+            question += &format!("\n  Items to be pruned will be filtered with:\n  - {}\n", all.join("\n  - "));
+        }
+        if !self.force && !confirm(&question)? {
             return Ok(ExitCode::SUCCESS);
         }
         // What builds left that were killed is no container of anybody.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -82,7 +82,11 @@ pub struct Create {
     /// Set metadata
     #[arg(long, value_name = "K=V")]
     label: Vec<String>,
+    /// The volume's name, as older scripts give it
+    #[arg(long = "name", value_name = "NAME", hide = true)]
+    named: Option<String>,
     /// The volume's name; made up if none
+    #[arg(conflicts_with = "named")]
     name: Option<String>,
 }
 
@@ -172,9 +176,10 @@ impl Names {
 impl Create {
     fn run(self, context: &Context) -> Result<ExitCode> {
         let pairs = |all: &[String]| all.iter().map(|text| super::container::pair(text)).collect();
-        let name = self.name.map_or_else(umiak_base::id::new_id, Ok)?;
+        let name = self.name.or(self.named).map_or_else(umiak_base::id::new_id, Ok)?;
         let anonymous = name.len() == 64;
-        volume::create(&context.engine.roots, &name, &self.driver, pairs(&self.opt), pairs(&self.label), anonymous)?;
+        volume::create(&context.engine.roots, &name, &self.driver, pairs(&self.opt), pairs(&self.label), anonymous)
+            .with_context(|| format!("create {name}"))?;
         out!("{name}");
         Ok(ExitCode::SUCCESS)
     }
@@ -185,6 +190,7 @@ impl Rm {
         let mut result = ExitCode::SUCCESS;
         for name in &self.volumes {
             if self.force && volume::find(&context.engine.roots, name).is_err() {
+                out!("{name}");
                 continue;
             }
             match volume::remove_unused(&context.engine, name) {
@@ -198,7 +204,7 @@ impl Rm {
 
 impl Prune {
     fn run(self, context: &Context) -> Result<ExitCode> {
-        let what = if self.all { "all volumes" } else { "anonymous volumes" };
+        let what = if self.all { "all local volumes" } else { "anonymous local volumes" };
         if !self.force && !super::confirm(&format!("This will remove {what} not used by at least one container."))? {
             return Ok(ExitCode::SUCCESS);
         }
