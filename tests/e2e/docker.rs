@@ -17,7 +17,7 @@ fn aliases(host: &Host) -> PathBuf {
 }
 
 /// A command that finds `docker` and `docker-compose` first.
-fn with_docker(host: &Host, program: &str, args: &[&str]) -> Command {
+pub fn with_docker(host: &Host, program: &str, args: &[&str]) -> Command {
     let mut command = host.other(program, args);
     let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", aliases(host).display());
     command.env("PATH", path).stdin(Stdio::null());

@@ -13,6 +13,7 @@ mod compose;
 mod container;
 mod depends;
 mod docker;
+mod docker_client;
 mod dockerfiles;
 mod dry_run;
 mod events;
