@@ -67,25 +67,27 @@ fn containers(model: &Model, area: Rect) -> Table<'static> {
     // Scrolled so that the selected one is to be seen.
     let visible = usize::from(area.height.saturating_sub(1)).max(1);
     let first = (model.selected + 1).saturating_sub(visible);
-    let rows = model.rows.iter().enumerate().skip(first).map(|(index, row)| line(model, index, row));
-    // What is left out first on a narrow screen.
-    let history = if area.width >= 125 { u16::try_from(HISTORY).unwrap_or(16) } else { 0 };
-    let net = if area.width >= 92 { 17 } else { 0 };
+    let limits = area.width >= 78;
+    let rows = model.rows.iter().enumerate().skip(first).map(|(index, row)| line(model, index, row, limits));
+    // What is left out first on a narrow screen; the name is the last to go.
+    let from = |least: u16, width: u16| Constraint::Length(if area.width >= least { width } else { 0 });
+    let history = from(125, u16::try_from(HISTORY).unwrap_or(16));
     let widths = [
-        Constraint::Fill(1),
-        Constraint::Length(14),
-        Constraint::Length(9),
-        Constraint::Length(6),
-        Constraint::Length(history),
-        Constraint::Length(21),
-        Constraint::Length(history),
-        Constraint::Length(net),
-        Constraint::Length(5),
+        Constraint::Min(8),
+        Constraint::Length(if area.width >= 44 { 14 } else { 10 }),
+        from(58, 9),
+        from(34, 6),
+        history,
+        if limits { Constraint::Length(21) } else { from(48, 10) },
+        history,
+        from(92, 17),
+        from(64, 5),
     ];
     Table::new(rows, widths).header(TableRow::new(header).style(Style::new().add_modifier(Modifier::BOLD)))
 }
 
-fn line(model: &Model, index: usize, row: &Row) -> TableRow<'static> {
+/// With the memory's limit where there is room for it.
+fn line(model: &Model, index: usize, row: &Row, limits: bool) -> TableRow<'static> {
     let reading = &row.reading;
     // A hundred percent fill a sparkline of the CPU, or whatever was more.
     let most = row.history.cpu.iter().copied().fold(100.0, f64::max);
@@ -102,13 +104,17 @@ fn line(model: &Model, index: usize, row: &Row) -> TableRow<'static> {
         _ => paint(Color::Yellow),
     };
     let used = |text: String| if reading.runs { text } else { String::new() };
+    let memory = match limits {
+        true => format!("{} / {}", binary_size(reading.memory), binary_size(reading.memory_limit)),
+        false => binary_size(reading.memory),
+    };
     let cells = [
         Cell::new(row.name.clone()),
         Cell::new(row.state.clone()).style(state),
         Cell::new(row.health.clone()).style(health),
         Cell::new(used(format!("{:.1}", reading.cpu))),
         Cell::new(used(sparkline(&row.history.cpu, most))).style(paint(Color::Cyan)),
-        Cell::new(used(format!("{} / {}", binary_size(reading.memory), binary_size(reading.memory_limit)))),
+        Cell::new(used(memory)),
         Cell::new(used(sparkline(&row.history.memory, 100.0))).style(paint(Color::Magenta)),
         Cell::new(used(format!("{} / {}", size(reading.net.0), size(reading.net.1)))),
         Cell::new(used(reading.pids.to_string())),

@@ -109,7 +109,7 @@ fn keys_choose_and_ask() {
 #[test]
 fn logs_cannot_touch_the_screen() {
     let mut model = Model::default();
-    model.log("\u{1b}[31mred\u{1b}[0m\u{1b}]0;title\u{7}\tx\r");
+    model.log("\u{1b}[31mred\u{1b}[0m\u{1b}]0;title\u{7}\tx");
     model.log("\u{1b}]8;;http://h\u{1b}\\y\u{8}\u{1b}(B\n");
     model.log("next");
     assert_eq!(model.log, ["red    xyB", "next"]);
@@ -141,4 +141,20 @@ fn a_progress_bar_is_one_line() {
     }
     let lines: Vec<&str> = model.log.iter().map(|line| line.get(..4).unwrap_or(line)).collect();
     assert_eq!(lines, ["done", "next", "long", "end"]);
+}
+
+#[test]
+fn a_narrow_screen_has_names_and_states_before_all_else() {
+    let model = model();
+    for (width, words) in [
+        (80, &["db-1", "running", "healthy", "100.0", "64MiB / 128MiB", "3"][..]),
+        (66, &["db-1", "running", "healthy", "100.0", "64MiB", "3"]),
+        (50, &["db-1", "running", "100.0", "64MiB"]),
+        (30, &["db-1", "running"]),
+    ] {
+        let screen = screen(&model, width, 8);
+        let shown: Vec<&str> = screen[2].split_whitespace().collect();
+        assert_eq!(shown.join(" "), words.join(" "), "{width}");
+        assert!(screen.iter().any(|line| line.starts_with("web-1")), "{screen:?}");
+    }
 }
