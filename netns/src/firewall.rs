@@ -134,27 +134,29 @@ impl fmt::Display for Published {
 /// When the kernel refuses, e.g. without nf_tables or without CAP_NET_ADMIN.
 pub fn ensure_network(network: &Network) -> Result<(), FirewallError> {
     let socket = open()?;
-    let mut batch = Batch::new();
-    add_network(&mut batch, network);
-    match socket.commit(batch) {
-        Ok(()) => {}
+    let add = || {
+        let mut batch = Batch::new();
+        add_network(&mut batch, network);
+        batch
+    };
+    // Asked first: after a batch that it refuses, the kernel waits until no packet can have seen any of it.
+    let added = match table::is_there(&socket).map_err(list("tables"))? {
+        true => socket.commit(add()),
+        false => Err(Refused { step: String::new(), source: io::Error::from_raw_os_error(libc::ENOENT) }),
+    };
+    match added {
         Err(refused) if is(&refused, libc::ENOENT) => {
             let mut batch = Batch::new();
             table::create(&mut batch, true);
             table::fill(&mut batch);
             add_network(&mut batch, network);
             match socket.commit(batch) {
-                Ok(()) => {}
                 // Another command was first.
-                Err(refused) if is(&refused, libc::EEXIST) => {
-                    let mut batch = Batch::new();
-                    add_network(&mut batch, network);
-                    socket.commit(batch).map_err(change)?;
-                }
-                Err(refused) => return Err(change(refused)),
+                Err(refused) if is(&refused, libc::EEXIST) => socket.commit(add()).map_err(change)?,
+                result => result.map_err(change)?,
             }
         }
-        Err(refused) => return Err(change(refused)),
+        result => result.map_err(change)?,
     }
     let mut batch = Batch::new();
     forward::accept(&socket, &mut batch, &network.bridge, network.enable_ipv6).map_err(list("ip filter FORWARD"))?;

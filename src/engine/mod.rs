@@ -37,6 +37,7 @@ pub mod ports;
 pub mod processes;
 pub mod push;
 mod reboot;
+pub mod remnants;
 mod remove;
 mod rename;
 pub mod request;

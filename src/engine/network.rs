@@ -553,6 +553,11 @@ pub fn leave(roots: &Roots, attachment: &Attachment) -> Result<()> {
     if attachment.network == DEFAULT { leave_default(roots) } else { Ok(()) }
 }
 
+/// Whether there is a default network in which no container has an address.
+pub fn default_is_idle(roots: &Roots) -> Result<bool> {
+    Ok(find(roots, DEFAULT)?.is_some() && leases(roots, DEFAULT).all()?.is_empty())
+}
+
 /// Removes the default network if no container has it.
 pub fn leave_default(roots: &Roots) -> Result<()> {
     let _lock = lock(roots, DEFAULT)?;

@@ -2,39 +2,16 @@
 //! else. A part that fails does not keep the others from being removed.
 
 use anyhow::{Context as _, Result, bail};
+use umiak_base::FileLock;
 
-use super::container::{Container, NetworkMode, Status};
-use super::{Engine, cgroup, events, names, network, volume};
+use super::container::{Config, Container, NetworkMode, Status};
+use super::{Engine, Roots, cgroup, events, names, network, volume};
 
 impl Engine {
     /// Removes a container that does not run; with `force` one that does is killed first.
     pub fn remove(&self, container: &Container, force: bool, volumes: bool) -> Result<()> {
         let config = &container.config;
-        let up =
-            || Ok::<_, anyhow::Error>(Container::load(&self.roots, &config.id)?.filter(|now| now.state.status.is_up()));
-        let _lock = loop {
-            if let Some(current) = up()? {
-                if !force && current.state.status == Status::Paused {
-                    bail!(
-                        "cannot remove container \"{}\": container is paused and must be unpaused first",
-                        config.name
-                    );
-                }
-                if !force {
-                    bail!(
-                        "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
-                        config.name
-                    );
-                }
-                self.kill(&current, rustix::process::Signal::KILL)?;
-            }
-            self.recover(container)?;
-            let lock = self.lock(&config.id)?;
-            // A start whose command was killed may have come to its end meanwhile.
-            if up()?.is_none() {
-                break lock;
-            }
-        };
+        let _lock = self.hold_for_removal(container, force)?;
         let mut first_error = None;
         let mut note = |result: Result<()>| {
             if let Err(error) = result {
@@ -56,13 +33,7 @@ impl Engine {
         note(remove_tree(&dir));
         self.roots.forget_run(&config.id);
         if volumes {
-            for name in &config.anonymous_volumes {
-                // Another container may have it through `volumes_from`; it stays then, as in Docker.
-                match volume::users(self, name) {
-                    Ok(users) if users.is_empty() => note(volume::remove(&self.roots, name)),
-                    users => note(users.map(drop)),
-                }
-            }
+            note(self.remove_anonymous_volumes(config));
         }
         for attachment in config.network.attachments() {
             note(network::leave(&self.roots, attachment));
@@ -73,6 +44,63 @@ impl Engine {
         let _ = std::fs::remove_file(self.roots.lock(&format!("container-{}", config.id)));
         events::container(&self.roots, config, "destroy");
         first_error.map_or(Ok(()), Err)
+    }
+
+    /// Removes a container that has ended and was to remove itself. What the kernel holds of it goes afterwards, and
+    /// nobody waits for that (`remnants.rs`).
+    pub fn remove_ended(&self, container: &Container) -> Result<()> {
+        let config = &container.config;
+        let lock = self.hold_for_removal(container, true)?;
+        let cleared = cgroup::clear(&config.runtime.cgroup_path);
+        let removed = remove_file(&self.roots.container(&config.id).join("config.json"))
+            .and_then(|()| names::release(&self.roots, &config.name, &config.id))
+            .and_then(|()| self.remove_anonymous_volumes(config));
+        let rest = self.clear_away(config, &lock);
+        events::container(&self.roots, config, "destroy");
+        cleared.and(removed).and(rest)
+    }
+
+    /// The lock of a container that does not run; with `force` one that does is killed first.
+    fn hold_for_removal(&self, container: &Container, force: bool) -> Result<FileLock> {
+        let config = &container.config;
+        let up =
+            || Ok::<_, anyhow::Error>(Container::load(&self.roots, &config.id)?.filter(|now| now.state.status.is_up()));
+        loop {
+            if let Some(current) = up()? {
+                if !force && current.state.status == Status::Paused {
+                    bail!(
+                        "cannot remove container \"{}\": container is paused and must be unpaused first",
+                        config.name
+                    );
+                }
+                if !force {
+                    bail!(
+                        "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
+                        config.name
+                    );
+                }
+                self.kill(&current, rustix::process::Signal::KILL)?;
+            }
+            self.recover(container)?;
+            let lock = self.lock(&config.id)?;
+            // A start whose command was killed may have come to its end meanwhile.
+            if up()?.is_none() {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn remove_anonymous_volumes(&self, config: &Config) -> Result<()> {
+        let mut result = Ok(());
+        for name in &config.anonymous_volumes {
+            // Another container may have it through `volumes_from`; it stays then, as in Docker.
+            let removed = match volume::users(self, name) {
+                Ok(users) if users.is_empty() => volume::remove(&self.roots, name),
+                users => users.map(drop),
+            };
+            result = result.and(removed);
+        }
+        result
     }
 
     fn remove_namespace(&self, container: &Container) -> Result<()> {
@@ -92,20 +120,27 @@ impl Engine {
                 continue;
             }
             let path = self.roots.lock(&format!("container-{id}"));
-            let Some(_lock) = umiak_base::FileLock::try_exclusive(&path)? else { continue };
+            let Some(_lock) = FileLock::try_exclusive(&path)? else { continue };
             if self.roots.container(&id).join("config.json").exists() {
                 continue;
             }
-            network::detach_all(&self.roots, &id)?;
-            network::release(&self.roots, &id)?;
-            self.roots.forget_run(&id);
-            remove_tree(&self.roots.container(&id))?;
-            let _ = std::fs::remove_file(&path);
+            sweep_one(&self.roots, &id)?;
         }
         volume::sweep(&self.roots);
         names::sweep(&self.roots)?;
-        network::sweep(&self.roots)
+        network::sweep(&self.roots)?;
+        super::remnants::sweep_default(&self.roots)
     }
+}
+
+/// What is left of a container that has no config any more, by whoever holds its lock.
+pub fn sweep_one(roots: &Roots, id: &str) -> Result<()> {
+    network::detach_all(roots, id)?;
+    network::release(roots, id)?;
+    roots.forget_run(id);
+    remove_tree(&roots.container(id))?;
+    let _ = std::fs::remove_file(roots.lock(&format!("container-{id}")));
+    Ok(())
 }
 
 fn remove_file(path: &std::path::Path) -> Result<()> {

@@ -178,7 +178,7 @@ impl Engine {
     /// Waits until a container that removes itself has gone.
     pub fn gone(&self, id: &str) -> Result<()> {
         if let Some(container) = Container::load(&self.roots, id)? {
-            return self.remove(&container, true, true);
+            return self.remove_ended(&container);
         }
         // Without its config it is gone for all others, but whoever removes it may not be through yet.
         let path = self.roots.lock(&format!("container-{id}"));

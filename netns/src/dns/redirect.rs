@@ -7,7 +7,7 @@
 
 use crate::firewall::message::Attributes;
 use crate::firewall::rule::{self, Expr, Header, IPV4, Meta};
-use crate::firewall::socket::{APPEND, Batch, CREATE, Refused, Socket};
+use crate::firewall::socket::{APPEND, Batch, CREATE, EXCLUSIVE, Refused, Socket};
 
 use super::{ADDRESS, DnsError, Ports};
 
@@ -47,15 +47,18 @@ fn redirect(protocol: u8, port: u16) -> Attributes {
     new().string(1, TABLE).string(2, CHAIN).nest(4, &all)
 }
 
-fn batch(ports: Ports) -> Batch {
+/// `anew`: in place of a table that is there.
+fn batch(ports: Ports, anew: bool) -> Batch {
     let mut batch = Batch::new();
     let table = Attributes::new().string(1, TABLE);
     let hook = Attributes::new().u32(1, HOOK_LOCAL_OUT).bytes(2, &PRIORITY_DSTNAT.to_be_bytes());
     let chain = Attributes::new().string(1, TABLE).string(3, CHAIN).nest(4, &hook).string(7, "nat");
-    // Added, so that deleting cannot fail, then made anew: replaces whatever was there.
-    batch.push(NEWTABLE, CREATE, IPV4, format!("add table ip {TABLE}"), &table);
-    batch.push(DELTABLE, 0, IPV4, format!("delete table ip {TABLE}"), &table);
-    batch.push(NEWTABLE, CREATE, IPV4, format!("add table ip {TABLE}"), &table);
+    if anew {
+        // Added, so that deleting cannot fail.
+        batch.push(NEWTABLE, CREATE, IPV4, format!("add table ip {TABLE}"), &table);
+        batch.push(DELTABLE, 0, IPV4, format!("delete table ip {TABLE}"), &table);
+    }
+    batch.push(NEWTABLE, CREATE | EXCLUSIVE, IPV4, format!("add table ip {TABLE}"), &table);
     batch.push(NEWCHAIN, CREATE, IPV4, format!("add chain {CHAIN}"), &chain);
     batch.push(NEWRULE, CREATE | APPEND, IPV4, "add the udp rule".to_owned(), &redirect(UDP, ports.udp));
     batch.push(NEWRULE, CREATE | APPEND, IPV4, "add the tcp rule".to_owned(), &redirect(TCP, ports.tcp));
@@ -66,5 +69,11 @@ fn batch(ports: Ports) -> Batch {
 pub(super) fn install(ports: Ports) -> Result<(), DnsError> {
     let refused = |Refused { step, source }| DnsError::Redirect { step, source };
     let socket = Socket::open().map_err(|source| refused(Refused { step: "open netlink".to_owned(), source }))?;
-    socket.commit(batch(ports)).map_err(refused)
+    // A batch that deletes nothing leaves the kernel nothing to wait for when the socket is closed.
+    match socket.commit(batch(ports, false)) {
+        Err(Refused { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {
+            socket.commit(batch(ports, true)).map_err(refused)
+        }
+        result => result.map_err(refused),
+    }
 }

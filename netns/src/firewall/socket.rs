@@ -15,7 +15,7 @@ const NLMSG_DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// The number of nf_tables among netfilter's subsystems.
-const NFTABLES: u8 = 10;
+pub(crate) const NFTABLES: u8 = 10;
 /// The number of conntrack among netfilter's subsystems.
 pub(crate) const CONNTRACK: u8 = 1;
 

@@ -11,12 +11,13 @@
 
 use super::message::Attributes;
 use super::rule::{self, Ct, DNAT_DONE, ESTABLISHED_RELATED, Expr, Header, INET, IPV4, IPV6, Meta, Verdict};
-use super::socket::{APPEND, Batch, CREATE, EXCLUSIVE};
+use super::socket::{ACK, APPEND, Batch, CREATE, EXCLUSIVE, NFTABLES, Socket};
 
 /// The table's name.
 pub(crate) const TABLE: &str = "umiak";
 
 const NEWTABLE: u8 = 0;
+const GETTABLE: u8 = 1;
 const DELTABLE: u8 = 2;
 const NEWCHAIN: u8 = 3;
 const NEWRULE: u8 = 6;
@@ -282,6 +283,15 @@ fn postrouting() -> Vec<Vec<Expr>> {
         // A container cannot answer to 127.0.0.1.
         masquerade(&[in_loopback(12), interface_in(Meta::Oifname, Set::Bridges)]),
     ]
+}
+
+/// Whether there is a table.
+pub(crate) fn is_there(socket: &Socket) -> std::io::Result<bool> {
+    match socket.request(NFTABLES, GETTABLE, ACK, INET, &Attributes::new().string(1, TABLE)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the table. With `exclusive`, the batch is refused (`EEXIST`) where there is one.

@@ -1,0 +1,87 @@
+//! What a container leaves that ran with `--rm`: its interfaces, its namespace
+//! and, with the last one, the default network. The kernel waits for its
+//! processors at each of these deletions, so a process that nobody waits for does
+//! them: the command has ended by then. To all other commands the container is gone.
+//!
+//! The default network stays for a moment longer: the next container often comes
+//! at once, and finds it there. Whatever is killed meanwhile, the next command
+//! that starts something clears away ([`Engine::sweep`]).
+
+use std::ffi::OsString;
+use std::os::fd::AsFd as _;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use umiak_base::FileLock;
+
+use super::container::Config;
+use super::{Engine, Roots, network, remove};
+
+/// How long the default network is kept without a container.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Has the rest of a container cleared away whose config is gone. The lock of the container goes along.
+    pub(super) fn clear_away(&self, config: &Config, lock: &FileLock) -> Result<()> {
+        if start_clearing(&self.roots, &config.id, lock).is_ok() {
+            return Ok(());
+        }
+        // There may be no room for another process.
+        remove::sweep_one(&self.roots, &config.id)?;
+        config.network.attachments().iter().try_for_each(|attachment| network::leave(&self.roots, attachment))
+    }
+}
+
+fn start_clearing(roots: &Roots, id: &str, lock: &FileLock) -> Result<()> {
+    let lock = lock.as_fd().try_clone_to_owned().context("duplicate a lock")?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("__clear").args([roots.data.as_os_str(), roots.run.as_os_str()]).arg(id);
+    command.env_clear().current_dir("/").stdin(lock).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().context("start a process").map(drop)
+}
+
+/// Runs that process: descriptor 0 is the container's lock.
+pub fn main() -> ExitCode {
+    crate::sys::close_inherited();
+    // No terminal's signals, and not ended with the command's process group.
+    let _ = rustix::process::setsid();
+    let arguments: Vec<OsString> = std::env::args_os().skip(2).collect();
+    let [data, run, id] = arguments.as_slice() else { return ExitCode::FAILURE };
+    let (Some(id), roots) = (id.to_str(), Roots { data: data.into(), run: run.into() }) else {
+        return ExitCode::FAILURE;
+    };
+    // What fails is done by the next command that starts something.
+    match clear(&roots, id) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn clear(roots: &Roots, id: &str) -> Result<()> {
+    let lock = crate::monitor::take_stdin()?;
+    // Taken before the container has given up its place: until then nobody else removes the network.
+    let lingering = FileLock::shared(&lingering(roots))?;
+    remove::sweep_one(roots, id)?;
+    drop(lock);
+    if !network::default_is_idle(roots)? {
+        return Ok(());
+    }
+    std::thread::sleep(LINGER);
+    drop(lingering);
+    sweep_default(roots)
+}
+
+/// Removes the default network if no container has it and nobody keeps it for the next one.
+pub(super) fn sweep_default(roots: &Roots) -> Result<()> {
+    if !network::default_is_idle(roots)? {
+        return Ok(());
+    }
+    // The last one of those that keep it does that.
+    let Some(_alone) = FileLock::try_exclusive(&lingering(roots))? else { return Ok(()) };
+    network::leave_default(roots)
+}
+
+fn lingering(roots: &Roots) -> std::path::PathBuf {
+    roots.lock("default-network")
+}
