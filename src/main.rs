@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Some("__create") => return monitor::create::main(),
         Some("__probe") => return monitor::probe::main(),
         Some("__clear") => return engine::remnants::main(),
+        Some("__repair") => return monitor::firewall::main(),
         Some("__compress") => return engine::logs::compress_main(),
         Some("__exec") => return engine::exec::child_main(),
         _ => {}

@@ -100,6 +100,38 @@ pub fn drop_unused_stack() {
     let _ = unsafe { rustix::mm::madvise(address, SEARCHED, rustix::mm::Advice::LinuxDontNeed) };
 }
 
+/// Has a netlink socket receive only messages of these kinds (the lower byte of their type), judged by the first of each
+/// datagram.
+///
+/// # Errors
+/// When the kernel takes no filter.
+pub fn receive_only(socket: std::os::fd::BorrowedFd<'_>, kinds: &[u8]) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    /// Where the lower byte of `nlmsg_type` is, after the length.
+    const KIND: u32 = if cfg!(target_endian = "little") { 4 } else { 5 };
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let mut program = vec![statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, KIND)];
+    for (kind, left) in kinds.iter().zip((0..u8::try_from(kinds.len()).unwrap_or(u8::MAX)).rev()) {
+        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        // To the last statement, over the other comparisons and the refusal.
+        program.push(libc::sock_filter { jt: left + 1, ..statement(equal, u32::from(*kind)) });
+    }
+    program.extend([statement(libc::BPF_RET | libc::BPF_K, 0), statement(libc::BPF_RET | libc::BPF_K, u32::MAX)]);
+    let filter = libc::sock_fprog { len: u16::try_from(program.len()).unwrap_or(0), filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which lives until after the call, and reads as much as the length says.
+    let answer = unsafe {
+        let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            length,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// `struct pidfd_info` of linux/pidfd.h, as far as it was when it first told exit codes.
 #[repr(C)]
 #[derive(Default)]

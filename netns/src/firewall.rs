@@ -8,6 +8,7 @@
 //! table     the table: sets, chains, rules
 //! forward   other people's chains that drop forwarded packets
 //! conntrack UDP flows that outlive the meaning of their port
+//! repair    making whole what somebody flushed, and hearing of it
 //! ```
 //!
 //! All functions work in the network namespace of the calling thread.
@@ -18,6 +19,7 @@ pub(crate) mod socket;
 
 mod conntrack;
 mod forward;
+mod repair;
 mod table;
 
 use std::fmt;
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::network::Network;
 pub use forward::Obstacle;
 use message::{Attributes, attributes, find};
+pub use repair::{Watch, has_network, repair};
 use socket::{Batch, Refused, Socket};
 use table::{DELSETELEM, Element, GETSETELEM, NEWSETELEM, Set};
 
@@ -242,40 +245,6 @@ pub fn unpublish(ports: &[Published]) -> Result<(), FirewallError> {
         Err(refused) => return Err(change(refused)),
     }
     conntrack::forget(&socket, ports, true).map_err(FirewallError::Conntrack)
-}
-
-/// Makes the whole table anew in one step, after somebody flushed or edited it.
-///
-/// # Errors
-/// When the kernel refuses; the old table is then still there.
-pub fn repair(networks: &[Network], ports: &[Published]) -> Result<(), FirewallError> {
-    let socket = open()?;
-    let mut batch = Batch::new();
-    table::create(&mut batch, false);
-    table::delete(&mut batch);
-    if !networks.is_empty() {
-        table::create(&mut batch, false);
-        table::fill(&mut batch);
-        for network in networks {
-            add_network(&mut batch, network);
-        }
-        add_ports(&mut batch, ports)?;
-    }
-    for network in networks {
-        forward::accept(&socket, &mut batch, &network.bridge, network.enable_ipv6)
-            .map_err(list("ip filter FORWARD"))?;
-    }
-    socket.commit(batch).map_err(change)
-}
-
-/// Whether the table is there and whole: holds this network's bridge.
-///
-/// # Errors
-/// When the kernel refuses the listing.
-pub fn has_network(network: &Network) -> Result<bool, FirewallError> {
-    let wanted = rule::ifname(&network.bridge);
-    let bridges = list_set(&open()?, Set::Bridges)?.unwrap_or_default();
-    Ok(bridges.iter().any(|element| element.key == wanted))
 }
 
 /// All published ports, as the kernel has them.

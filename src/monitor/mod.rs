@@ -19,6 +19,7 @@
 //! fate       how PID 1 ended, whoever was its parent
 //! supervise  the poll loop, and what follows an end
 //! create     the child that builds the container
+//! firewall   rules that somebody flushed
 //! health  probe  reach      health checks, and the child that makes them
 //! streams  clients  protocol  bytes of the container, and who is attached to them
 //! ```
@@ -26,6 +27,7 @@
 pub mod clients;
 pub mod create;
 mod fate;
+pub mod firewall;
 mod health;
 mod keeper;
 pub mod probe;

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use umiak_base::{ProcessRef, state};
 
 use super::fate::Fate;
+use super::firewall::Guard;
 use super::health::Checks;
 use super::keeper::{Keeper, Kept, OF_ONE_RUN, Thing};
 use super::protocol::{Kind, Outcome, Start};
@@ -172,6 +173,8 @@ fn go_on(
     let (outputs, input, terminal) = streams(&mut kept)?;
     let held: Vec<OwnedFd> = std::iter::from_fn(|| kept.take(Thing::Port)).collect();
     let state = State { monitor: ProcessRef::of(std::process::id()), keeper: keeper.process, ..stored };
+    let mut guard = Guard::default();
+    guard.follow(&config);
     let running = Running {
         state,
         keeper,
@@ -186,6 +189,7 @@ fn go_on(
         clients: Vec::new(),
         held,
         checks,
+        guard,
         gave_up: false,
         kill_at: None,
         since: Instant::now(),

@@ -21,6 +21,7 @@ use umiak_runtime::program::OwnProgram;
 use super::clients::Client;
 use super::create;
 use super::fate::Fate;
+use super::firewall::Guard;
 use super::health::Checks;
 use super::keeper::{Keeper, OF_ONE_RUN, Thing};
 use super::protocol::{Kind, Outcome, Start};
@@ -64,6 +65,8 @@ pub struct Running {
     pub held: Vec<OwnedFd>,
     /// The health checks of this run.
     pub checks: Option<Checks>,
+    /// Hears of what is deleted of the firewall.
+    pub guard: Guard,
     /// This run is being ended because it is unhealthy.
     pub gave_up: bool,
     /// When what has been asked to end is killed.
@@ -201,6 +204,8 @@ fn begin(order: &Start, config: &Config, mut keeper: Keeper) -> Result<Running> 
     ports::publish(config, &order.ports)?;
     reach("monitor: published");
     let launched = launch(roots, config, &order.namespaces, &mut keeper)?;
+    let mut guard = Guard::default();
+    guard.follow(config);
     let running = Running {
         roots: roots.clone(),
         config: config.clone(),
@@ -227,6 +232,7 @@ fn begin(order: &Start, config: &Config, mut keeper: Keeper) -> Result<Running> 
         clients: Vec::new(),
         held: Vec::new(),
         checks: Checks::new(roots, config, launched.init, None),
+        guard,
         gave_up: false,
         kill_at: None,
         since: Instant::now(),

@@ -186,6 +186,7 @@ enum Source {
     Output(usize),
     Input,
     Client(usize),
+    Ruleset,
 }
 
 fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, room: &mut Room) -> Result<()> {
@@ -197,7 +198,8 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, ro
     let dns_deadline = running.dns.as_ref().and_then(umiak_netns::dns::Server::next_deadline);
     let log_deadline = running.log.as_ref().and_then(umiak_runtime::logs::Writer::deadline);
     let check_deadline = running.checks.as_ref().map(super::health::Checks::deadline);
-    let all = [deadline, dns_deadline, log_deadline, check_deadline, running.kill_at, room.until];
+    let guard_deadline = running.guard.deadline();
+    let all = [deadline, dns_deadline, log_deadline, check_deadline, guard_deadline, running.kill_at, room.until];
     let timeout = all.into_iter().flatten().min();
     let timeout = timeout.map(|deadline| timespec(deadline.saturating_duration_since(now)));
     let ready: Vec<(Source, PollFlags)> = {
@@ -218,6 +220,7 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, ro
             Source::Control => accept(running),
             Source::Output(index) => read_outputs(running, index, room.buffer()),
             Source::Input => running.input.flush(),
+            Source::Ruleset => running.guard.hear(),
             Source::Client(index) => serve(running, index, events),
         }
     }
@@ -226,6 +229,7 @@ fn turn(running: &mut Running, signals: &SignalFd, deadline: Option<Instant>, ro
         running.kill_at = None;
         let _ = cgroup::kill(&running.config.runtime.cgroup_path);
     }
+    running.guard.turn(&running.roots, &running.config);
     if let Some(dns) = &mut running.dns {
         // A question that could not be answered is asked again by its client.
         let _ = dns.turn();
@@ -294,6 +298,10 @@ fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Ve
     let dns = running.dns.as_ref().map(AsFd::as_fd);
     for fd in [check, dns, running.keeper.fd(), running.fate.fd()].into_iter().flatten() {
         sources.push(Source::Told);
+        fds.push(entry(fd, PollFlags::IN));
+    }
+    if let Some(fd) = running.guard.fd() {
+        sources.push(Source::Ruleset);
         fds.push(entry(fd, PollFlags::IN));
     }
     (sources, fds)
@@ -389,6 +397,7 @@ fn reload(running: &mut Running) {
     if let (Some(dns), Ok(settings)) = (&mut running.dns, resolver_settings(&running.roots, &running.config)) {
         dns.reconfigure(&settings);
     }
+    running.guard.follow(&running.config);
 }
 
 /// Clears away what belongs to one run. What is to be told of it, once its state can be read.

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Done, Host, finish, names_in};
+use crate::harness::{Done, Host, eventually, finish, names_in};
 
 /// A network namespace with nothing but its loopback, held by a process.
 struct Apart {
@@ -79,9 +79,16 @@ fn after_down_the_host_is_as_it_was() {
             names_in(&host.run_root().join("netns")).len(),
             "the only mounts of ours are the namespaces' pins"
         );
-        apart.umiak(&host, &["container", "run", "--rm", "busybox", "true"]);
         apart.umiak(&host, &["down", "-v"]);
         assert_eq!(apart.picture(&host), before);
+        apart.umiak(&host, &["up", "-d"]);
+        apart.umiak(&host, &["container", "run", "--rm", "busybox", "true"]);
+        apart.umiak(&host, &["down", "-v"]);
+        // The network of the single container stays for a moment, in case another one comes.
+        eventually("the host is as before", || match apart.picture(&host) {
+            now if now == before => Ok(()),
+            now => Err(now),
+        });
     }
     assert_eq!(mounts(), mounted);
 }
@@ -98,4 +105,69 @@ fn flushed_firewall_rules_come_back_with_the_next_start() {
     assert!(rules.contains("table inet umiak") && rules.contains("8080"), "{rules}");
     apart.umiak(&host, &["down", "-v"]);
     assert!(!apart.run(&host, "nft", &["list", "ruleset"]).out.contains("umiak"));
+}
+
+#[test]
+fn flushed_firewall_rules_come_back_by_themselves() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let apart = Apart::new();
+    host.write("compose.yaml", STACK);
+    apart.umiak(&host, &["up", "-d"]);
+    let rules = || apart.run(&host, "nft", &["-s", "list", "ruleset"]).out;
+    let sorted = |text: String| {
+        // Elements are listed in no order.
+        let mut words: Vec<String> = text.split([' ', '\n', '\t', ',']).map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    let before = sorted(rules());
+    let theirs = "table inet theirs { chain c { } }";
+    for ways in [
+        &[&["flush", "ruleset"][..]][..],
+        &[&["flush", "table", "inet", "umiak"]],
+        &[&["delete", "table", "inet", "umiak"]],
+        // As services of firewalls do it: their own rules in place of all.
+        &[&["flush", "ruleset"], &["add", theirs], &["delete", "table", "inet", "theirs"]],
+    ] {
+        for way in ways {
+            assert_eq!(apart.run(&host, "nft", way).code, 0, "{way:?}");
+        }
+        eventually(&format!("the rules are back after {ways:?}"), || match rules() {
+            now if sorted(now.clone()) == before => Ok(()),
+            now => Err(now),
+        });
+    }
+    apart.umiak(&host, &["down", "-v"]);
+    assert!(!rules().contains("umiak"));
+}
+
+#[test]
+fn containers_that_remove_themselves_follow_each_other_on_one_network() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let apart = Apart::new();
+    let before = apart.picture(&host);
+    let address = "ip -4 -o address show eth0";
+    for round in 0..5 {
+        let out = apart.umiak(&host, &["container", "run", "--rm", "-v", "/anonymous", "busybox", "sh", "-c", address]);
+        assert!(out.contains("inet 172."), "round {round}: {out}");
+        // To all others it is gone.
+        assert_eq!(apart.umiak(&host, &["container", "ls", "-aq"]), "");
+        assert_eq!(apart.umiak(&host, &["volume", "ls", "-q"]), "");
+    }
+    eventually("nothing is left", || {
+        let now = apart.picture(&host);
+        let left = host.leftovers(&host.ids(), &host.network_ids());
+        if now == before && left.is_empty() { Ok(()) } else { Err(format!("{now}\n{left:?}")) }
+    });
+    // What was killed while it cleared away is made good by the next command that starts something.
+    apart.umiak(&host, &["container", "create", "--name", "lone", "busybox", "true"]);
+    apart.umiak(&host, &["container", "start", "-a", "lone"]);
+    let config = names_in(&host.root().join("containers")).into_iter().find(|name| name.len() == 64).unwrap();
+    std::fs::remove_file(host.root().join("containers").join(config).join("config.json")).unwrap();
+    apart.umiak(&host, &["container", "run", "--rm", "--network", "none", "busybox", "true"]);
+    eventually("nothing is left", || {
+        let now = apart.picture(&host);
+        let left = host.leftovers(&host.ids(), &host.network_ids());
+        if now == before && left.is_empty() { Ok(()) } else { Err(format!("{now}\n{left:?}")) }
+    });
 }

@@ -45,6 +45,7 @@ mod one_off;
 mod plan;
 mod ports;
 mod pre_start;
+mod promises;
 mod provider;
 mod proxy;
 mod registry;

@@ -18,9 +18,12 @@ pub(crate) const TABLE: &str = "umiak";
 
 const NEWTABLE: u8 = 0;
 const GETTABLE: u8 = 1;
-const DELTABLE: u8 = 2;
+/// `NFT_MSG_DELTABLE`.
+pub(crate) const DELTABLE: u8 = 2;
 const NEWCHAIN: u8 = 3;
 const NEWRULE: u8 = 6;
+/// `NFT_MSG_GETRULE`.
+pub(crate) const GETRULE: u8 = 7;
 const NEWSET: u8 = 9;
 /// `NFT_MSG_NEWSETELEM`.
 pub(crate) const NEWSETELEM: u8 = 12;
@@ -292,6 +295,11 @@ pub(crate) fn is_there(socket: &Socket) -> std::io::Result<bool> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// How many rules it has.
+pub(crate) fn rules() -> usize {
+    chains().iter().map(|chain| chain.rules.len()).sum()
 }
 
 /// Makes the table. With `exclusive`, the batch is refused (`EEXIST`) where there is one.

@@ -1,0 +1,115 @@
+//! Makes the host's firewall whole again when somebody has flushed it, without
+//! waiting for the next start: each monitor of a container on a bridge hears of
+//! deletions in the ruleset, and looks. Nothing wakes it while nothing is deleted.
+//!
+//! Of all monitors that find the table wanting, the one that gets a lock has a
+//! short-lived process make it anew for all networks; the others look again later.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use umiak_base::FileLock;
+use umiak_netns::{Links, Network, firewall};
+
+use crate::engine::container::Config;
+use crate::engine::{Roots, network};
+
+/// Until the table is looked at again, at first; twice as long each time.
+const PAUSE: Duration = Duration::from_millis(250);
+/// After so many looks (two minutes) it is left at that, until something is deleted again.
+const LOOKS: u32 = 9;
+
+/// What one monitor knows of the ruleset.
+#[derive(Debug, Default)]
+pub struct Guard {
+    watch: Option<firewall::Watch>,
+    /// When the table is looked at.
+    look_at: Option<Instant>,
+    looks: u32,
+}
+
+impl Guard {
+    /// Begins to listen where the container is on a bridge, and ends where it is not any more. Best effort: without
+    /// it, the next start repairs.
+    pub fn follow(&mut self, config: &Config) {
+        match (config.network.attachments().is_empty(), &self.watch) {
+            (true, _) => *self = Self::default(),
+            (false, Some(_)) => {}
+            (false, None) => {
+                let watch = firewall::Watch::open().and_then(|watch| {
+                    crate::sys::receive_only(watch.as_fd(), &firewall::Watch::DELETIONS)?;
+                    Ok(watch)
+                });
+                self.watch = watch.ok();
+            }
+        }
+    }
+
+    /// Readable when something was deleted.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(|watch| watch.as_fd())
+    }
+
+    /// When it wants its [`Guard::turn`].
+    pub fn deadline(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Takes note of what was deleted.
+    pub fn hear(&mut self) {
+        if self.watch.as_ref().is_some_and(firewall::Watch::happened) {
+            (self.look_at, self.looks) = (Some(Instant::now()), 0);
+        }
+    }
+
+    /// Looks at the table, if something was deleted, and has it made whole.
+    pub fn turn(&mut self, roots: &Roots, config: &Config) {
+        if self.look_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        self.look_at = None;
+        if is_whole(roots, config) || self.looks >= LOOKS {
+            return;
+        }
+        // Whoever holds the lock does it for all.
+        if let Ok(Some(lock)) = FileLock::try_exclusive(&roots.lock("firewall")) {
+            let _ = start_repair(roots, &lock);
+        }
+        self.look_at = Some(Instant::now() + PAUSE * 2_u32.pow(self.looks));
+        self.looks += 1;
+    }
+}
+
+/// Whether the table has the networks of a container. What cannot be looked at is taken to be whole.
+fn is_whole(roots: &Roots, config: &Config) -> bool {
+    let up = |network: &Network| {
+        network.direct.is_none() && std::path::Path::new("/sys/class/net").join(&network.bridge).exists()
+    };
+    config.network.attachments().iter().all(|attachment| match network::find(roots, &attachment.network) {
+        Ok(Some(network)) if up(&network) => firewall::has_network(&network).unwrap_or(true),
+        _ => true,
+    })
+}
+
+/// A process of its own, because what lists links has an async runtime; the lock goes along.
+fn start_repair(roots: &Roots, lock: &FileLock) -> Result<()> {
+    let lock = lock.as_fd().try_clone_to_owned().context("duplicate a lock")?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("__repair").args([&roots.data, &roots.run]).env_clear().current_dir("/");
+    command.stdin(lock).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().context("start a process").map(drop)
+}
+
+/// Runs that process: descriptor 0 is the lock.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(2).collect();
+    let [data, run] = arguments.as_slice() else { return ExitCode::FAILURE };
+    let roots = Roots { data: data.into(), run: run.into() };
+    let repaired = super::create::clean_signal_mask()
+        .and_then(|()| super::take_stdin())
+        .and_then(|lock| network::repair(&roots, &Links::open()?).map(|()| drop(lock)));
+    if repaired.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
