@@ -109,7 +109,10 @@ pub fn receive_only(socket: std::os::fd::BorrowedFd<'_>, kinds: &[u8]) -> std::i
     use std::os::fd::AsRawFd as _;
     /// Where the lower byte of `nlmsg_type` is, after the length.
     const KIND: u32 = if cfg!(target_endian = "little") { 4 } else { 5 };
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let statement = |code: u32, k: u32| {
+        let code = u16::try_from(code).unwrap_or(u16::MAX);
+        libc::sock_filter { code, jt: 0, jf: 0, k }
+    };
     let mut program = vec![statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, KIND)];
     for (kind, left) in kinds.iter().zip((0..u8::try_from(kinds.len()).unwrap_or(u8::MAX)).rev()) {
         let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -118,9 +121,9 @@ pub fn receive_only(socket: std::os::fd::BorrowedFd<'_>, kinds: &[u8]) -> std::i
     }
     program.extend([statement(libc::BPF_RET | libc::BPF_K, 0), statement(libc::BPF_RET | libc::BPF_K, u32::MAX)]);
     let filter = libc::sock_fprog { len: u16::try_from(program.len()).unwrap_or(0), filter: program.as_mut_ptr() };
+    let length = libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).unwrap_or(0);
     // SAFETY: the kernel copies the program, which lives until after the call, and reads as much as the length says.
     let answer = unsafe {
-        let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,

@@ -1,5 +1,6 @@
 //! Running one container.
 
+pub mod apparmor;
 pub mod capabilities;
 pub mod cgroup;
 pub mod config;

@@ -228,8 +228,7 @@ pub(crate) fn process(config: &Config) -> Result<Process, SpecError> {
         .build()?;
     process.set_no_new_privileges(None);
     process.set_oom_score_adj(None);
-    process
-        .set_apparmor_profile(config.apparmor.clone().filter(|profile| !matches!(profile.as_str(), "" | "unconfined")));
+    process.set_apparmor_profile(crate::apparmor::of(config));
     Ok(process)
 }
 

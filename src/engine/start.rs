@@ -63,6 +63,10 @@ impl Engine {
             let _ = std::fs::remove_file(super::health::Health::path(&self.roots, &container.config.id));
         }
         let config = &container.config;
+        if config.runtime.apparmor.is_none() && !config.runtime.privileged {
+            // Where that fails it runs without, as `info` says.
+            let _ = umiak_runtime::apparmor::load();
+        }
         // The writable layer is made with the mode of the image's root, by whoever mounts it.
         make_dir(&config.runtime.rootfs.merged)?;
         let namespaces = shared_namespaces(&self.roots, config)?;

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::net::{AddressFamily, SocketType};
 use umiak_base::FileLock;
 use umiak_netns::{Links, Network, firewall};
 
@@ -85,8 +86,10 @@ impl Guard {
 
 /// Whether the table has the networks of a container. What cannot be looked at is taken to be whole.
 fn is_whole(roots: &Roots, config: &Config) -> bool {
+    // Asked by a socket: /sys shows the links of whoever mounted it.
+    let Ok(socket) = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None) else { return true };
     let up = |network: &Network| {
-        network.direct.is_none() && std::path::Path::new("/sys/class/net").join(&network.bridge).exists()
+        network.direct.is_none() && rustix::net::netdevice::name_to_index(&socket, &network.bridge).is_ok()
     };
     config.network.attachments().iter().all(|attachment| match network::find(roots, &attachment.network) {
         Ok(Some(network)) if up(&network) => firewall::has_network(&network).unwrap_or(true),

@@ -206,7 +206,7 @@ fn no_program_of_an_image_runs_with_rights_on_the_host() {
     ok(&["container", "start", "fowl"]);
     host.write(
         "compose.yaml",
-        "services:\n  bird:\n    image: canaries\n    stop_grace_period: 0s\n    volumes: [\"more:/etc\"]\n    healthcheck: {test: [CMD, \"true\"], interval: 1s}\n",
+        "services:\n  bird:\n    image: canaries\n    stop_grace_period: 0s\n    volumes: [\"more:/etc\"]\n    healthcheck: {test: [CMD, \"true\"], interval: 1s}\nvolumes:\n  more:\n",
     );
     ok(&["up", "-d", "--wait"]);
     ok(&["run", "--rm", "bird", "ls"]);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::{Value, json};
+use umiak_runtime::apparmor;
 
 use crate::commands::Context;
 use crate::engine::cgroup;
@@ -76,9 +77,9 @@ fn gather(context: &Context) -> Result<Value> {
         "Name": text(kernel.nodename()),
         "Labels": [],
         "ServerVersion": version,
-        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "SecurityOptions": security_options(),
         "LiveRestoreEnabled": true,
-        "Warnings": null,
+        "Warnings": warnings(),
         "ClientInfo": {
             "Version": version, "Context": "default", "Debug": false,
             "Plugins": [{ "Name": "compose", "ShortDescription": "Docker Compose", "Version": COMPOSE_VERSION }],
@@ -88,6 +89,22 @@ fn gather(context: &Context) -> Result<Value> {
         all.extend(fixed);
     }
     Ok(info)
+}
+
+/// What confines containers by default.
+fn security_options() -> Vec<&'static str> {
+    let apparmor = apparmor::is_enabled() && apparmor::load().is_ok();
+    apparmor.then_some("name=apparmor").into_iter().chain(["name=seccomp,profile=builtin"]).collect()
+}
+
+fn warnings() -> Value {
+    match apparmor::load() {
+        Ok(()) => Value::Null,
+        Err(error) => {
+            let why = crate::failure::one_line(&error.into());
+            json!([format!("WARNING: AppArmor is on, but containers run without a profile of it: {why}")])
+        }
+    }
 }
 
 /// What scripts ask before they begin, and what is the same everywhere or said by the kernel.

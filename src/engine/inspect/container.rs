@@ -8,7 +8,7 @@ use umiak_runtime::config::{Mount, MountKind};
 
 use super::host::host_config;
 use super::{exit_code, mounts, object, or_null, put_behind, target, time};
-use crate::engine::container::{Attachment, Container, NetworkMode, Status};
+use crate::engine::container::{Attachment, Config, Container, NetworkMode, Status};
 use crate::engine::network::DEFAULT;
 use crate::engine::{Engine, logs};
 
@@ -35,7 +35,7 @@ pub fn container(engine: &Engine, container: &Container) -> Value {
         ("Platform", json!("linux")),
         ("MountLabel", json!("")),
         ("ProcessLabel", json!("")),
-        ("AppArmorProfile", json!(config.runtime.apparmor.clone().unwrap_or_default())),
+        ("AppArmorProfile", json!(apparmor(config))),
         ("ExecIDs", Value::Null),
         ("HostConfig", host_config(container)),
         (
@@ -237,4 +237,10 @@ pub(super) fn mac(attachment: &Attachment) -> Option<String> {
 pub(super) fn endpoint_id(container: &Container, attachment: &Attachment) -> String {
     let bytes = Sha256::digest(format!("{}\n{}", attachment.network_id, container.config.id));
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The profile that was asked for, else the one it has.
+fn apparmor(config: &Config) -> String {
+    let asked = config.runtime.apparmor.clone();
+    asked.or_else(|| umiak_runtime::apparmor::of(&config.runtime)).unwrap_or_default()
 }
