@@ -347,7 +347,18 @@ fn attachment(roots: &Roots, id: &str, index: usize, join: &Join, network: &Netw
             true => join.ipv4.map(IpAddr::V4),
             false => join.ipv6.map(IpAddr::V6),
         };
-        let address = leases(roots, &network.name).lease(subnet, wanted, id, &exists)?;
+        let leases = leases(roots, &network.name);
+        let address = match leases.lease(subnet, wanted, id, &exists) {
+            // It may be free in a moment.
+            Err(error) => {
+                let held = leases.all()?;
+                match super::remnants::wait_for_leaving(roots, held.iter().map(|(_, holder)| holder.as_str()))? {
+                    true => leases.lease(subnet, wanted, id, &exists)?,
+                    false => return Err(error.into()),
+                }
+            }
+            address => address?,
+        };
         match (address, subnet.gateway) {
             (IpAddr::V4(ip), IpAddr::V4(gateway)) => {
                 attachment.ipv4 = Some((ip, subnet.cidr.prefix()));

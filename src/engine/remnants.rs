@@ -82,6 +82,25 @@ pub(super) fn sweep_default(roots: &Roots) -> Result<()> {
     network::leave_default(roots)
 }
 
+/// Waits for those among these containers that are being cleared away; whether there were any.
+pub(super) fn wait_for_leaving<'a>(roots: &Roots, ids: impl Iterator<Item = &'a str>) -> Result<bool> {
+    let mut any = false;
+    for id in ids {
+        let is_leaving = || roots.container(id).join(remove::LEAVING).exists();
+        if !is_leaving() {
+            continue;
+        }
+        any = true;
+        let _lock = FileLock::exclusive(&roots.lock(&format!("container-{id}")))?;
+        // Where that was killed, the rest is done here.
+        if is_leaving() {
+            remove::sweep_one(roots, id)?;
+        }
+        let _ = std::fs::remove_file(roots.lock(&format!("container-{id}")));
+    }
+    Ok(any)
+}
+
 fn lingering(roots: &Roots) -> std::path::PathBuf {
     roots.lock("default-network")
 }

@@ -7,6 +7,9 @@ use umiak_base::FileLock;
 use super::container::{Config, Container, NetworkMode, Status};
 use super::{Engine, Roots, cgroup, events, names, network, volume};
 
+/// What the config of a container is called whose rest goes by itself: to all commands it is gone.
+pub const LEAVING: &str = "leaving.json";
+
 impl Engine {
     /// Removes a container that does not run; with `force` one that does is killed first.
     pub fn remove(&self, container: &Container, force: bool, volumes: bool) -> Result<()> {
@@ -52,7 +55,9 @@ impl Engine {
         let config = &container.config;
         let lock = self.hold_for_removal(container, true)?;
         let cleared = cgroup::clear(&config.runtime.cgroup_path);
-        let removed = remove_file(&self.roots.container(&config.id).join("config.json"))
+        let dir = self.roots.container(&config.id);
+        let removed = std::fs::rename(dir.join("config.json"), dir.join(LEAVING))
+            .with_context(|| format!("remove {}", dir.join("config.json").display()))
             .and_then(|()| names::release(&self.roots, &config.name, &config.id))
             .and_then(|()| self.remove_anonymous_volumes(config));
         let rest = self.clear_away(config, &lock);

@@ -248,7 +248,10 @@ impl Host {
 
     /// Ids of all containers.
     pub fn ids(&self) -> BTreeSet<String> {
-        names_in(&self.root().join("containers")).into_iter().filter(|name| name.len() == 64).collect()
+        let dir = self.root().join("containers");
+        // One without a config is gone, and on its way out.
+        let is_there = |name: &String| name.len() == 64 && dir.join(name).join("config.json").exists();
+        names_in(&dir).into_iter().filter(is_there).collect()
     }
 
     /// What must not be there once everything has been removed, in words.

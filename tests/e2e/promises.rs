@@ -149,6 +149,9 @@ fn canaries(host: &Host) -> PathBuf {
     for name in ["etc", "tmp", "proc", "sys", "dev", "lib", "lib64"] {
         fs::create_dir_all(rootfs.join(name)).unwrap();
     }
+    // Also for those who are not root in there.
+    fs::write(rootfs.join("told"), "").unwrap();
+    fs::set_permissions(rootfs.join("told"), fs::Permissions::from_mode(0o666)).unwrap();
     // What a C library would load on behalf of a program in this root.
     fs::write(rootfs.join("etc/nsswitch.conf"), "passwd: files evil\ngroup: files evil\nhosts: evil\n").unwrap();
     fs::write(rootfs.join("etc/ld.so.preload"), "/lib/libnss_evil.so.2\n").unwrap();
