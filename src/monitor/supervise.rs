@@ -436,6 +436,8 @@ fn finish(running: &mut Running, told: Vec<Event>) -> Result<()> {
     }
     let withdrawn = ports::withdraw(config, &running.state.ports);
     running.held.clear();
+    // The keeper has them, too, and ends a little later than the state says that they are free.
+    running.keeper.forget(Thing::Port);
     running.state.status = Status::Exited;
     (running.state.monitor, running.state.keeper) = (None, None);
     running.state.end.next_start = None;
