@@ -15,8 +15,6 @@ pub use rows::{Row, rows};
 pub enum Support {
     /// It does what Docker Compose does.
     Works,
-    /// It is read and kept; the command that needs it says that it cannot be done yet.
-    WhenUsed(&'static str),
     /// It has no effect here, for this reason; a warning says so.
     Warns(&'static str),
     /// It is understood but cannot be run yet; an error says so.
@@ -173,7 +171,7 @@ pub const TABLE: &[(&str, Support)] = &[
     ("services.*.deploy.update_config.monitor", Support::Works),
     ("services.*.deploy.update_config.order", Support::Works),
     ("services.*.deploy.update_config.parallelism", Support::Works),
-    ("services.*.develop", Support::WhenUsed("watching files")),
+    ("services.*.develop", Support::Works),
     ("services.*.develop.watch", Support::Works),
     ("services.*.develop.watch.*.action", Support::Works),
     ("services.*.develop.watch.*.exec", Support::Works),
@@ -435,7 +433,7 @@ impl Walk<'_> {
                     let pattern = format!("{pattern}.{}", if named { "*" } else { key });
                     let path = format!("{path}.{key}");
                     match self.table.get(pattern.as_str()).copied() {
-                        None | Some(Support::Works | Support::WhenUsed(_)) => self.node(&entry.node, &pattern, &path),
+                        None | Some(Support::Works) => self.node(&entry.node, &pattern, &path),
                         Some(support) => self.found(entry.key, &path, support),
                     }
                 }
@@ -453,7 +451,7 @@ impl Walk<'_> {
         let place = self.sources.place(at);
         let error = |message| Diagnostic::error(message).at(place.clone());
         match support {
-            Support::Works | Support::WhenUsed(_) => {}
+            Support::Works => {}
             Support::Warns(reason) => {
                 let message = format!("{path} is ignored: {reason}");
                 self.findings.warnings.push(Diagnostic::warning(message).at(place));

@@ -510,7 +510,7 @@ fn bind(volume: &ServiceVolume) -> Result<rt::Bind> {
     let options = volume.bind.clone().unwrap_or_default();
     Ok(rt::Bind {
         source: Path::new(volume.source.as_deref().unwrap_or_default()).to_owned(),
-        create_missing: volume.short_form || options.create_host_path,
+        create_missing: options.create_host_path.unwrap_or(true),
         propagation: options.propagation.as_deref().map(mounts::propagation).transpose()?.unwrap_or_default(),
         recursive: options.recursive.as_deref().map(mounts::recursive).transpose()?.unwrap_or_default(),
         selinux: options.selinux.as_deref().and_then(|text| text.chars().next()),

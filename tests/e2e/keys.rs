@@ -81,6 +81,8 @@ services:
       - {type: image, source: alpine, target: /release, image: {subpath: etc}}
       - {type: bind, source: ./there, target: /there, read_only: true, bind: {propagation: rprivate, recursive: readonly, selinux: z}}
       - {type: bind, source: ./made, target: /made, bind: {create_host_path: true}}
+      - {type: bind, source: ./made2, target: /made2}
+      - {type: bind, source: ./made3, target: /made3, bind: {propagation: rprivate}}
       - {type: tmpfs, target: /tmpfs, tmpfs: {size: 1m, mode: 01770}}
       - "./there:/short:ro,Z"
 volumes:
@@ -91,7 +93,9 @@ volumes:
     let inside = |script: &str| host.ok(&["exec", "-T", "web", "sh", "-c", script]);
     assert_eq!(inside("ls /etc | grep -vE 'hosts|hostname|resolv.conf' | wc -l"), "0");
     assert_eq!(inside("cat /there/file /short/file; ls -d /made; stat -c %a /tmpfs"), "bound\nbound\n/made\n1770");
-    assert!(host.project().join("made").is_dir());
+    for made in ["made", "made2", "made3"] {
+        assert!(host.project().join(made).is_dir(), "{made}");
+    }
     assert!(inside("cat /alpine/etc/os-release; ls /release").contains("Alpine"));
     assert!(inside("cat /release/os-release").contains("Alpine"));
     assert_eq!(inside("/alpine/bin/busybox echo its programs run"), "its programs run");

@@ -53,9 +53,6 @@ pub struct ServiceVolume {
     /// Options of an image mount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageOptions>,
-    /// Written in the short form.
-    #[serde(skip)]
-    pub short_form: bool,
     /// Where it stands.
     #[serde(skip)]
     pub span: crate::diagnostic::Span,
@@ -70,9 +67,9 @@ pub struct BindOptions {
     /// `private`, `rprivate`, `shared`, `rshared`, `slave`, `rslave`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation: Option<String>,
-    /// Create a missing source as a directory: always in the short form, as written in the long form.
-    #[serde(skip_serializing_if = "is_false")]
-    pub create_host_path: bool,
+    /// Whether a missing source is created as a directory. It is, unless this says no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create_host_path: Option<bool>,
     /// `enabled`, `disabled`, `writable`, `readonly`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recursive: Option<String>,

@@ -51,7 +51,6 @@ pub(super) fn volume(cx: &Context, node: &Node, path: &str) -> Option<ServiceVol
             }),
             tmpfs: f.object("tmpfs", tmpfs),
             image: f.object("image", |f| ImageOptions { subpath: f.word("subpath"), extensions: f.extensions() }),
-            short_form: node.short,
             span: node.span,
             extensions: f.extensions(),
         };
@@ -63,7 +62,7 @@ fn bind(f: &Fields<'_, '_>) -> BindOptions {
     let words = |words: &[&'static str]| words.iter().map(|word| (*word, (*word).to_owned())).collect::<Vec<_>>();
     BindOptions {
         propagation: f.word("propagation"),
-        create_host_path: f.flag("create_host_path"),
+        create_host_path: f.bool("create_host_path"),
         recursive: f.one_of("recursive", &words(&["enabled", "disabled", "writable", "readonly"])),
         selinux: f.one_of("selinux", &words(&["z", "Z"])),
         extensions: f.extensions(),

@@ -9,7 +9,7 @@ use super::{EXCEPT, Except, Support, TABLE};
 pub struct Row {
     /// Path of the key, `*` standing for names and list entries.
     pub key: &'static str,
-    /// In one or two words: `works`, `partly`, `when used`, `ignored`, `refused`, `not yet`.
+    /// In one or two words: `works`, `partly`, `ignored`, `refused`, `not yet`.
     pub support: &'static str,
     /// Why it is ignored or refused, or what would be needed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,6 @@ impl Row {
         let except =
             self.except.iter().map(|except| format!("{} with {}: {}", except.support, except.values, except.reason));
         let reason = self.reason.map(|reason| match self.support {
-            "when used" => format!("the command that needs it says that it cannot be done yet: {reason}"),
             "ignored" => format!("with a warning: {reason}"),
             "refused" => format!("with an error: {reason}"),
             _ => reason.to_owned(),
@@ -65,7 +64,6 @@ fn row(key: &'static str) -> Row {
 fn words(support: Support) -> (&'static str, Option<&'static str>) {
     match support {
         Support::Works => ("works", None),
-        Support::WhenUsed(what) => ("when used", Some(what)),
         Support::Warns(reason) => ("ignored", Some(reason)),
         Support::Later(what) => ("not yet", Some(what)),
         Support::Refused(reason) => ("refused", Some(reason)),

@@ -145,6 +145,10 @@ fn neutral(value: &mut Value, depth: usize) {
                     *network = Value::Null;
                 }
             }
+            // it leaves out what is false, and then takes a missing `bind` for true
+            if map.get("create_host_path") == Some(&Value::Bool(false)) {
+                map.remove("create_host_path");
+            }
             if map.get("exec").is_some_and(|exec| *exec == serde_json::json!({"command": null})) {
                 map.remove("exec");
             }
