@@ -12,15 +12,29 @@ pub enum Disk {
     /// The machine's files and standard input.
     #[default]
     Machine,
+    /// These as well, and what this brings from elsewhere.
+    Fetching(Fetch),
     /// These files by absolute path, and no others; `-` is standard input.
     Memory(BTreeMap<PathBuf, String>),
 }
 
+/// Brings the Compose file of a name that is no path, a repository's for example, and says where it lies; `None` for a
+/// path. The error is a whole message.
+pub type Fetch = fn(&str) -> Option<Result<PathBuf, String>>;
+
 impl Disk {
+    /// Where the Compose file of a name lies that is no path. `None` for a path.
+    pub(crate) fn fetch(&self, name: &str) -> Option<Result<PathBuf, String>> {
+        match self {
+            Self::Fetching(fetch) => fetch(name),
+            Self::Machine | Self::Memory(_) => None,
+        }
+    }
+
     /// Whether there is something of this name.
     pub(crate) fn exists(&self, path: &Path) -> bool {
         match self {
-            Self::Machine => path.exists(),
+            Self::Machine | Self::Fetching(_) => path.exists(),
             Self::Memory(files) => files.contains_key(path),
         }
     }
@@ -28,7 +42,7 @@ impl Disk {
     /// Whether there is a file of this name that is no directory and no device.
     pub(crate) fn is_file(&self, path: &Path) -> bool {
         match self {
-            Self::Machine => path.is_file(),
+            Self::Machine | Self::Fetching(_) => path.is_file(),
             Self::Memory(files) => files.contains_key(path),
         }
     }
@@ -37,8 +51,8 @@ impl Disk {
     pub(crate) fn read(&self, path: &Path) -> Result<String, String> {
         match self {
             Self::Memory(files) => files.get(path).cloned().ok_or_else(|| NOT_FOUND.to_owned()),
-            Self::Machine if path.as_os_str() == "-" => text(std::io::stdin().lock()),
-            Self::Machine => text(std::fs::File::open(path).map_err(|error| describe(&error))?),
+            Self::Machine | Self::Fetching(_) if path.as_os_str() == "-" => text(std::io::stdin().lock()),
+            Self::Machine | Self::Fetching(_) => text(std::fs::File::open(path).map_err(|error| describe(&error))?),
         }
     }
 }

@@ -8,7 +8,6 @@ use super::files::{Failed, Files, Scope};
 use super::load::display_name;
 use super::merge::{KeyPath, delete, empty, merge, take_edits, unify};
 use super::node::{Map, Node};
-use super::paths;
 use super::suggest::nearest;
 
 /// A file that services extend from.
@@ -126,7 +125,7 @@ impl Files<'_> {
             self.problems.error(file.span, format!("services.{name}.extends.file must be a string"));
             return Err(Failed);
         };
-        let path = paths::absolute(scope.dir, text, self.home.as_deref());
+        let path = self.place(text, scope.dir, file)?;
         let base = self.base(&path, file, scope)?;
         let service = base.tree.get("services").and_then(|services| services.get(reference));
         let (Some(service), Some(services)) = (service, base.tree.get("services").and_then(Node::as_map)) else {

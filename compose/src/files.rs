@@ -61,6 +61,18 @@ impl<'p> Files<'p> {
         }
     }
 
+    /// Where a file lies that another one names, from `dir` on.
+    pub(crate) fn place(&mut self, name: &str, dir: &Path, at: &Node) -> Result<PathBuf, Failed> {
+        match self.problems.disk.fetch(name) {
+            Some(Ok(path)) => Ok(path),
+            Some(Err(message)) => {
+                self.problems.error(at.span, message);
+                Err(Failed)
+            }
+            None => Ok(paths::absolute(dir, name, self.home.as_deref())),
+        }
+    }
+
     /// One tree of several files, checked, its paths absolute. `included` names the files whose `include` led here.
     pub(crate) fn model(
         &mut self,

@@ -78,7 +78,8 @@ impl Files<'_> {
     fn included(&mut self, include: &Include, scope: &Scope<'_>, trail: &[PathBuf]) -> Result<Node, Failed> {
         let home = self.home.clone();
         let absolute = |path: &str| paths::absolute(scope.dir, path, home.as_deref());
-        let files: Vec<PathBuf> = include.paths.iter().map(|path| absolute(path)).collect();
+        let files: Vec<PathBuf> =
+            include.paths.iter().map(|path| self.place(path, scope.dir, &include.at)).collect::<Result<_, _>>()?;
         let Some(main) = files.first() else { return Err(Failed) };
         if trail.contains(main) {
             let names: Vec<String> =

@@ -43,7 +43,7 @@ mod yaml;
 mod tests;
 
 pub use diagnostic::{Diagnostic, LoadError};
-pub use disk::Disk;
+pub use disk::{Disk, Fetch};
 pub use environment::env_file;
 pub use load::{LoadOptions, Skip, load, load_tree};
 pub use model::*;

@@ -225,7 +225,8 @@ impl Loading<'_> {
         if let Some(dir) = &self.options.project_dir {
             return self.absolute(dir);
         }
-        let file = files.iter().find(|file| file.as_os_str() != "-").map(|file| self.absolute(file));
+        let is_path = |file: &&PathBuf| file.as_os_str() != "-" && !file.to_str().is_some_and(paths::is_remote);
+        let file = files.iter().find(is_path).map(|file| self.absolute(file));
         match file.as_deref().and_then(Path::parent) {
             Some(dir) => dir.to_path_buf(),
             None => self.options.current_dir.clone(),
@@ -274,8 +275,17 @@ impl Loading<'_> {
         if files.is_empty() {
             return self.fail("no configuration file provided: not found");
         }
-        let absolute = |file: &PathBuf| if file.as_os_str() == "-" { file.clone() } else { self.absolute(file) };
-        Ok(files.iter().map(absolute).collect())
+        files.into_iter().map(|file| self.place(file)).collect()
+    }
+
+    /// Where a file of the command line lies: standard input is `-`.
+    fn place(&mut self, file: PathBuf) -> Result<PathBuf, Failed> {
+        match file.to_str().and_then(|name| self.problems.disk.fetch(name)) {
+            Some(Ok(path)) => Ok(path),
+            Some(Err(message)) => self.fail(message),
+            None if file.as_os_str() == "-" => Ok(file),
+            None => Ok(self.absolute(&file)),
+        }
     }
 
     /// `-p`, `COMPOSE_PROJECT_NAME`, the last file's `name`, the directory; becomes `COMPOSE_PROJECT_NAME`.

@@ -91,7 +91,7 @@ impl Paths<'_> {
     }
 }
 
-fn is_remote(context: &str) -> bool {
+pub(crate) fn is_remote(context: &str) -> bool {
     const PREFIXES: [&str; 4] = ["git@", "github.com/", "service:", "oci-layout:"];
     context.contains("://") || PREFIXES.iter().any(|prefix| context.starts_with(prefix))
 }

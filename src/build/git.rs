@@ -141,23 +141,44 @@ pub fn checkout(
     }
     let path = match &repository.directory {
         None => into.to_owned(),
-        Some(directory) => inside(into, directory)?,
+        Some(directory) => {
+            let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+            inside(into, directory, flags).with_context(|| format!("the repository has no directory {directory}"))?
+        }
     };
     Ok(Checkout { commit, path })
 }
 
-/// A directory of a repository: a symlink in it must not lead out (CVE-2026-44517).
-fn inside(root: &Path, directory: &str) -> Result<PathBuf> {
+/// The commit that a branch, a tag or `HEAD` of a repository is now. Nothing is fetched.
+pub fn resolve(repository: &Repository, by: NamedBy) -> Result<String> {
+    by.check(&repository.url)?;
+    let reference = repository.reference.as_deref().unwrap_or("HEAD");
+    if is_commit(reference) {
+        return Ok(reference.to_owned());
+    }
+    if repository.url.starts_with('-') || reference.starts_with('-') {
+        bail!("{} is no git repository", repository.url);
+    }
+    // What a tag with a message points at is listed as another name.
+    let peeled = format!("{reference}^{{}}");
+    let listed = git(by, Path::new("/"), &["ls-remote", "--", &repository.url, reference, &peeled])?;
+    let found = listed.lines().find(|line| line.ends_with("^{}")).or_else(|| listed.lines().next());
+    match found.and_then(|line| line.split_whitespace().next()).filter(|commit| is_commit(commit)) {
+        Some(commit) => Ok(commit.to_owned()),
+        None => bail!("{} has no {reference}", repository.url),
+    }
+}
+
+/// A file or directory of a checkout, opened with these flags: a symlink in it must not lead out (CVE-2026-44517).
+pub fn inside(root: &Path, directory: &str, flags: rustix::fs::OFlags) -> Result<PathBuf> {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     let fd = std::fs::File::open(root)?;
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
-    let found = super::tree::in_root(fd.as_fd(), directory.as_bytes(), flags)
-        .with_context(|| format!("the repository has no directory {directory}"))?;
+    let found = super::tree::in_root(fd.as_fd(), directory.as_bytes(), flags)?;
     let real = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}")).context("read /proc/self/fd");
     let path = real(found.as_raw_fd())?;
     match path.starts_with(real(fd.as_raw_fd())?) {
         true => Ok(path),
-        false => bail!("the directory {directory} leads out of the repository"),
+        false => bail!("{directory} leads out of the repository"),
     }
 }
 

@@ -17,7 +17,7 @@ mod context;
 mod copy;
 mod export;
 mod failed;
-mod git;
+pub mod git;
 mod ignored;
 pub mod interrupt;
 mod key;

@@ -38,7 +38,7 @@ pub fn options(context: &Context, services: &[String], for_running: bool) -> Res
         for_running,
         all_resources: global.all_resources,
         skip: Skip::default(),
-        disk: umiak_compose::Disk::Machine,
+        disk: umiak_compose::Disk::Fetching(super::remote::fetch),
     })
 }
 

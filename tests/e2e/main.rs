@@ -49,6 +49,7 @@ mod promises;
 mod provider;
 mod proxy;
 mod registry;
+mod remote_files;
 mod restart;
 mod rolling;
 mod services;
