@@ -6,7 +6,7 @@ use super::diagnostic::Span;
 use super::dotenv::{self, DotenvError};
 use super::interpolate::Environment;
 use super::node::Problems;
-use super::paths::clean;
+use super::paths::{clean, is_remote};
 
 /// Reads an environment file into `vars`; errors and unset variables are reported at their line.
 pub(crate) fn read_file(
@@ -54,6 +54,7 @@ impl Defaults<'_> {
         let Some(files) = self.0.get("COMPOSE_FILE") else { return Vec::new() };
         let absolute = |file: &str| match file {
             "-" => PathBuf::from(file),
+            file if is_remote(file) => PathBuf::from(file),
             file => clean(&current_dir.join(file)),
         };
         files.split(separator).map(absolute).collect()

@@ -165,7 +165,7 @@ impl Down {
                 let chosen = chosen.filter(|s| s.provider.is_none() && (which == Rmi::All || s.image.is_none()));
                 for chosen in chosen {
                     names.insert(service::image(model, chosen));
-                    names.extend(images::steps(chosen).filter(|_| which == Rmi::All).map(|(name, _)| name));
+                    names.extend(images::steps(model, chosen).filter(|_| which == Rmi::All).map(|(name, _)| name));
                 }
             }
             None if which == Rmi::All => {

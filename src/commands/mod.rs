@@ -11,6 +11,7 @@ mod config;
 pub mod container;
 mod cp;
 mod create;
+mod dotenv;
 mod down;
 mod events;
 mod exec;
@@ -340,7 +341,8 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
             None => error.exit(),
         },
     };
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    dotenv::complete(&mut cli.global, &matches);
     match &cli.command {
         Command::Version(command) => return command.run(),
         Command::Completion(command) => return Ok(command.run()),

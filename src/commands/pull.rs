@@ -62,7 +62,7 @@ impl Pull {
                 progress.done(&chosen.name, why);
             }
             let own = skipped.is_none().then(|| images::key(&project, chosen));
-            for (name, platform) in own.into_iter().chain(images::steps(chosen)) {
+            for (name, platform) in own.into_iter().chain(images::steps(&project, chosen)) {
                 if !wanted.iter().any(|other: &Wanted<'_>| other.name == name && other.platform == platform) {
                     wanted.push(Wanted { service: &chosen.name, name, platform, policy });
                 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use umiak_compose::Dependency;
 
 use super::{Context, down};
 use crate::engine::Container;
+use crate::project::observe::Member;
 use crate::project::pre_start::PreStarts;
 use crate::project::{hooks, load, observe, pre_start, provider, sequence, wait};
 
@@ -36,6 +38,12 @@ impl Start {
                 bail!("service \"{service}\" has no container to start");
             }
         }
+        let depends_on =
+            |member: &Member| match project.model.as_ref().and_then(|model| model.services.get(&member.service)) {
+                Some(service) => wait::of_service(service),
+                None => wait::of_label(&member.container),
+            };
+        let members = with_dependencies(members, &all, &depends_on);
         let progress = context.progress();
         let pre_starts = project.model.as_ref().map(|model| PreStarts::new(&context.engine, model, &progress, None));
         let timeout = self.wait_timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
@@ -44,10 +52,7 @@ impl Start {
             if member.container.state.status.is_up() {
                 return context.act(|| context.engine.adopt(&member.container).map(drop));
             }
-            let mut depends_on = match project.model.as_ref().and_then(|model| model.services.get(&member.service)) {
-                Some(service) => wait::of_service(service),
-                None => wait::of_label(&member.container),
-            };
+            let mut depends_on = depends_on(member);
             let provided = |name: &str| project.model.as_ref().is_some_and(|model| provider::is_provided(model, name));
             depends_on.retain(|(name, _)| !provided(name));
             let of = |name: &str| {
@@ -69,4 +74,24 @@ impl Start {
         progress.finish();
         down::finish(errors)
     }
+}
+
+/// The chosen containers, and of all those that the services of these depend on, however far.
+fn with_dependencies(
+    mut chosen: Vec<Member>,
+    all: &[Member],
+    depends_on: &dyn Fn(&Member) -> Vec<(String, Dependency)>,
+) -> Vec<Member> {
+    let mut next = 0;
+    while let Some(member) = chosen.get(next) {
+        let missing: Vec<Member> = all
+            .iter()
+            .filter(|other| depends_on(member).iter().any(|(name, _)| *name == other.service))
+            .filter(|other| chosen.iter().all(|known| known.container.config.id != other.container.config.id))
+            .cloned()
+            .collect();
+        chosen.extend(missing);
+        next += 1;
+    }
+    chosen
 }

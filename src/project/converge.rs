@@ -75,8 +75,13 @@ impl Request {
         if chosen.is_empty() {
             bail!("no service selected");
         }
-        for name in self.options.scale.keys() {
-            project.service(name)?;
+        for (name, count) in &self.options.scale {
+            if let Some(container) = project.service(name)?.container_name.as_ref().filter(|_| *count > 1) {
+                bail!(
+                    "The \"{name}\" service is using the custom container name \"{container}\". Docker requires each \
+                     container to have a unique name. Remove the custom name to scale the service"
+                );
+            }
         }
         if let Some((first, second, port)) = service::clashing_ports(&chosen, &self.options.scale) {
             refuse_clash(&first, &second, port)?;
@@ -120,7 +125,7 @@ impl Request {
                 pull: state.and_then(|state| state.pull),
                 builds: images::builds(project, service, states)?,
                 mounted_images: image_mounts::ids(engine, service)?,
-                step_pulls: images::steps(service)
+                step_pulls: images::steps(project, service)
                     .filter_map(|key| Some((key.0.clone(), states.get(&key)?.pull?)))
                     .collect(),
             });

@@ -124,19 +124,26 @@ pub type States = BTreeMap<Key, State>;
 
 /// The image of a service.
 pub fn key(project: &Project, service: &Service) -> Key {
-    (service::image(project, service), service.platform.clone())
+    (service::image(project, service), platform(project, service))
+}
+
+/// The platform that a service's images are for: its own, or `DOCKER_DEFAULT_PLATFORM`.
+pub fn platform(project: &Project, service: &Service) -> Option<String> {
+    let default = || project.environment.get("DOCKER_DEFAULT_PLATFORM").filter(|text| !text.is_empty()).cloned();
+    service.platform.clone().or_else(default)
 }
 
 /// The images of the containers that run before a service's own, but for the service's.
-pub fn steps(service: &Service) -> impl Iterator<Item = Key> + '_ {
-    service.pre_start.iter().filter_map(|step| Some((step.image.clone()?, service.platform.clone())))
+pub fn steps<'s>(project: &Project, service: &'s Service) -> impl Iterator<Item = Key> + use<'s> {
+    let platform = platform(project, service);
+    service.pre_start.iter().filter_map(move |step| Some((step.image.clone()?, platform.clone())))
 }
 
 /// Looks up the images of services and decides which are pulled and which are built. Changes nothing.
 pub fn observe(engine: &Engine, project: &Project, services: &[&Service], ask: Ask, dry_run: bool) -> Result<States> {
     let mut states = States::new();
     let each = |service| {
-        std::iter::once((key(project, service), service)).chain(steps(service).map(move |key| (key, service)))
+        std::iter::once((key(project, service), service)).chain(steps(project, service).map(move |key| (key, service)))
     };
     // Who builds an image says more of it than who only uses it.
     let builds = |(key, service): &(Key, &Service)| service.build.is_some() && *key == self::key(project, service);

@@ -185,13 +185,14 @@ fn wanted(project: &Project) -> Result<Vec<Wanted>> {
         let mounted = service.volumes.iter().filter(|volume| volume.kind == VolumeKind::Image);
         let mounted = mounted.filter_map(|volume| volume.source.clone());
         let bases = bases(service).with_context(|| format!("service {}", service.name))?;
-        let names = own.into_iter().chain(images::steps(service).map(|(name, _)| name)).chain(mounted).chain(bases);
+        let names =
+            own.into_iter().chain(images::steps(project, service).map(|(name, _)| name)).chain(mounted).chain(bases);
         for name in names {
             let name = reference(&name).with_context(|| format!("service {}", service.name))?;
             if built.contains(&name.to_string()) {
                 continue;
             }
-            let platform = service.platform.as_deref().map(parse_platform).transpose()?;
+            let platform = images::platform(project, service).as_deref().map(parse_platform).transpose()?;
             wanted.push(Wanted { service: service.name.clone(), name, platform });
         }
     }

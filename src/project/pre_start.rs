@@ -13,7 +13,7 @@ use umiak_runtime::logs::{Line, Query, Status};
 
 use super::apply::interrupt::Interrupt;
 use super::observe::{self, Member};
-use super::{labels, names, service};
+use super::{images, labels, names, service};
 use crate::engine::container::Status as State;
 use crate::engine::health::Healthcheck;
 use crate::engine::image::Policy;
@@ -253,14 +253,14 @@ impl<'a> PreStarts<'a> {
     }
 
     fn make(&self, step: &Step<'_>, owner: &Container) -> Result<Container> {
-        let (engine, platform) = (self.engine, step.service.platform.as_deref());
+        let (engine, platform) = (self.engine, images::platform(self.project, step.service));
         // It was pulled with all others, where the command pulls at all.
         let policy = match Policy::of_service(step.service) {
             Policy::Never => Policy::Never,
             Policy::Always | Policy::Missing => Policy::Missing,
         };
         let image = match &step.step.image {
-            Some(name) => engine.image(name, policy, platform, self.progress)?,
+            Some(name) => engine.image(name, policy, platform.as_deref(), self.progress)?,
             None => engine.store()?.resolve(&owner.config.image_id)?,
         };
         let request = step.request(self.project, owner, image.id.as_ref())?;

@@ -31,6 +31,8 @@ pub struct Progress {
     colour: bool,
     /// Stands before every line.
     prefix: &'static str,
+    /// Plain lines go to stdout (`COMPOSE_STATUS_STDOUT`).
+    on_stdout: bool,
     bars: MultiProgress,
     lines: Mutex<HashMap<String, Line>>,
     /// Writes down what is shown, and when.
@@ -94,6 +96,8 @@ impl Progress {
             mode,
             colour,
             prefix: "",
+            on_stdout: std::env::var("COMPOSE_STATUS_STDOUT")
+                .is_ok_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE")),
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             lines: Mutex::default(),
             recorder: None,
@@ -194,6 +198,7 @@ impl Progress {
                 crate::note!("{}", serde_json::json!({ "id": what, "status": state, "text": status }));
             }
             Mode::Tty => self.show_on_terminal(what, status, end),
+            _ if self.on_stdout => crate::out!("{} {what}  {status}", self.prefix),
             _ => crate::note!("{} {what}  {status}", self.prefix),
         }
     }

@@ -138,6 +138,9 @@ fn stop_start_restart_kill_and_rm_do_what_they_say() {
     assert_eq!(host.ok(&["ps", "-q"]), "");
     host.ok(&["start"]);
     assert_eq!(states(), ["db running 0", "web running 0"]);
+    host.ok(&["stop", "-t", "0"]);
+    host.ok(&["start", "web"]);
+    assert_eq!(states(), ["db running 0", "web running 0"], "what it depends on starts with it");
     host.ok(&["restart", "-t", "0", "web"]);
     host.ok(&["kill", "db"]);
     assert_eq!(states(), ["db exited 137", "web running 0"]);

@@ -102,6 +102,27 @@ fn one_thing_at_a_time_where_that_is_asked_for() {
 }
 
 #[test]
+fn the_dotenv_file_and_the_environment_speak_to_the_command_line() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write("compose.yaml", "services: { a: { image: busybox, command: sleep 1000, stop_grace_period: 0s } }\n");
+    host.write(".env", "COMPOSE_COMPATIBILITY=true\nCOMPOSE_PARALLEL_LIMIT=1\n");
+    let done = with(&host, "COMPOSE_STATUS_STDOUT", "1", &["-p", "demo", "up", "-d"]);
+    assert!(done.code == 0 && done.out.contains("Container demo_a_1  Started"), "{}{}", done.out, done.err);
+    assert!(!done.err.contains("Started"), "{}", done.err);
+    let listed = host.ok(&["-p", "demo", "ps", "--format", "{{.Name}}"]);
+    assert_eq!(listed, "demo_a_1");
+    host.ok(&["-p", "demo", "down"]);
+    // The environment goes before the file.
+    let done = with(&host, "COMPOSE_COMPATIBILITY", "false", &["-p", "demo", "create"]);
+    assert!(done.code == 0 && done.err.contains("demo-a-1"), "{}", done.err);
+    host.ok(&["-p", "demo", "down"]);
+    host.write(".env", "DOCKER_DEFAULT_PLATFORM=linux/nosuch\n");
+    let said = host.fails(1, &["-p", "demo", "up", "-d"]);
+    assert!(said.contains("linux/nosuch"), "{said}");
+    assert!(host.ids().is_empty());
+}
+
+#[test]
 fn images_are_pulled_side_by_side_and_again_after_a_time() {
     let Some(host) = Host::bare() else { return };
     let file = |policy: &str| {

@@ -441,6 +441,12 @@ fn create_scale_wait_and_down_with_services() {
     host.fails(1, &["down", "nosuch"]);
     host.ok(&["down", "-v"]);
     assert_eq!(host.ok(&["volume", "ls", "-q"]), "");
+    host.write(
+        "compose.yaml",
+        "services: { web: { image: busybox, command: sleep 1000, container_name: only-one } }\n",
+    );
+    let said = host.fails(1, &["up", "-d", "--scale", "web=2"]);
+    assert!(said.contains("custom container name \"only-one\"") && host.ids().is_empty(), "{said}");
 }
 
 #[test]
