@@ -20,6 +20,7 @@ mod read;
 mod remote;
 mod syslog;
 mod time;
+mod tls;
 mod write;
 
 use std::io;
@@ -31,6 +32,7 @@ pub use options::{Attributes, Driver, Options, OptionsError};
 pub use read::{Query, Reader, Status};
 pub use syslog::{Address, Format, Settings};
 pub use time::{Time, TimeError, parse_time};
+pub use tls::TlsOptions;
 pub use write::{PARTIAL_IDLE, Writer};
 
 /// Records hold at most this many bytes of output.
@@ -122,6 +124,24 @@ pub enum LogError {
         /// The kernel's or the resolver's answer.
         #[source]
         source: io::Error,
+    },
+    /// A certificate or a key for the receiver could not be read.
+    #[error("read the certificate or key {path}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// TLS with the receiver cannot be set up.
+    #[error("set up TLS with the log's receiver {receiver}")]
+    TlsSetup {
+        /// Its address.
+        receiver: String,
+        /// Why.
+        #[source]
+        source: rustls::Error,
     },
     /// A log file could not be read.
     #[error("read the log {path}")]

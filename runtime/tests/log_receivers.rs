@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tempfile::TempDir;
 use umiak_runtime::logs::{Options, Query, Reader, Source, Status, Stream, Writer};
@@ -58,8 +58,8 @@ impl Log {
         while !done(&self.writer) {
             assert!(Instant::now() < deadline, "nothing happened");
             let step = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-            if let Some(fd) = self.writer.wants_write() {
-                poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&step)).unwrap();
+            if let Some((fd, events)) = self.writer.waits_for() {
+                poll(&mut [PollFd::from_borrowed_fd(fd, events)], Some(&step)).unwrap();
             } else {
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -123,9 +123,9 @@ fn syslog_over_tcp_finds_a_receiver_that_comes_back_and_says_what_was_dropped() 
     });
     let stream = again.unwrap().0;
     stream.set_nonblocking(false).unwrap();
-    log.turn_until(|writer| writer.wants_write().is_none());
+    log.turn_until(|writer| writer.waits_for().is_none());
     log.put(Stream::Stdout, "last\n");
-    log.turn_until(|writer| writer.wants_write().is_none());
+    log.turn_until(|writer| writer.waits_for().is_none());
     let got: Vec<String> = lines(stream).take_while(|line| line != "last").collect();
     let dropped =
         got.iter().filter(|line| line.starts_with("[umiak: ") && line.contains(" messages dropped here")).count();
@@ -149,7 +149,7 @@ fn a_receiver_that_reads_slowly_holds_back_and_loses_nothing() {
         let lines = BufReader::new(stream).lines();
         lines.map(|line| line.unwrap().split_once("]: ").unwrap().1[..8].parse::<usize>().unwrap()).collect::<Vec<_>>()
     });
-    log.turn_until(|writer| writer.wants_write().is_none());
+    log.turn_until(|writer| writer.waits_for().is_none());
     assert!(!log.writer.behind());
     log.writer.finish();
     assert_eq!(reader.join().unwrap(), (0..sent).collect::<Vec<_>>());

@@ -65,6 +65,9 @@ pub fn writer(roots: &Roots, config: &Config, strict: bool) -> Result<Option<Wri
 /// Names the key that led to it.
 fn unreachable(error: LogError, options: &Options) -> anyhow::Error {
     let (key, hint) = match options.driver {
+        Driver::Syslog if matches!(error, LogError::Certificate { .. }) => {
+            ("logging.options", "syslog-tls-ca-cert, syslog-tls-cert and syslog-tls-key name files in PEM form")
+        }
         Driver::Journald => {
             ("logging.driver journald", "the journal of this host does not run: use another log driver")
         }

@@ -290,9 +290,9 @@ fn poll_set<'a>(running: &'a Running, signals: &'a SignalFd) -> (Vec<Source>, Ve
         sources.push(Source::Client(index));
         fds.push(entry(client.fd(), events));
     }
-    if let Some(log) = running.log.as_ref().and_then(umiak_runtime::logs::Writer::wants_write) {
+    if let Some((log, events)) = running.log.as_ref().and_then(umiak_runtime::logs::Writer::waits_for) {
         sources.push(Source::Told);
-        fds.push(entry(log, PollFlags::OUT));
+        fds.push(entry(log, events));
     }
     let check = running.checks.as_ref().and_then(super::health::Checks::fd);
     let dns = running.dns.as_ref().map(AsFd::as_fd);

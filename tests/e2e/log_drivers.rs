@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::harness::{Host, eventually, finish, finish_child, monitor_pid, names_in};
+use crate::harness::{Host, eventually, finish, finish_child, free_port, monitor_pid, names_in, tool};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -274,4 +274,64 @@ fn following_goes_on_across_restarts_and_ends_with_the_last_run() {
     let count = |line: &str| done.out.lines().filter(|other| *other == line).count();
     assert_eq!((count("a-1  | run"), count("b-1  | once")), (3, 1), "{}", done.out);
     host.ok(&["down"]);
+}
+
+/// `openssl s_server`, which prints what it receives.
+struct TlsReceiver(std::process::Child);
+
+impl Drop for TlsReceiver {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn syslog_over_tls_trusts_whom_it_is_told_to() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let file = |name: &str| host.path().join(name).display().to_string();
+    let (cert, key, port) = (file("cert.pem"), file("key.pem"), free_port());
+    let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
+    let pair = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+    tool("openssl", &[&pair[..], &subject, &["-keyout", &key, "-out", &cert]].concat());
+    let output = fs::File::create(file("received")).unwrap();
+    let mut server = std::process::Command::new("openssl");
+    server.args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}"), "-cert", &cert, "-key", &key]);
+    // It ends with its input.
+    let server = server.stdin(Stdio::piped()).stdout(output).stderr(Stdio::null()).spawn().unwrap();
+    let _server = TlsReceiver(server);
+    eventually("the receiver listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())
+    });
+    let run = |name: &str, options: &[&str]| {
+        let address = format!("syslog-address=tcp+tls://127.0.0.1:{port}");
+        let mut args = vec!["container", "run", "-d", "--name", name, "--log-driver", "syslog", "--log-opt", &address];
+        options.iter().for_each(|option| args.extend(["--log-opt", option]));
+        host.run(&[&args[..], &["busybox", "sh", "-c", "echo \"hello from $(hostname)\"; seq 1 2000"]].concat())
+    };
+    let refused = run("stranger", &[]);
+    assert!(refused.code == 125 && refused.err.contains("certificate"), "{}", refused.err);
+    host.run(&["container", "rm", "stranger"]);
+    let missing = run("missing", &["syslog-tls-ca-cert=/nosuch.pem"]);
+    assert!(missing.code == 125 && missing.err.contains("/nosuch.pem"), "{}", missing.err);
+    host.run(&["container", "rm", "missing"]);
+    let ca = format!("syslog-tls-ca-cert={cert}");
+    for (name, option, format) in
+        [("known", ca.as_str(), "rfc3164"), ("skipped", "syslog-tls-skip-verify=true", "rfc5424")]
+    {
+        let format = format!("syslog-format={format}");
+        let done = run(name, &[option, &format, "tag={{.Name}}"]);
+        assert_eq!(done.code, 0, "{}", done.err);
+        let received = eventually("all of it is received", || {
+            let text = fs::read_to_string(file("received")).unwrap();
+            let of_this = text.lines().filter(|line| line.contains(name)).count();
+            if of_this >= 2001 { Ok(text) } else { Err(format!("{of_this} lines")) }
+        });
+        let lines: Vec<&str> = received.lines().filter(|line| line.contains(name)).collect();
+        assert!(lines[0].contains("hello from") && lines[2000].ends_with(" 2000"), "{received}");
+        let framed = lines[2000].split_once(' ').is_some_and(|(length, _)| length.parse::<usize>().is_ok());
+        assert_eq!(framed, name == "skipped", "{}", lines[2000]);
+        host.ok(&["container", "wait", name]);
+        host.ok(&["container", "rm", name]);
+    }
 }

@@ -160,12 +160,9 @@ pub enum OptionsError {
     /// Files that are to be compressed when they are rotated, and never are.
     #[error("log opt compress cannot be true when max-file is less than 2 or max-size is not set")]
     NothingToCompress,
-    /// A receiver that is talked to over TLS.
-    #[error("log opt {name}: syslog over TLS is not supported: use tcp to a relay on this host that speaks it")]
-    Tls {
-        /// The option.
-        name: String,
-    },
+    /// A certificate without its key, or the reverse.
+    #[error("log opts syslog-tls-cert and syslog-tls-key are only supported together")]
+    HalfOfAPair,
 }
 
 impl Options {
@@ -195,6 +192,9 @@ impl Options {
             }
         }
         parsed.compress = parsed.compressed(compress)?;
+        if parsed.syslog.tls.cert.is_some() != parsed.syslog.tls.key.is_some() {
+            return Err(OptionsError::HalfOfAPair);
+        }
         if buffer.is_some() && !non_blocking {
             return Err(OptionsError::BufferWithoutMode);
         }
@@ -336,8 +336,8 @@ mod tests {
         );
         assert_eq!(error("local", &[("tag", "x")]), "unknown log opt \"tag\" for local log driver");
         assert!(error("json-file", &[("compress", "true"), ("max-file", "1")]).contains("compress cannot be true"));
-        assert!(error("syslog", &[("syslog-tls-cert", "/x")]).contains("syslog over TLS is not supported"));
-        assert!(error("syslog", &[("syslog-address", "tcp+tls://h:1")]).contains("TLS"));
+        assert!(error("syslog", &[("syslog-tls-cert", "/x")]).contains("only supported together"));
+        assert!(error("syslog", &[("syslog-tls-ca-cert", "x")]).contains("an absolute path"));
         assert!(error("json-file", &[("compress", "yes")]).contains("true or false"));
         let unknown = error("", &[("max-sizes", "1")]);
         assert_eq!(unknown, "unknown log opt \"max-sizes\" for json-file log driver");

@@ -18,6 +18,7 @@ use rustix::net::{
 };
 
 use super::syslog::Address;
+use super::tls::{Session, Tls};
 use super::{LogError, MAX_RECORD, Stream, Time, journald, syslog};
 
 /// A container that writes faster than its receiver reads waits above this many unsent bytes.
@@ -47,6 +48,7 @@ enum Format {
 enum Target {
     Udp(Vec<SocketAddr>),
     Tcp(Vec<SocketAddr>),
+    Tls(Vec<SocketAddr>, Tls),
     /// Tried as datagrams and, where allowed, as a stream.
     Unix {
         paths: Vec<std::path::PathBuf>,
@@ -58,6 +60,7 @@ enum Target {
 struct Connection {
     fd: OwnedFd,
     stream: bool,
+    tls: Option<Session>,
 }
 
 /// A queue and a socket.
@@ -85,7 +88,7 @@ pub struct Remote {
 impl Remote {
     /// To a syslog receiver. Its name is resolved here, and never again.
     pub fn syslog(settings: &syslog::Settings, tag: &str, limit: Option<usize>) -> Result<Self, LogError> {
-        let (target, name) = target(&settings.address)?;
+        let (target, name) = target(settings)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let sender = syslog::Sender { host, tag: tag.to_owned(), pid: std::process::id() };
         Ok(Self::new(Format::Syslog(settings.clone(), sender), target, name, limit))
@@ -122,7 +125,8 @@ impl Remote {
     /// When nobody listens there.
     pub fn connect(&mut self) -> Result<(), LogError> {
         let failed = |source: io::Error| LogError::Connect { receiver: self.name.clone(), source };
-        let connection = open(&self.target).map_err(failed)?;
+        let mut connection = open(&self.target).map_err(failed)?;
+        let deadline = Instant::now() + CONNECT;
         if connection.stream {
             let mut fds = [PollFd::new(&connection.fd, PollFlags::OUT)];
             poll(&mut fds, Some(&timespec(CONNECT))).map_err(|error| failed(error.into()))?;
@@ -131,6 +135,13 @@ impl Remote {
             }
             if let Err(error) = rustix::net::sockopt::socket_error(&connection.fd).and_then(|result| result) {
                 return Err(failed(error.into()));
+            }
+        }
+        while !connection.exchange().map_err(failed)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(&connection.fd, connection.events(false))];
+            if left.is_zero() || poll(&mut fds, Some(&timespec(left))).map_err(|error| failed(error.into()))? == 0 {
+                return Err(failed(io::ErrorKind::TimedOut.into()));
             }
         }
         self.connection = Some(connection);
@@ -194,9 +205,10 @@ impl Remote {
     }
 
     /// What to wait for before [`Remote::send`] can go on.
-    pub fn wants_write(&self) -> Option<BorrowedFd<'_>> {
-        let connection = self.connection.as_ref().filter(|_| !self.queue.is_empty())?;
-        Some(connection.fd.as_fd())
+    pub fn waits_for(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let connection = self.connection.as_ref()?;
+        let events = connection.events(!self.queue.is_empty());
+        (!events.is_empty()).then(|| (connection.fd.as_fd(), events))
     }
 
     /// When [`Remote::send`] is to be called, whatever the socket says.
@@ -219,7 +231,14 @@ impl Remote {
             if !self.queue.is_empty() && self.connection.is_none() && !self.reconnect() {
                 return;
             }
-            let (Some(message), Some(connection)) = (self.queue.front(), &self.connection) else { return };
+            let Some(connection) = &mut self.connection else { return };
+            let Some(message) = self.queue.front() else {
+                // What is encrypted may still be at hand.
+                if connection.exchange().is_err() {
+                    self.lost_connection();
+                }
+                return;
+            };
             match connection.send(message.get(self.sent..).unwrap_or_default()) {
                 Ok(count) => {
                     (self.stuck_since, self.pause) = (None, FIRST_PAUSE);
@@ -284,15 +303,35 @@ impl Remote {
         loop {
             self.send();
             let left = deadline.saturating_duration_since(Instant::now());
-            let Some(fd) = self.wants_write().filter(|_| !left.is_zero()) else { return };
-            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+            let Some((fd, events)) = self.waits_for().filter(|_| !left.is_zero()) else { break };
+            let mut fds = [PollFd::from_borrowed_fd(fd, events)];
             let _ = poll(&mut fds, Some(&timespec(left)));
+        }
+        if let Some(Connection { fd, tls: Some(session), .. }) = &mut self.connection {
+            session.close(fd.as_fd());
         }
     }
 }
 
 impl Connection {
-    fn send(&self, message: &[u8]) -> Result<usize, Errno> {
+    /// What to wait for; `waiting`: there is something to send.
+    fn events(&self, waiting: bool) -> PollFlags {
+        match &self.tls {
+            Some(session) => session.events(waiting),
+            None if waiting => PollFlags::OUT,
+            None => PollFlags::empty(),
+        }
+    }
+
+    /// What TLS has to say and to hear; whether messages can be sent by now.
+    fn exchange(&mut self) -> io::Result<bool> {
+        self.tls.as_mut().map_or(Ok(true), |session| session.exchange(self.fd.as_fd()))
+    }
+
+    fn send(&mut self, message: &[u8]) -> Result<usize, Errno> {
+        if let Some(session) = &mut self.tls {
+            return session.send(self.fd.as_fd(), message);
+        }
         match rustix::net::send(&self.fd, message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             // A stream that is being connected.
             Err(Errno::NOTCONN | Errno::ALREADY) if self.stream => Err(Errno::AGAIN),
@@ -326,12 +365,12 @@ impl Connection {
     }
 }
 
-fn target(address: &Address) -> Result<(Target, String), LogError> {
+fn target(settings: &syslog::Settings) -> Result<(Target, String), LogError> {
     let resolve = |host: &str, port: u16, name: &str| {
         let failed = |source| LogError::Connect { receiver: name.to_owned(), source };
         Ok::<_, LogError>((host, port).to_socket_addrs().map_err(failed)?.collect::<Vec<_>>())
     };
-    Ok(match address {
+    Ok(match &settings.address {
         Address::Host => {
             let paths = HOST_SOCKETS.iter().map(Into::into).collect();
             (Target::Unix { paths, stream: true }, HOST_SOCKETS.join(", "))
@@ -343,6 +382,11 @@ fn target(address: &Address) -> Result<(Target, String), LogError> {
         Address::Tcp(host, port) => {
             let name = format!("tcp://{host}:{port}");
             (Target::Tcp(resolve(host, *port, &name)?), name)
+        }
+        Address::Tls(host, port) => {
+            let name = format!("tcp+tls://{host}:{port}");
+            let addresses = resolve(host, *port, &name)?;
+            (Target::Tls(addresses, Tls::new(&settings.tls, host, &name)?), name)
         }
         Address::Unix(path) => (Target::Unix { paths: vec![path.clone()], stream: true }, path.display().to_string()),
         Address::Unixgram(path) => {
@@ -364,6 +408,13 @@ fn open(target: &Target) -> io::Result<Connection> {
     let connected = match target {
         Target::Udp(all) => all.iter().find_map(|address| attempt(connect_to(address, SocketType::DGRAM))),
         Target::Tcp(all) => all.iter().find_map(|address| attempt(connect_to(address, SocketType::STREAM))),
+        Target::Tls(all, tls) => {
+            let connected = all.iter().find_map(|address| attempt(connect_to(address, SocketType::STREAM)));
+            match connected {
+                Some(connection) => Some(Connection { tls: Some(tls.session()?), ..connection }),
+                None => None,
+            }
+        }
         Target::Unix { paths, stream } => paths.iter().find_map(|path| {
             attempt(connect_unix(path, SocketType::DGRAM))
                 .or_else(|| stream.then(|| attempt(connect_unix(path, SocketType::STREAM))).flatten())
@@ -384,7 +435,7 @@ fn connect_unix(path: &Path, kind: SocketType) -> Result<Connection, Errno> {
 fn connect(family: AddressFamily, kind: SocketType, address: &SocketAddrAny) -> Result<Connection, Errno> {
     let fd = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     match rustix::net::connect(&fd, address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(Connection { fd, stream: kind == SocketType::STREAM }),
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(Connection { fd, stream: kind == SocketType::STREAM, tls: None }),
         Err(error) => Err(error),
     }
 }

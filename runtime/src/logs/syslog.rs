@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 
-use super::options::OptionsError;
+use super::options::{OptionsError, boolean};
+use super::tls::TlsOptions;
 use super::{Stream, Time};
 
 /// Names of facilities by their number (RFC 5424, section 6.2.1), with srslog's words.
@@ -28,6 +29,8 @@ pub enum Address {
     Udp(String, u16),
     /// A stream, one line each.
     Tcp(String, u16),
+    /// A stream inside TLS.
+    Tls(String, u16),
     /// A socket of the host, as a stream or with datagrams, whichever it is.
     Unix(PathBuf),
     /// A socket of the host, with datagrams.
@@ -57,11 +60,13 @@ pub struct Settings {
     pub facility: u8,
     /// `syslog-format`.
     pub format: Format,
+    /// `syslog-tls-…`.
+    pub tls: TlsOptions,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { address: Address::Host, facility: DAEMON, format: Format::Unix }
+        Self { address: Address::Host, facility: DAEMON, format: Format::Unix, tls: TlsOptions::default() }
     }
 }
 
@@ -69,9 +74,9 @@ impl Settings {
     pub(super) fn option(&mut self, name: &str, value: &str) -> Result<(), OptionsError> {
         let error = |wanted| OptionsError::Value { name: name.to_owned(), value: value.to_owned(), wanted };
         match name {
-            "syslog-address" if value.starts_with("tcp+tls:") => Err(OptionsError::Tls { name: name.to_owned() }),
             "syslog-address" => {
-                let wanted = "udp://HOST[:PORT], tcp://HOST[:PORT], unix:///PATH or unixgram:///PATH";
+                let wanted =
+                    "udp://HOST[:PORT], tcp://HOST[:PORT], tcp+tls://HOST[:PORT], unix:///PATH or unixgram:///PATH";
                 self.address = address(value).ok_or_else(|| error(wanted))?;
                 Ok(())
             }
@@ -89,7 +94,23 @@ impl Settings {
                 };
                 Ok(())
             }
-            name if name.starts_with("syslog-tls-") => Err(OptionsError::Tls { name: name.to_owned() }),
+            "syslog-tls-ca-cert" | "syslog-tls-cert" | "syslog-tls-key" => {
+                let path = PathBuf::from(value);
+                if !path.is_absolute() {
+                    return Err(error("an absolute path"));
+                }
+                let place = match name {
+                    "syslog-tls-ca-cert" => &mut self.tls.ca,
+                    "syslog-tls-cert" => &mut self.tls.cert,
+                    _ => &mut self.tls.key,
+                };
+                *place = Some(path);
+                Ok(())
+            }
+            "syslog-tls-skip-verify" => {
+                self.tls.skip_verify = boolean(name, value)?;
+                Ok(())
+            }
             name => Err(OptionsError::Unknown { name: name.to_owned(), driver: "syslog" }),
         }
     }
@@ -105,10 +126,9 @@ fn address(text: &str) -> Option<Address> {
             let path = PathBuf::from(rest);
             Some(if scheme == "unix" { Address::Unix(path) } else { Address::Unixgram(path) })
         }
-        "udp" | "tcp" => {
-            let (host, port) = host_and_port(rest)?;
-            Some(if scheme == "udp" { Address::Udp(host, port) } else { Address::Tcp(host, port) })
-        }
+        "udp" => host_and_port(rest).map(|(host, port)| Address::Udp(host, port)),
+        "tcp" => host_and_port(rest).map(|(host, port)| Address::Tcp(host, port)),
+        "tcp+tls" => host_and_port(rest).map(|(host, port)| Address::Tls(host, port)),
         _ => None,
     }
 }
@@ -171,6 +191,11 @@ pub fn message(settings: &Settings, sender: &Sender, stream: Stream, time: Time,
     let mut message = head.into_bytes();
     message.extend_from_slice(text.as_bytes());
     message.push(b'\n');
+    // RFC 5425, section 4.3, as Docker's driver has it.
+    if matches!(settings.address, Address::Tls(..)) && matches!(settings.format, Format::Rfc5424 | Format::Rfc5424Micro)
+    {
+        message.splice(0..0, format!("{} ", message.len()).into_bytes());
+    }
     message
 }
 
@@ -193,6 +218,7 @@ mod tests {
             ("", Some(Address::Host)),
             ("udp://127.0.0.1:5514", Some(Address::Udp("127.0.0.1".into(), 5514))),
             ("tcp://logs.example", Some(Address::Tcp("logs.example".into(), 514))),
+            ("tcp+tls://logs.example:6514", Some(Address::Tls("logs.example".into(), 6514))),
             ("tcp://[::1]:99", Some(Address::Tcp("::1".into(), 99))),
             ("udp://[::1]", Some(Address::Udp("::1".into(), 514))),
             ("unix:///dev/log", Some(Address::Unix("/dev/log".into()))),
@@ -219,7 +245,7 @@ mod tests {
         }
         assert!(settings(&[("syslog-format", "json")]).is_err());
         assert_eq!(settings(&[("syslog-format", "rfc5424micro")]).unwrap().format, Format::Rfc5424Micro);
-        assert!(settings(&[("syslog-tls-skip-verify", "1")]).unwrap_err().contains("TLS"));
+        assert!(settings(&[("syslog-tls-skip-verify", "1")]).unwrap().tls.skip_verify);
         assert!(settings(&[("syslog-nonsense", "1")]).unwrap_err().contains("unknown log opt"));
     }
 
@@ -239,5 +265,8 @@ mod tests {
         let (seconds, micro) = (text(Format::Rfc5424, Stream::Stdout), text(Format::Rfc5424Micro, Stream::Stdout));
         assert!(seconds.starts_with("<30>1 2026-11-0") && seconds.ends_with(" vm web 7 web - a b\n"), "{seconds}");
         assert!(micro.contains(":19.412794"), "{micro}");
+        let framed = Settings { address: Address::Tls("h".into(), 1), format: Format::Rfc5424, ..Settings::default() };
+        let framed = String::from_utf8(message(&framed, &sender, Stream::Stdout, time, "a b")).unwrap();
+        assert_eq!(framed, format!("{} {seconds}", seconds.len()));
     }
 }

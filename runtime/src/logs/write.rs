@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
+
 use super::escape::unfinished_character;
 use super::file::{Compressor, Files};
 use super::remote::Remote;
@@ -93,10 +95,10 @@ impl Writer {
         self.remote.as_ref().is_some_and(Remote::behind)
     }
 
-    /// The receiver's socket, to be waited for until it can be written to; then [`Writer::flush`].
+    /// The receiver's socket, and what is to be waited for there; then [`Writer::flush`].
     #[must_use]
-    pub fn wants_write(&self) -> Option<BorrowedFd<'_>> {
-        self.remote.as_ref().and_then(Remote::wants_write)
+    pub fn waits_for(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        self.remote.as_ref().and_then(Remote::waits_for)
     }
 
     /// Takes a chunk of output, as the pipe gave it.
