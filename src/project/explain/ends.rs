@@ -64,6 +64,12 @@ pub fn start_failed(facts: &Facts) -> Explanation {
             format!("{program} is for another kind of CPU, or a script without `#!`: check the image's platform"),
             look,
         ],
+        // The file is there: what is missing is what it names in its first line.
+        _ if error.starts_with("exec /") && error.ends_with("no such file or directory") => vec![
+            "the interpreter in its first line, or the loader of its C library, is not in the image".to_owned(),
+            "a script may have Windows line ends: then its first line names `sh\\r`".to_owned(),
+            look,
+        ],
         Some(127) => vec![
             format!("the program {program} was not found in the image: check `command` and `entrypoint`"),
             "a script may lack its interpreter (its first line), or have Windows line ends".to_owned(),

@@ -64,13 +64,18 @@ const OF_STARTS: &[(&[&str], &str)] = &[
         &["port is already allocated", "address already in use", "failed to bind host port"],
         "stop whoever has the port (`ss -ltnp`), or publish another one: `ports: [\"OTHER:PORT\"]`",
     ),
+    (&["working directory"], "`working_dir` has to be a directory of the image or of what is mounted"),
+    (
+        &["unable to find user", "unable to find group"],
+        "a name in `user` or `group_add` has to be in the image's /etc/passwd or /etc/group; a number need not",
+    ),
     (
         &["bind source path does not exist", "no such device", "no such file or directory"],
         "check the paths of `volumes`, `devices`, `env_file`, `secrets` and `configs` on this host",
     ),
     (&["no space left on device", "enospc"], "the disk is full: `df -h`, `umiak system df`, `umiak image prune`"),
     (
-        &["not a directory", "are you trying to mount a directory onto a file"],
+        &["cannot mount the file", "cannot mount the directory"],
         "a file can only be mounted on a file, and a directory on a directory: check `volumes`",
     ),
     (&["read-only file system"], "a mount point has to be made in it: let the image have it, or no `read_only`"),
@@ -86,7 +91,7 @@ const OF_STARTS: &[(&[&str], &str)] = &[
 pub fn of_start(error: &str) -> Option<&'static str> {
     // That a program is not there has its own words.
     let error = error.to_lowercase();
-    let program = ["executable file not found", "exec format error", "exec: "].iter().any(|word| error.contains(word));
+    let program = error.starts_with("exec ") || error.starts_with("exec: ");
     let told = |(words, _): &&(&[&str], &str)| words.iter().any(|word| error.contains(word));
     OF_STARTS.iter().filter(|_| !program).find(told).map(|(_, hint)| *hint)
 }

@@ -302,8 +302,11 @@ fn restarting(facts: &Facts) -> Explanation {
         Some(left) if !left.is_zero() => format!("next try in {}", rounded(left)),
         _ => "next try at any moment".to_owned(),
     };
-    let says =
-        format!("{} and is being restarted ({} so far): {next}{}", ending.says, times(facts.restarts), later(facts));
+    let ended = match ending.says.split_once(": ") {
+        Some((what, meaning)) => format!("{what} ({meaning})"),
+        None => ending.says.clone(),
+    };
+    let says = format!("{ended} and is being restarted ({} so far): {next}{}", times(facts.restarts), later(facts));
     if ending.cause == Cause::Completed {
         let policy = facts.policy.condition.name();
         ending.tries.push(format!("`restart: on-failure` instead of `{policy}`, when ending with 0 is its end"));

@@ -171,6 +171,18 @@ fn what_has_not_started_is_told_with_what_it_waits_for() {
             "ss -ltnp",
         ),
         (
+            failed(128, "exec /start.sh: no such file or directory"),
+            Cause::StartFailed,
+            "could not be started: exec /start.sh: no such file or directory",
+            "interpreter in its first line",
+        ),
+        (
+            failed(128, "unable to find user www: no matching entries in passwd file"),
+            Cause::StartFailed,
+            "could not be started: unable to find user www: no matching entries in passwd file",
+            "a number need not",
+        ),
+        (
             failed(128, "bind source path does not exist: /x"),
             Cause::StartFailed,
             "could not be started: bind source path does not exist: /x",
@@ -309,6 +321,12 @@ fn loops_tell_the_next_try_and_the_end_of_tries() {
             pausing(policy("always"), 7, 10),
             Cause::RestartLoop,
             "ended with exit code 3 and is being restarted (7 times so far): next try in 10s, the one after it 26s after the next end",
+            "umiak stop web",
+        ),
+        (
+            Facts { exit_code: Some(1), ..pausing(policy("always"), 7, 10) },
+            Cause::RestartLoop,
+            "ended with exit code 1 (an error of the program's own, which its last lines may tell) and is being restarted (7 times so far): next try in 10s, the one after it 26s after the next end",
             "umiak stop web",
         ),
         (
