@@ -269,9 +269,18 @@ struct Made {
 fn check(request: &Request) -> Result<()> {
     for mount in &request.runtime.mounts {
         if let MountKind::Bind(bind) = &mount.kind
-            && !bind.create_missing
             && !bind.source.exists()
         {
+            if super::mounts::is_docker_socket(&bind.source) {
+                // A directory of this name would keep a daemon that comes later from listening there.
+                bail!(
+                    "{} cannot be mounted: Docker's daemon, whose API it is, does not run here",
+                    bind.source.display()
+                );
+            }
+            if bind.create_missing {
+                continue;
+            }
             bail!("invalid mount config for type \"bind\": bind source path does not exist: {}", bind.source.display());
         }
     }

@@ -1,5 +1,7 @@
 //! The short forms of mounts, shared by flags and Compose files. Pure.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use umiak_runtime::config::{Bind, Mount, MountKind, Propagation, Recursive, Tmpfs, Volume};
 
@@ -87,6 +89,11 @@ pub fn recursive(text: &str) -> Result<Recursive> {
         "readonly" => Recursive::Readonly,
         _ => bail!("invalid value for bind.recursive: {text}"),
     })
+}
+
+/// Where Docker's daemon listens.
+pub fn is_docker_socket(path: &Path) -> bool {
+    ["/var/run/docker.sock", "/run/docker.sock"].iter().any(|socket| path == Path::new(socket))
 }
 
 #[cfg(test)]

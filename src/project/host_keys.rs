@@ -1,9 +1,13 @@
 //! Keys that this host cannot honour: a warning names each, and the container runs without it.
 
-use umiak_compose::{Diagnostic, Project, Service};
+use std::path::Path;
+
+use umiak_compose::{Diagnostic, Project, Service, ServiceVolume, VolumeKind};
 use umiak_runtime::cgroup::Cgroup;
 use umiak_runtime::cgroup::limits::take_missing;
 use umiak_runtime::config::Limits;
+
+use crate::engine::mounts::is_docker_socket;
 
 /// Names under which Docker knows the runtime that containers have here.
 const RUNTIMES: [&str; 4] = ["runc", "umiak", "io.containerd.runc.v2", ""];
@@ -20,12 +24,27 @@ pub fn warnings(project: &Project) -> Vec<Diagnostic> {
         if service.runtime.as_deref().is_some_and(|name| !RUNTIMES.contains(&name)) {
             found.push(("runtime", "there is one runtime here"));
         }
+        for socket in
+            service.volumes.iter().filter(|volume| wants_docker(volume)).filter_map(|volume| volume.source.as_ref())
+        {
+            let name = &service.name;
+            let message = format!(
+                "services.{name}.volumes: {socket} is not mounted: Docker's daemon, whose API it is, does not run here"
+            );
+            all.push(Diagnostic::warning(message).at(project.sources.place(service.at("volumes"))));
+        }
         for (key, why) in found {
             let message = format!("services.{}.{key} is ignored: {why}", service.name);
             all.push(Diagnostic::warning(message).at(project.sources.place(service.at(key))));
         }
     }
     all
+}
+
+/// Whether what is mounted is the API of a daemon that is not there.
+pub fn wants_docker(volume: &ServiceVolume) -> bool {
+    let source = volume.source.as_deref().map(Path::new).filter(|_| volume.kind == VolumeKind::Bind);
+    source.is_some_and(|source| is_docker_socket(source) && !source.exists())
 }
 
 /// The limits of a service that not every host has.

@@ -61,7 +61,7 @@ pub fn request(project: &Project, service: &Service, number: u32, image_id: &str
     security(&mut request.runtime, project, service)?;
     resources(&mut request.runtime, service)?;
     namespaces(&mut request, project, service)?;
-    for volume in &service.volumes {
+    for volume in service.volumes.iter().filter(|volume| !host_keys::wants_docker(volume)) {
         request.runtime.mounts.push(mount(project, volume)?);
         if volume.kind == VolumeKind::Tmpfs {
             request.asked.mounts.push(volume.target.clone());

@@ -255,6 +255,31 @@ services:
     host.ok(&["down"]);
 }
 
+/// A directory of that name would keep Docker's daemon, should it come, from listening there.
+#[test]
+fn the_socket_of_a_daemon_that_is_not_here_is_named_and_never_made() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let socket = std::path::Path::new("/var/run/docker.sock");
+    if socket.exists() {
+        // Here it is mounted as any other file.
+        return;
+    }
+    host.write(
+        "compose.yaml",
+        "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    stop_grace_period: 0s\n    volumes:\n      - /var/run/docker.sock:/var/run/docker.sock\n      - ./data:/data\n",
+    );
+    let done = host.run(&["up", "-d"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    let said =
+        "services.web.volumes: /var/run/docker.sock is not mounted: Docker's daemon, whose API it is, does not run";
+    assert_eq!(done.err.matches(said).count(), 1, "{}", done.err);
+    assert_eq!(host.run(&["exec", "-T", "web", "ls", "-d", "/data", "/var/run/docker.sock"]).out, "/data\n");
+    let said = host.fails(125, &["container", "run", "-v", "/var/run/docker.sock:/s", "busybox", "true"]);
+    assert!(said.contains("/var/run/docker.sock cannot be mounted"), "{said}");
+    assert!(!socket.exists());
+    host.ok(&["down"]);
+}
+
 #[test]
 fn keys_that_a_host_may_not_have_are_named_once() {
     let Some(host) = Host::new(&["busybox"]) else { return };
