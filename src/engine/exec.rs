@@ -119,7 +119,7 @@ impl Engine {
         }
         let init = container.state.init.filter(|_| container.state.status.is_up());
         if container.state.status == Status::Restarting {
-            bail!("container {} is restarting, wait until the container is running", container.config.name);
+            bail!("Container {} is restarting, wait until the container is running", container.config.id);
         }
         let Some(init) = init else { bail!("container {} is not running", container.config.name) };
         let env = request.env.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?))).collect();

@@ -24,6 +24,7 @@ impl Engine {
         match self.status(container)? {
             Status::Running => {}
             Status::Paused => bail!("container {} is already paused", config.name),
+            Status::Restarting => bail!("Container {} is restarting, wait until the container is running", config.id),
             _ => bail!("container {} is not running", config.name),
         }
         let path = marker(&self.roots, &config.id);

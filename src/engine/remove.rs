@@ -79,8 +79,9 @@ impl Engine {
                     );
                 }
                 if !force {
+                    let is = if current.state.status == Status::Restarting { "restarting" } else { "running" };
                     bail!(
-                        "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
+                        "cannot remove container \"{}\": container is {is}: stop the container before removing or force remove",
                         config.name
                     );
                 }

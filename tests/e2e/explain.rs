@@ -121,7 +121,7 @@ fn a_start_that_was_refused_is_explained_and_shown() {
             r#"
 services:
   web: {{image: busybox, command: "true", ports: ["127.0.0.1:{port}:80"]}}
-  bound: {{image: busybox, command: "true", volumes: [{{type: bind, source: ./data, target: /data}}]}}
+  bound: {{image: busybox, command: "true", volumes: [{{type: bind, source: ./data, target: /data, bind: {{create_host_path: false}}}}]}}
 "#
         ),
     );

@@ -76,7 +76,7 @@ fn a_pause_between_two_runs_is_shown_and_a_stop_ends_it_at_once() {
     assert_eq!(listed[0]["State"], "restarting");
     assert!(listed[0]["Status"].as_str().unwrap().starts_with("Restarting (4) "), "{}", listed[0]);
     assert!(host.fails(1, &["container", "exec", "demo-c-1", "true"]).contains("is restarting"));
-    assert!(host.fails(1, &["container", "rm", "demo-c-1"]).contains("container is running"));
+    assert!(host.fails(1, &["container", "rm", "demo-c-1"]).contains("container is restarting"));
     host.ok(&["stop"]);
     let shown = host.inspect("demo-c-1");
     assert_eq!((&shown["State"]["Status"], &shown["State"]["ExitCode"]), (&"exited".into(), &4.into()));
