@@ -63,11 +63,12 @@ fn footer(model: &Model) -> Line<'static> {
 }
 
 fn containers(model: &Model, area: Rect) -> Table<'static> {
-    let header = ["NAME", "STATE", "HEALTH", "CPU %", "", "MEM / LIMIT", "", "NET I/O", "PIDS"];
+    let limits = area.width >= 78;
+    let memory = if limits { "MEM / LIMIT" } else { "MEM" };
+    let header = ["NAME", "STATE", "HEALTH", "CPU %", "", memory, "", "NET I/O", "PIDS"];
     // Scrolled so that the selected one is to be seen.
     let visible = usize::from(area.height.saturating_sub(1)).max(1);
     let first = (model.selected + 1).saturating_sub(visible);
-    let limits = area.width >= 78;
     let rows = model.rows.iter().enumerate().skip(first).map(|(index, row)| line(model, index, row, limits));
     // What is left out first on a narrow screen; the name is the last to go.
     let from = |least: u16, width: u16| Constraint::Length(if area.width >= least { width } else { 0 });

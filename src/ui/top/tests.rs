@@ -155,6 +155,7 @@ fn a_narrow_screen_has_names_and_states_before_all_else() {
         let screen = screen(&model, width, 8);
         let shown: Vec<&str> = screen[2].split_whitespace().collect();
         assert_eq!(shown.join(" "), words.join(" "), "{width}");
+        assert_eq!(screen[1].contains("MEM / LIMIT"), width >= 78, "{}", screen[1]);
         assert!(screen.iter().any(|line| line.starts_with("web-1")), "{screen:?}");
     }
 }
