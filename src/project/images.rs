@@ -13,7 +13,7 @@ use super::build::{self, Flags, run::Shown};
 use super::{labels, service};
 use crate::commands::Context;
 use crate::engine::Engine;
-use crate::engine::image::{Policy, in_use};
+use crate::engine::image::{Policy, in_use, parse_platform};
 use crate::failure::WithHint as _;
 use crate::personality::Personality;
 use crate::ui::progress::Progress;
@@ -162,7 +162,7 @@ pub fn observe(engine: &Engine, project: &Project, services: &[&Service], ask: A
 fn state(engine: &Engine, key: &Key, service: &Service, own: bool, ask: Ask, dry_run: bool) -> Result<State> {
     let exact = engine.exact_name(&key.0, key.1.as_deref())?;
     let fixed = *exact != key.0;
-    let image = find(engine, &exact, dry_run)?;
+    let image = find(engine, &exact, key.1.as_deref(), dry_run)?;
     let flag = ask.pull.and_then(Pull::policy);
     // What has no name but the project's is in no registry.
     let nameless = own && service.image.is_none();
@@ -230,13 +230,22 @@ pub fn provide(context: &Context, project: &Project, states: &mut States, ask: A
     Ok(())
 }
 
-fn find(engine: &Engine, name: &str, dry_run: bool) -> Result<Option<Image>> {
+fn find(engine: &Engine, name: &str, platform: Option<&str>, dry_run: bool) -> Result<Option<Image>> {
+    let platform = platform.map(parse_platform).transpose()?;
     // Opening the store makes it.
     if dry_run && !engine.roots.data.join("images").exists() {
         return Ok(None);
     }
     let store = engine.store()?;
-    match store.resolve(name) {
+    let found = match (store.resolve(name), &platform) {
+        // What is there for another platform is not what was asked for.
+        (Ok(image), Some(wanted)) if !image.platform.is_asked_for_by(wanted) => match store.variant(&image, wanted)? {
+            Some(image) => Ok(image),
+            None => return Ok(None),
+        },
+        (found, _) => found,
+    };
+    match found {
         Ok(image) if store.layer_dirs(&image).is_ok() => Ok(Some(image)),
         Err(error @ StoreError::Ambiguous { .. }) => Err(error.into()),
         // Missing or damaged: a pull gets or repairs it.

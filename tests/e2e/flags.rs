@@ -119,7 +119,13 @@ fn the_dotenv_file_and_the_environment_speak_to_the_command_line() {
     host.write(".env", "DOCKER_DEFAULT_PLATFORM=linux/nosuch\n");
     let said = host.fails(1, &["-p", "demo", "up", "-d"]);
     assert!(said.contains("linux/nosuch"), "{said}");
-    assert!(host.ids().is_empty());
+    // The image that is there for this machine is not one for another.
+    host.write(".env", "");
+    host.write("compose.yaml", "services: { a: { image: busybox, platform: linux/nosuch, command: sleep 1000 } }\n");
+    for flags in [&["up", "-d"][..], &["up", "-d", "--pull", "never"]] {
+        let said = host.fails(1, &[&["-p", "demo"], flags].concat());
+        assert!(said.contains("linux/nosuch") && host.ids().is_empty(), "{said}");
+    }
 }
 
 #[test]
