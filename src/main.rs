@@ -34,6 +34,9 @@ fn main() -> ExitCode {
     }
     let personality = Personality::of(std::env::args_os().next().as_deref());
     personality.settle();
+    if let Some(code) = commands::completion::answer(personality) {
+        return code;
+    }
     let result = match personality {
         Personality::Docker => docker::run(),
         Personality::Compose => {

@@ -27,15 +27,19 @@ impl Export {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &[])?;
         let member = observe::one(&context.engine, &project.name, &self.service, self.index)?;
-        if context.global.dry_run {
-            let name = &member.container.config.name;
-            let to = self.output.as_deref().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
-            let progress = context.progress();
-            progress.done(&format!("{name} export {name} to {to}"), "Exported");
-            progress.finish();
-            return Ok(ExitCode::SUCCESS);
+        let name = &member.container.config.name;
+        let to = self.output.as_deref().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
+        let (what, progress) = (format!("{name} export {name} to {to}"), context.progress());
+        progress.working(&what, "Exporting");
+        let exported = context.act(|| {
+            archive_output(self.output.as_deref(), |out| context.engine.export(&member.container, out)).map(drop)
+        });
+        match &exported {
+            Ok(()) => progress.done(&what, "Exported"),
+            Err(_) => progress.failed(&what, "Error"),
         }
-        archive_output(self.output.as_deref(), |out| context.engine.export(&member.container, out))?;
+        progress.finish();
+        exported?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -51,7 +51,7 @@ impl Images {
                 tag,
                 platform,
                 umiak_base::id::short(&id).to_owned(),
-                human::size(size),
+                human::size3(size),
                 created.map_or_else(|| "N/A".to_owned(), human::ago),
             ]);
             if !ids.contains(&id) {

@@ -31,6 +31,9 @@ impl Kill {
         let orphans = self.orphans(&members, &project);
         let mut members = observe::select(members, &self.services, &|name| project.knows(name))?;
         members.retain(|member| member.container.state.status.is_up());
+        if members.is_empty() && orphans.is_empty() {
+            crate::note!("no container to kill");
+        }
         let progress = context.progress();
         let mut errors = sequence::reverse(&members, project.model.as_ref(), |member| {
             let what = format!("Container {}", member.container.config.name);

@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] = &["bridge", "publish"];
+const COMMANDS: &[&str] = &["alpha", "bridge", "publish"];
 
 const FLAGS: &[&str] = &[];
 

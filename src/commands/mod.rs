@@ -6,7 +6,7 @@ pub mod booleans;
 mod build;
 pub mod builder;
 mod commit;
-mod completion;
+pub mod completion;
 mod config;
 pub mod container;
 mod cp;
@@ -334,10 +334,14 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
     }
     let arguments = operands::separated(&command, arguments);
     let arguments: Vec<OsString> = std::iter::once(OsString::from(name)).chain(arguments).collect();
-    let matches = match booleans::with_values(command, &arguments).try_get_matches_from(arguments) {
+    let known = command.clone();
+    let matches = match booleans::with_values(command, &arguments).try_get_matches_from(&arguments) {
         Ok(matches) => matches,
         Err(error) => match later::explain(&error) {
             Some(explained) => return Err(explained),
+            None if name != "umiak" || error.kind() == clap::error::ErrorKind::MissingSubcommand => {
+                return crate::docker::usage::of_compose(&error, &known, arguments.get(1..).unwrap_or_default());
+            }
             None => error.exit(),
         },
     };
@@ -345,7 +349,7 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
     dotenv::complete(&mut cli.global, &matches);
     match &cli.command {
         Command::Version(command) => return command.run(),
-        Command::Completion(command) => return Ok(command.run()),
+        Command::Completion(command) => return command.run(),
         Command::Man(command) => return command.run(),
         // Whose credentials they are is whose home directory it is, not only root's.
         Command::Login(_) | Command::Logout(_) if cli.global.dry_run => refuse_dry_run(&cli.command)?,
@@ -410,7 +414,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Logout(command) => command.run(),
         Command::Ls(command) => command.run(context),
         Command::Version(command) => command.run(),
-        Command::Completion(command) => Ok(command.run()),
+        Command::Completion(command) => command.run(),
         Command::Man(command) => command.run(),
         Command::Config(command) => command.run(context),
         Command::Builder(command) => command.run(context),

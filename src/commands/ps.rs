@@ -83,6 +83,7 @@ impl Ps {
         let project = load::named(context, &self.names)?;
         let members = observe::members(&context.engine, &project.name)?;
         let mut members = observe::select(members, &self.names, &|name| project.knows(name))?;
+        members.sort_by(|a, b| a.container.config.name.cmp(&b.container.config.name));
         members.retain(|member| {
             let status = member.container.state.status;
             // Without a model nobody knows what is an orphan.
@@ -99,6 +100,7 @@ impl Ps {
             () if self.quiet => members.iter().for_each(|member| out!("{}", member.container.config.id)),
             () if self.services => {
                 let mut names: Vec<&str> = members.iter().map(|member| member.service.as_str()).collect();
+                names.sort_unstable();
                 names.dedup();
                 names.iter().for_each(|name| out!("{name}"));
             }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::{Context, down};
 use crate::engine::Container;
+use crate::out;
 use crate::project::{hooks, load, observe, sequence};
 
 /// Remove stopped service containers.
@@ -33,7 +34,7 @@ impl Rm {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::named(context, &self.services)?;
         let _lock = context.lock_project(&project.name)?;
-        let members = observe::members(&context.engine, &project.name)?;
+        let members = observe::replicas(observe::members(&context.engine, &project.name)?);
         let mut members = observe::select(members, &self.services, &|name| project.knows(name))?;
         let progress = context.progress();
         let mut errors = Vec::new();
@@ -61,8 +62,10 @@ impl Rm {
             return down::finish(errors);
         }
         let names: Vec<&str> = members.iter().map(|member| member.container.config.name.as_str()).collect();
-        if !self.force && !context.global.dry_run && !super::confirm(&format!("Going to remove {}.", names.join(", ")))?
-        {
+        let going = format!("Going to remove {}", names.join(", "));
+        if self.force || context.global.dry_run {
+            out!("{going}");
+        } else if !super::confirm(&format!("{going}."))? {
             return Ok(ExitCode::SUCCESS);
         }
         errors.extend(sequence::reverse(&members, project.model.as_ref(), |member| {

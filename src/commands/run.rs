@@ -167,9 +167,7 @@ impl Run {
         let engine = &context.engine;
         if self.detach {
             engine.start(container)?;
-            if !self.quiet {
-                out!("{}", container.config.id);
-            }
+            out!("{}", container.config.id);
             return Ok(ExitCode::SUCCESS);
         }
         let stdin = self.interactive;
@@ -230,7 +228,11 @@ impl Run {
         for text in &self.env {
             let (key, value) = match text.split_once('=') {
                 Some((key, value)) => (key, Some(value.to_owned())),
-                None => (text.as_str(), lookup(text)),
+                // One that is not set here changes nothing.
+                None => match lookup(text) {
+                    None => continue,
+                    value => (text.as_str(), value),
+                },
             };
             service.environment.insert(key.to_owned(), value);
         }

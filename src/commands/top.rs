@@ -35,7 +35,7 @@ impl Top {
         }
         let members = observe::members(&context.engine, &project.name)?;
         let members = observe::select(members, &self.services, &|name| project.knows(name))?;
-        let mut table = Table::new(&["SERVICE", "#", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+        let mut table = Table::narrow(&["SERVICE", "#", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
         for member in members.iter().filter(|member| member.container.state.status.is_up()) {
             for process in processes(&member.container.config.runtime.cgroup_path)? {
                 let mut row = vec![member.service.clone(), member.number.to_string()];

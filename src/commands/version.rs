@@ -26,6 +26,7 @@ impl Version {
         let version = personality.version();
         match (self.short, self.format.as_str()) {
             (true, _) => out!("{version}"),
+            (_, "json") if personality == Personality::Compose => out!(r#"{{"version":"v{version}"}}"#),
             (_, "json") => out!("{}", serde_json::json!({ "version": version })),
             _ if personality == Personality::Compose => out!("{}", of_compose()),
             _ => out!("umiak version {version}"),

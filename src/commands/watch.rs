@@ -127,10 +127,10 @@ impl Watch {
     }
 
     fn rules(&self, project: &Project) -> Result<Vec<Rule>> {
-        let dockerignore = |dir: &Path| std::fs::read_to_string(dir.join(".dockerignore")).ok();
+        let ignore_file = |files: &[PathBuf]| files.iter().find_map(|path| std::fs::read_to_string(path).ok());
         let mut rules = Vec::new();
         for service in project.select(&self.services, false)? {
-            let of_service = Rule::of(service, &dockerignore);
+            let of_service = Rule::of(service, &ignore_file);
             let of_service = of_service.with_context(|| format!("reading what service {:?} watches", service.name))?;
             if service.build.is_none() && of_service.iter().any(|rule| rule.action == WatchAction::Rebuild) {
                 bail!("can't watch service \"{}\" with action rebuild without a build context", service.name);

@@ -4,7 +4,7 @@
 mod buildx;
 mod context;
 pub mod daemon;
-mod usage;
+pub mod usage;
 mod version;
 
 use std::ffi::OsString;

@@ -133,6 +133,94 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> 
     }
 }
 
+/// Says what is wrong with a command line of Docker Compose, in one line; the exit code is always 1.
+///
+/// # Errors
+/// Always, but where help was asked for, or no command at all was given.
+pub fn of_compose(error: &clap::Error, tree: &clap::Command, words: &[OsString]) -> Result<ExitCode> {
+    let mut path = vec![tree];
+    for word in words.iter().filter_map(|word| word.to_str()) {
+        path.extend(path.last().and_then(|current| current.find_subcommand(word)));
+    }
+    let current = path.last().copied().unwrap_or(tree);
+    let name = match current.get_name() {
+        name if path.len() > 1 => format!("{} {name}", tree.get_name()),
+        name => name.to_owned(),
+    };
+    let invalid = |kind| text(error, kind);
+    let said = match error.kind() {
+        ErrorKind::MissingSubcommand => {
+            crate::ui::write_raw(current.clone().render_help().to_string().as_bytes());
+            return Ok(ExitCode::SUCCESS);
+        }
+        ErrorKind::UnknownArgument => match invalid(ContextKind::InvalidArg).split('=').next().unwrap_or_default() {
+            flag if flag.starts_with("--") => format!("unknown flag: {flag}"),
+            flag if flag.starts_with('-') => {
+                format!("unknown shorthand flag: '{}' in {flag}", flag.chars().nth(1).unwrap_or_default())
+            }
+            word => format!("unknown command \"{word}\" for \"{name}\""),
+        },
+        ErrorKind::InvalidSubcommand => {
+            let word = invalid(ContextKind::InvalidSubcommand);
+            let called = name.strip_prefix("docker ").unwrap_or(&name);
+            format!("unknown docker command: \"{called} {word}\"\n\nRun '{name} --help' for more information")
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let (flag, value) = (invalid(ContextKind::InvalidArg), invalid(ContextKind::InvalidValue));
+            let long = flag.split([' ', '[', '=']).next().unwrap_or_default();
+            match words.last().and_then(|word| word.to_str()) {
+                Some(last) if value.is_empty() && last.starts_with('-') && !last.starts_with("--") => {
+                    format!("flag needs an argument: '{}' in {last}", last.chars().last().unwrap_or_default())
+                }
+                _ if value.is_empty() => format!("flag needs an argument: {long}"),
+                _ if long.starts_with("--") => {
+                    format!("invalid argument \"{value}\" for \"{}\" flag: {}", both(&path, long), cause(error, &value))
+                }
+                _ => cause(error, &value),
+            }
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let needed = current.get_positionals().filter(|arg| arg.is_required_set()).count();
+            let missing = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::Strings(all)) => all.len(),
+                _ => 1,
+            };
+            format!("requires at least {needed} arg(s), only received {}", needed.saturating_sub(missing))
+        }
+        ErrorKind::ArgumentConflict => {
+            let flag = |text: String| text.split([' ', '[', '=']).next().unwrap_or_default().to_owned();
+            let (one, other) = (flag(invalid(ContextKind::InvalidArg)), flag(invalid(ContextKind::PriorArg)));
+            format!("{one} and {other} are incompatible")
+        }
+        _ if error.use_stderr() => error.to_string().trim_start_matches("error: ").trim_end().to_owned(),
+        _ => error.exit(),
+    };
+    Err(failure::Coded { text: said, code: 1 }.into())
+}
+
+/// `-t, --timeout`, where a flag has both.
+fn both(path: &[&clap::Command], long: &str) -> String {
+    let mut args = path.iter().rev().flat_map(|command| command.get_arguments());
+    let found = args.find(|arg| arg.get_long().is_some_and(|name| long.strip_prefix("--") == Some(name)));
+    found.and_then(clap::Arg::get_short).map_or_else(|| long.to_owned(), |short| format!("-{short}, {long}"))
+}
+
+/// Why a value is none.
+fn cause(error: &clap::Error, value: &str) -> String {
+    if let Some(source) = std::error::Error::source(error) {
+        return match source.to_string() {
+            digits if digits.contains("digit found") => {
+                format!("strconv.ParseInt: parsing \"{value}\": invalid syntax")
+            }
+            other => other,
+        };
+    }
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(all)) => format!("must be one of {}", all.join(", ")),
+        _ => "invalid value".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use umiak_runtime::config::{Mount, MountKind};
 use super::container::{Container, NetworkMode, PublishedPort, Status};
 use super::health::HealthStatus;
 use crate::project::labels;
+use crate::template::quote;
 use crate::ui::human;
 
 pub use self::container::{container, state};
@@ -50,13 +51,16 @@ pub fn status(container: &Container) -> String {
     }
 }
 
-/// The command line in quotes, shortened as Docker does.
+/// The command line in quotes, shortened as Docker does. An argument with a space stands in quotes of its own; the
+/// program does not.
 pub fn command(container: &Container, full: bool) -> String {
-    let words: Vec<&str> = container.config.runtime.args.iter().map(String::as_str).collect();
-    let text = words.join(" ");
+    let mut words = container.config.runtime.args.iter();
+    let program = words.next().cloned().unwrap_or_default();
+    let argument = |word: &String| if word.contains(' ') { format!(" '{word}'") } else { format!(" {word}") };
+    let text = program + &words.map(argument).collect::<String>();
     match full || text.chars().count() <= 20 {
-        true => format!("\"{text}\""),
-        false => format!("\"{}…\"", text.chars().take(19).collect::<String>()),
+        true => quote(&text),
+        false => quote(&format!("{}…", text.chars().take(19).collect::<String>())),
     }
 }
 

@@ -115,7 +115,7 @@ pub fn one(engine: &Engine, project: &str, service: &str, index: Option<u32>) ->
         .find(|member| member.service == service && index.is_none_or(|index| member.number == index));
     match (found, index) {
         (Some(member), _) => Ok(member),
-        (None, None) => bail!("no container found for service \"{service}\""),
+        (None, None) => bail!("service \"{service}\" is not running"),
         (None, Some(index)) => bail!("service \"{service}\" is not running container #{index}"),
     }
 }

@@ -50,14 +50,16 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The rules of a service. `dockerignore` gives the text of a context's ignore file.
+    /// The rules of a service. `ignore_file` gives the text of the first of some files that is there.
     ///
     /// # Errors
     /// A pattern of a rule or of the ignore file is none.
-    pub fn of(service: &Service, dockerignore: &dyn Fn(&Path) -> Option<String>) -> Result<Vec<Self>, PatternError> {
-        let context = service.build.as_ref().and_then(|build| build.context.as_deref()).filter(|dir| !dir.is_empty());
-        let context = context.map(PathBuf::from);
-        let context = match context.and_then(|dir| dockerignore(&dir).map(|text| (dir, text))) {
+    pub fn of(
+        service: &Service,
+        ignore_file: &dyn Fn(&[PathBuf]) -> Option<String>,
+    ) -> Result<Vec<Self>, PatternError> {
+        let context = service.build.as_ref().and_then(context);
+        let context = match context.and_then(|(dir, files)| ignore_file(&files).map(|text| (dir, text))) {
             Some((dir, text)) => Some((dir, Patterns::of_file(&text)?)),
             None => None,
         };
@@ -113,6 +115,15 @@ impl Rule {
     }
 }
 
+/// The directory of a build, and its ignore files: that of the Dockerfile stands in the place of the general one.
+fn context(build: &umiak_compose::Build) -> Option<(PathBuf, Vec<PathBuf>)> {
+    let dir = PathBuf::from(build.context.as_deref().filter(|dir| !dir.is_empty())?);
+    let dockerfile = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+    let own = build.dockerfile_inline.is_none().then(|| dir.join(format!("{dockerfile}.dockerignore")));
+    let files = own.into_iter().chain([dir.join(".dockerignore")]).collect();
+    Some((dir, files))
+}
+
 /// What a batch of changes asks of one service.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Work {
@@ -155,6 +166,11 @@ mod tests {
     use super::*;
 
     fn rules(text: &str, dockerignore: Option<&str>) -> Vec<Rule> {
+        let project = project(text);
+        project.services.values().flat_map(|s| Rule::of(s, &|_| dockerignore.map(str::to_owned)).unwrap()).collect()
+    }
+
+    fn project(text: &str) -> umiak_compose::Project {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("compose.yaml"), text).unwrap();
         let options = umiak_compose::LoadOptions {
@@ -162,8 +178,7 @@ mod tests {
             current_dir: dir.path().to_owned(),
             ..umiak_compose::LoadOptions::default()
         };
-        let project = umiak_compose::load(&options).unwrap();
-        project.services.values().flat_map(|s| Rule::of(s, &|_| dockerignore.map(str::to_owned)).unwrap()).collect()
+        umiak_compose::load(&options).unwrap()
     }
 
     fn changed(paths: &[&str]) -> BTreeSet<PathBuf> {
@@ -199,6 +214,25 @@ services:
             ["/ctx/src/node_modules/x", "/ctx/src/a.log", "/ctx/src/.a.swp", "/ctx/src/.git/HEAD", "/elsewhere"];
         assert_eq!(of(&ignored), Work::default());
         assert_eq!(sync(&of(&["/ctx/src/d/a.log"])).len(), 1, "only directly in the path");
+    }
+
+    #[test]
+    fn the_ignore_file_of_the_dockerfile_comes_first() {
+        let asked = |text: &str| {
+            let files = std::cell::RefCell::new(Vec::new());
+            let project = project(text);
+            let ask = |all: &[PathBuf]| {
+                files.borrow_mut().extend(all.iter().map(|file| file.display().to_string()));
+                None
+            };
+            Rule::of(&project.services["web"], &ask).unwrap();
+            files.into_inner()
+        };
+        assert_eq!(asked(STACK), ["/ctx/Dockerfile.dockerignore", "/ctx/.dockerignore"]);
+        let other = STACK.replace("build: /ctx", "build: { context: /ctx, dockerfile: d/Web }");
+        assert_eq!(asked(&other), ["/ctx/d/Web.dockerignore", "/ctx/.dockerignore"]);
+        let inline = STACK.replace("build: /ctx", "build: { context: /ctx, dockerfile_inline: FROM x }");
+        assert_eq!(asked(&inline), ["/ctx/.dockerignore"]);
     }
 
     #[test]

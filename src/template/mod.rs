@@ -22,6 +22,7 @@ pub use recorded::cases;
 
 use serde_json::Value as Json;
 
+pub use printf::quote;
 use value::{Kind, Val};
 
 /// A template that cannot be parsed.

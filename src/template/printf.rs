@@ -297,7 +297,7 @@ fn string(verb: &Verb, letter: char, text: &str) -> Option<String> {
 }
 
 /// As Go's `strconv.Quote`.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     format!("\"{}\"", text.chars().map(|c| if c == '"' { "\\\"".into() } else { escape(c) }).collect::<String>())
 }
 

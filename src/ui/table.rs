@@ -7,17 +7,24 @@ pub struct Table {
     rows: Vec<Vec<String>>,
     /// The smallest width of a column.
     least: usize,
+    /// Spaces between two columns.
+    gap: usize,
 }
 
 impl Table {
     /// A table with its header.
     pub fn new(header: &[&str]) -> Self {
-        Self { rows: vec![header.iter().map(ToString::to_string).collect()], least: 7 }
+        Self { rows: vec![header.iter().map(ToString::to_string).collect()], least: 7, gap: 3 }
     }
 
     /// A table whose columns are 20 characters wide at least, as `docker compose ls` and `images` print theirs.
     pub fn wide(header: &[&str]) -> Self {
         Self { least: 17, ..Self::new(header) }
+    }
+
+    /// A table of narrow columns, as `docker compose top` prints its.
+    pub fn narrow(header: &[&str]) -> Self {
+        Self { least: 2, gap: 2, ..Self::new(header) }
     }
 
     /// Adds a row.
@@ -40,7 +47,7 @@ impl Table {
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let line = |row: &Vec<String>| {
             let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            cells.join("   ").trim_end().to_owned()
+            cells.join(&" ".repeat(self.gap)).trim_end().to_owned()
         };
         self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }

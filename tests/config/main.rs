@@ -208,14 +208,11 @@ fn every_command_has_a_manual_page() {
 }
 
 #[test]
-fn completions_are_scripts_that_know_every_command() {
+fn completions_are_scripts_that_shells_can_read() {
     let directory = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let script = ok(directory.path(), &["completion", shell]);
-        for word in ["config", "completion", "--no-path-resolution", "--project-directory", "container"] {
-            let word = if shell == "fish" { word.trim_start_matches('-') } else { word };
-            assert!(script.contains(word), "{shell}: no {word}");
-        }
+        assert!(script.contains("_UMIAK_COMPLETE") && script.contains("umiak"), "{shell}: {script}");
         std::fs::write(directory.path().join(shell), &script).unwrap();
     }
     for shell in ["bash", "zsh", "fish"] {
@@ -227,6 +224,86 @@ fn completions_are_scripts_that_know_every_command() {
         };
         assert!(output.status.success(), "{shell}: {}", text(&output.stderr));
     }
+}
+
+/// What bash would offer for the last of these words.
+fn offered(directory: &Path, name: &str, words: &[&str]) -> Vec<String> {
+    let script = r#"
+source <("$1" completion bash) || exit 1
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9
+_clap_complete_${1//-/_} "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+printf '%s\n' "${COMPREPLY[@]}""#;
+    let mut command = Command::new("bash");
+    command.args(["--norc", "-c", script, "bash", name]).args(words).current_dir(directory).env_clear();
+    command.env("PATH", format!("{}:/usr/bin:/bin", directory.join("bin").display())).env("HOME", "/root");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn completions_offer_commands_flags_and_what_the_files_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    std::fs::create_dir(here.join("bin")).unwrap();
+    for name in ["umiak", "docker-compose"] {
+        std::os::unix::fs::symlink(binary(), here.join("bin").join(name)).unwrap();
+    }
+    let file = "services: {web: {image: x}, worker: {image: x}, tool: {image: x, profiles: [debug]}}\n";
+    std::fs::write(here.join("compose.yaml"), file).unwrap();
+    std::fs::write(here.join("other.yaml"), "services: {elsewhere: {image: x}}\n").unwrap();
+    for (words, expected) in [
+        (&["up", "w"][..], &["web", "worker"][..]),
+        (&["exec", "web"], &["web"]),
+        (&["run", "--rm", "t"], &["tool"]),
+        (&["-f", "other.yaml", "logs", "--follow", "e"], &["elsewhere"]),
+        (&["--profile", ""], &["debug"]),
+        (&["up", "--exit-code-from", "wo"], &["worker"]),
+        (&["-f", "oth"], &["other.yaml"]),
+        (&["up", "--force"], &["--force-recreate"]),
+        (&["unp"], &["unpause"]),
+        (&["up", "--pull", "a"], &["always"]),
+    ] {
+        assert_eq!(offered(here, "umiak", words), expected, "{words:?}");
+    }
+    assert_eq!(offered(here, "docker-compose", &["ps", "we"]), ["web"]);
+    for (shell, line) in [("zsh", "web"), ("fish", "web")] {
+        let mut command = Command::new(here.join("bin/umiak"));
+        command.args(["--", "umiak", "up", "we"]).current_dir(here).env_clear();
+        command.env("_UMIAK_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", "2");
+        assert_eq!(text(&command.output().unwrap().stdout).trim(), line, "{shell}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_told_in_docker_composes_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("docker-compose");
+    std::os::unix::fs::symlink(binary(), &program).unwrap();
+    let run = |words: &[&str]| Command::new(&program).args(words).current_dir(directory.path()).output().unwrap();
+    for (words, said) in [
+        (&["up", "--bogus"][..], "unknown flag: --bogus"),
+        (&["cp", "-q", "a", "b"], "unknown shorthand flag: 'q' in -q"),
+        (&["ps", "--format"], "flag needs an argument: --format"),
+        (&["kill", "-s"], "flag needs an argument: 's' in -s"),
+        (
+            &["up", "-t", "x"],
+            "invalid argument \"x\" for \"-t, --timeout\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+        ),
+        (&["run"], "requires at least 1 arg(s), only received 0"),
+        (&["exec", "web"], "requires at least 2 arg(s), only received 1"),
+        (&["up", "--no-recreate", "--always-recreate-deps"], "are incompatible"),
+        (&["alpha", "viz"], "`alpha` of Docker Compose is not supported yet"),
+    ] {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(text(&output.stderr).contains(said), "{words:?}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "{words:?}");
+    }
+    let alone = run(&[]);
+    assert!(alone.status.success() && text(&alone.stdout).contains("Usage: docker-compose"), "{}", text(&alone.stderr));
+    let version = run(&["version", "-f", "json"]);
+    assert!(text(&version.stdout).starts_with("{\"version\":\"v2."), "{}", text(&version.stdout));
 }
 
 #[test]

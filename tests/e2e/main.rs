@@ -9,6 +9,7 @@ mod build;
 mod build_compose;
 mod build_progress;
 mod builder;
+mod commands;
 mod compose;
 mod container;
 mod depends;

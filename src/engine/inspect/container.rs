@@ -11,6 +11,7 @@ use super::{exit_code, mounts, object, or_null, put_behind, target, time};
 use crate::engine::container::{Attachment, Config, Container, NetworkMode, Status};
 use crate::engine::network::DEFAULT;
 use crate::engine::{Engine, logs};
+use crate::project::labels;
 
 /// `docker inspect` of a container.
 pub fn container(engine: &Engine, container: &Container) -> Value {
@@ -196,11 +197,16 @@ fn endpoint(container: &Container, attachment: &Attachment, up: bool) -> Value {
         fixed.extend(a.ipv4.map(|(ip, _)| ("IPv4Address".to_owned(), json!(ip.to_string()))));
         fixed.extend(a.ipv6.map(|(ip, _)| ("IPv6Address".to_owned(), json!(ip.to_string()))));
     }
+    // Docker Compose gives a container its own name for an alias, too.
+    let own = container.label(labels::SERVICE).map(|_| container.config.name.clone());
+    let own = own.filter(|own| !a.network.is_empty() && !a.aliases.contains(own));
+    let aliases: Vec<String> = own.into_iter().chain(a.aliases.iter().cloned()).collect();
     let mut names: Vec<String> = Vec::new();
     if up && a.network != DEFAULT {
         let (name, short) = (&container.config.name, container.short_id().to_owned());
-        for name in [name].into_iter().chain(&a.aliases).chain([&short]) {
-            if !names.contains(name) {
+        let hostname = &container.config.runtime.hostname;
+        for name in [name].into_iter().chain(&a.aliases).chain([&short, hostname]) {
+            if !name.is_empty() && !names.contains(name) {
                 names.push(name.clone());
             }
         }
@@ -208,7 +214,7 @@ fn endpoint(container: &Container, attachment: &Attachment, up: bool) -> Value {
     object([
         ("IPAMConfig", if fixed.is_empty() { Value::Null } else { Value::Object(fixed) }),
         ("Links", Value::Null),
-        ("Aliases", or_null(&a.aliases)),
+        ("Aliases", or_null(&aliases)),
         ("MacAddress", json!(text(mac(a)))),
         ("DriverOpts", Value::Null),
         ("GwPriority", json!(a.gateway_priority)),

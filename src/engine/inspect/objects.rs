@@ -88,13 +88,16 @@ pub fn volume(engine: &Engine, found: &volume::Volume) -> Value {
 /// `docker image inspect`.
 pub fn image(image: &Image) -> Value {
     let config = &image.config;
+    // An image that was built says in its last step what built it.
+    let comment = config.comment.clone().filter(|comment| !comment.is_empty());
+    let comment = comment.or_else(|| config.history.last().and_then(|step| step.comment.clone()));
     let familiar = |name: &String| name.parse::<Reference>().map_or_else(|_| name.clone(), |r| r.familiar());
     let mut value = object([
         ("Id", json!(image.id.to_string())),
         ("RepoTags", image.names.iter().map(familiar).collect()),
         ("RepoDigests", image.repo_digests.iter().map(familiar).collect()),
         ("Parent", json!("")),
-        ("Comment", json!(config.comment.clone().unwrap_or_default())),
+        ("Comment", json!(comment.unwrap_or_default())),
         ("Created", json!(image.created.clone().unwrap_or_else(|| time(None)))),
         ("DockerVersion", json!("")),
         ("Author", json!(config.author.clone().unwrap_or_default())),
