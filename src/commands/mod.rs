@@ -110,6 +110,15 @@ pub struct Global {
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_PROGRESS", hide_env = true)]
     pub progress: Mode,
+    /// The older name of `--ansi never`
+    #[arg(long, hide = true)]
+    pub no_ansi: bool,
+    /// The older name of `--project-directory`
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "project_directory")]
+    pub workdir: Option<PathBuf>,
+    /// Docker Compose takes it; everything is said without it, too
+    #[arg(long, hide = true)]
+    pub verbose: bool,
     /// When colours and cursor movements are used
     #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_ANSI", hide_env = true)]
     pub ansi: Ansi,
@@ -267,7 +276,13 @@ impl Context {
     }
 
     /// For commands that need nothing below the roots.
-    fn unprepared(global: Global) -> Result<Self> {
+    fn unprepared(mut global: Global) -> Result<Self> {
+        if global.no_ansi {
+            global.ansi = Ansi::Never;
+        }
+        if let Some(directory) = global.workdir.take() {
+            global.project_directory = Some(directory);
+        }
         if global.compatibility {
             crate::project::names::use_underscores();
         }

@@ -300,6 +300,9 @@ fn a_wrong_command_line_is_told_in_docker_composes_words() {
         assert!(text(&output.stderr).contains(said), "{words:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty(), "{words:?}");
     }
+    std::fs::write(directory.path().join("compose.yaml"), "services: {web: {image: x}}\n").unwrap();
+    let old = run(&["--verbose", "--no-ansi", "--workdir", directory.path().to_str().unwrap(), "config", "--services"]);
+    assert_eq!(text(&old.stdout), "web\n", "{}", text(&old.stderr));
     let alone = run(&[]);
     assert!(alone.status.success() && text(&alone.stdout).contains("Usage: docker-compose"), "{}", text(&alone.stderr));
     let version = run(&["version", "-f", "json"]);

@@ -25,10 +25,10 @@ fn lists_are_as_docker_compose_prints_them() {
     host.ok(&["up", "-d"]);
     host.ok(&["run", "--name", "a-first", "tool"]);
     let names = host.ok(&["ps", "-a", "--format", "{{.Name}}"]);
-    assert_eq!(names, "a-first\ndemo-db-1\ndemo-web-1\n", "by name");
-    assert_eq!(host.ok(&["ps", "--services"]), "db\nweb\n");
+    assert_eq!(names, "a-first\ndemo-db-1\ndemo-web-1", "by name");
+    assert_eq!(host.ok(&["ps", "--services"]), "db\nweb");
     let commands = host.ok(&["ps", "--no-trunc", "--format", "{{.Command}}"]);
-    assert_eq!(commands, "\"sleep 1000\"\n\"sh -c 'exec sleep 1000'\"\n", "an argument with a space stands in quotes");
+    assert_eq!(commands, "\"sleep 1000\"\n\"sh -c 'exec sleep 1000'\"", "an argument with a space stands in quotes");
     assert!(host.ok(&["ps", "web"]).contains("\"sh -c 'exec sleep …\""), "{}", host.ok(&["ps", "web"]));
     let top = host.ok(&["top"]);
     let [header, db, ..] = top.lines().collect::<Vec<_>>()[..] else { panic!("{top}") };
@@ -44,7 +44,7 @@ fn lists_are_as_docker_compose_prints_them() {
     // What `run` made is not a service's container.
     let removed = host.run(&["rm", "-f", "-s", "web", "tool"]);
     assert_eq!((removed.code, removed.out.as_str()), (0, "Going to remove demo-web-1\n"), "{}", removed.err);
-    assert_eq!(host.ok(&["ps", "-a", "--format", "{{.Name}}"]), "a-first\ndemo-db-1\n");
+    assert_eq!(host.ok(&["ps", "-a", "--format", "{{.Name}}"]), "a-first\ndemo-db-1");
     let killed = host.run(&["kill", "web"]);
     assert_eq!((killed.code, killed.err.trim()), (0, "no container to kill"));
     let exported = host.run(&["export", "-o", "db.tar", "db"]);
@@ -60,9 +60,9 @@ fn lists_are_as_docker_compose_prints_them() {
 fn run_says_the_id_and_leaves_variables_that_are_not_set_alone() {
     let Some(host) = stack() else { return };
     let shown = |variable: &str| host.ok(&["run", "--rm", "-e", variable, "tool", "sh", "-c", "echo ${A-unset}"]);
-    assert_eq!(shown("A"), "file\n", "not set here: as the file says");
-    assert_eq!(shown("A="), "\n");
-    assert_eq!(shown("A=flag"), "flag\n");
+    assert_eq!(shown("A"), "file", "not set here: as the file says");
+    assert_eq!(shown("A="), "");
+    assert_eq!(shown("A=flag"), "flag");
     let id = host.ok(&["run", "-d", "-q", "tool", "sleep", "1000"]);
     assert_eq!(id.trim().len(), 64, "{id:?}");
     host.ok(&["container", "rm", "-f", id.trim()]);
