@@ -92,10 +92,8 @@ fn run_detached_stays_apart_from_the_replicas() {
     assert_eq!(inspected["Id"], id.as_str());
     assert_eq!(inspected["Config"]["Labels"]["role"], "task");
     assert_eq!(inspected["HostConfig"]["PortBindings"], serde_json::json!({}));
-    assert!(
-        inspected["NetworkSettings"]["Networks"]["demo_default"]["Aliases"].is_null(),
-        "it has no names of the service"
-    );
+    let aliases = &inspected["NetworkSettings"]["Networks"]["demo_default"]["Aliases"];
+    assert_eq!(*aliases, serde_json::json!(["extra"]), "it has no names of the service");
     assert!(host.fails(1, &["run", "--name", "extra", "web"]).contains("is already in use"));
     host.ok(&["up", "-d"]);
     assert_eq!(host.ok(&["exec", "-T", "web", "hostname"]), host.inspect("fixed")["Id"].as_str().unwrap()[..12]);
