@@ -85,6 +85,7 @@ struct Cli {
 
 /// What holds for every command.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "one per flag")]
 pub struct Global {
     /// Compose configuration files
     #[arg(short = 'f', long = "file", value_name = "FILE")]
