@@ -29,7 +29,7 @@ fn lists_are_as_docker_compose_prints_them() {
     assert_eq!(host.ok(&["ps", "--services"]), "db\nweb");
     let commands = host.ok(&["ps", "--no-trunc", "--format", "{{.Command}}"]);
     assert_eq!(commands, "\"sleep 1000\"\n\"sh -c 'exec sleep 1000'\"", "an argument with a space stands in quotes");
-    assert!(host.ok(&["ps", "web"]).contains("\"sh -c 'exec sleep …\""), "{}", host.ok(&["ps", "web"]));
+    assert!(host.ok(&["ps", "web"]).contains("\"sh -c 'exec sleep 1…\""), "{}", host.ok(&["ps", "web"]));
     let top = host.ok(&["top"]);
     let [header, db, ..] = top.lines().collect::<Vec<_>>()[..] else { panic!("{top}") };
     assert!(header.starts_with("SERVICE  #   UID   PID"), "{top}");
