@@ -37,6 +37,8 @@ pub struct Checks {
     next: Instant,
     early: bool,
     running: Option<Probe>,
+    /// The container was found paused since the last result.
+    stands_still: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Checks {
             next: now,
             early: true,
             running: None,
+            stands_still: false,
         })
     }
 
@@ -181,9 +184,7 @@ pub fn turn(running: &mut Running) {
     let void = matches!(result, Some(None));
     if doubtful && (void || is_paused(running)) {
         // Frozen, nothing answers, and a check would be, too.
-        if let Some(checks) = &mut running.checks {
-            checks.plan();
-        }
+        stand_still(running);
         return;
     }
     let begun = if due { running.checks.as_mut().and_then(Checks::begin) } else { None };
@@ -196,15 +197,28 @@ fn is_paused(running: &Running) -> bool {
     pause::is_paused(&running.roots, &running.config.id, &running.config.runtime.cgroup_path)
 }
 
+/// Puts the next check off, and sees to it that those who wait for the container look at it once more.
+fn stand_still(running: &mut Running) {
+    let Some(checks) = &mut running.checks else { return };
+    checks.plan();
+    if !std::mem::replace(&mut checks.stands_still, true) {
+        let _ = state::write_volatile(&Health::path(&running.roots, &running.config.id), &checks.health);
+        let _ = publish_names(&running.roots, &running.config, Some(false));
+    }
+}
+
 /// Takes a result in, and tells whom it concerns.
 fn settle(running: &mut Running, result: Checked) {
     let Some(checks) = &mut running.checks else { return };
+    let stood_still = std::mem::take(&mut checks.stands_still);
     let changed = checks.take(result);
     // Advisory, and written again with the next result.
     let _ = state::write_volatile(&Health::path(&running.roots, &running.config.id), &checks.health);
-    if changed {
+    if changed || stood_still {
         // The others' resolvers lead to replicas that are well.
         let _ = publish_names(&running.roots, &running.config, checks.healthy());
+    }
+    if changed {
         let action = format!("health_status: {}", checks.health.status.as_str());
         events::container(&running.roots, &running.config, &action);
     }

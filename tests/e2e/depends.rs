@@ -1,6 +1,8 @@
 //! Start order by condition: healthy, completed, and what happens when that never comes.
 
-use crate::harness::Host;
+use std::process::Stdio;
+
+use crate::harness::{Host, eventually, finish_child};
 
 fn up(host: &Host, file: &str) {
     host.write("compose.yaml", file);
@@ -241,5 +243,30 @@ services:
     let order = ["db-1  Started", "db-1  Healthy", "middle-1  Started", "middle-1  Healthy", "top-1  Started"];
     let places: Vec<usize> = order.iter().map(|line| at(&format!("Container demo-{line}"))).collect();
     assert!(places.is_sorted(), "{error}");
+    host.ok(&["down"]);
+}
+
+#[test]
+fn a_pause_ends_the_waits_for_health() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    host.write(
+        "compose.yaml",
+        "
+services:
+  web: {image: busybox, command: sleep 1000, depends_on: {db: {condition: service_healthy}}}
+  db: {image: busybox, command: sleep 1000, stop_grace_period: 0s, healthcheck: {test: 'exit 1', interval: 1h}}
+",
+    );
+    let mut up = host.command(&["up", "-d", "--keep"]);
+    let up = up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it runs", || {
+        let running = host.run(&["container", "inspect", "demo-db-1"]).out.contains("\"Status\": \"running\"");
+        if running { Ok(()) } else { Err("no".to_owned()) }
+    });
+    host.ok(&["container", "pause", "demo-db-1"]);
+    let done = finish_child(up, b"", "up -d");
+    let said = ["dependency failed to start: container demo-db-1 is unhealthy", "demo-db-1 is paused"];
+    assert!(done.code == 1 && said.iter().all(|said| done.err.contains(said)), "{}", done.err);
+    host.ok(&["container", "unpause", "demo-db-1"]);
     host.ok(&["down"]);
 }
