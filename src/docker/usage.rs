@@ -129,6 +129,18 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> 
             );
             Ok(failure::code(1))
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            let tree = super::tree();
+            let inner = path.split(' ').skip(1).try_fold(&tree, |command, word| command.find_subcommand(word));
+            let help = inner.unwrap_or(&tree).clone().render_help().to_string();
+            // Groups tell it as an error, which is none.
+            if path == "docker" {
+                crate::out!("{}", help.trim_end())
+            } else {
+                crate::note!("{}", help.trim_end())
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         _ => error.exit(),
     }
 }

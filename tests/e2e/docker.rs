@@ -112,6 +112,31 @@ fn script_wait_for_service() {
 }
 
 #[test]
+fn script_restore_volume() {
+    script("restore-volume", &["busybox"]);
+}
+
+#[test]
+fn script_wait_for_health() {
+    script("wait-for-health", &["busybox"]);
+}
+
+#[test]
+fn script_ci_build() {
+    script("ci-build", &["busybox"]);
+}
+
+#[test]
+fn script_blue_green() {
+    script("blue-green", &["busybox"]);
+}
+
+#[test]
+fn script_ci_compose() {
+    script("ci-compose", &["busybox", "busybox:1.36"]);
+}
+
+#[test]
 fn aliases_never_replace_what_is_there() {
     let Some(host) = Host::new(&[]) else { return };
     let dir = host.path().join("links");
@@ -142,7 +167,7 @@ impl ByExec for PathBuf {
 #[test]
 fn wrong_command_lines_end_as_dockers() {
     let Some(host) = Host::new(&[]) else { return };
-    let cases: [(&[&str], i32, &str); 12] = [
+    let cases: [(&[&str], i32, &str); 15] = [
         (&["ps", "--nosuch"], 125, "unknown flag: --nosuch\n\nUsage:  docker ps"),
         (&["nosuch"], 1, "docker: unknown command: docker nosuch\n\nRun 'docker --help' for more information\n"),
         (&["rm"], 1, "docker: 'docker rm' requires at least 1 argument\n"),
@@ -155,6 +180,9 @@ fn wrong_command_lines_end_as_dockers() {
         (&["ps", "--format", "{{"], 1, "failed to parse template: template: :1: unclosed action\n"),
         (&["ps", "--filter", "foo=bar"], 1, "Error response from daemon: invalid filter 'foo'\n"),
         (&["swarm", "init"], 125, "not supported yet"),
+        (&["container"], 0, "Manage containers"),
+        (&["compose", "nosuch"], 1, "unknown docker command: \"compose nosuch\""),
+        (&["compose", "up", "--nosuch"], 1, "unknown flag: --nosuch"),
     ];
     for (args, code, said) in cases {
         let done = docker(&host, args);

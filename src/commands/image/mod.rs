@@ -257,10 +257,28 @@ impl Rm {
                     // As Docker: said, but with --force no failure.
                     result = if self.force { result } else { code };
                 }
-                Err(error) => result = failure::report(&error),
+                Err(error) => result = failure::report(&conflict(error)),
             }
         }
         Ok(result)
+    }
+}
+
+/// Docker's words, under its name, for an image that cannot be removed without force.
+fn conflict(error: anyhow::Error) -> anyhow::Error {
+    use umiak_images::store::StoreError;
+    if Personality::current() != Personality::Docker {
+        return error;
+    }
+    match error.downcast_ref::<StoreError>() {
+        Some(StoreError::InUse { name, users }) => anyhow::anyhow!(
+            "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced image",
+            users.join(", ")
+        ),
+        Some(StoreError::SeveralNames { id, .. }) => anyhow::anyhow!(
+            "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
+        ),
+        _ => error,
     }
 }
 

@@ -64,6 +64,10 @@ fn gather(context: &Context) -> Result<Value> {
         "Driver": "overlay2",
         "DriverStatus": [],
         "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Log": ["journald", "json-file", "local", "none", "syslog"] },
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"], "Mirrors": [],
+            "IndexConfigs": { "docker.io": { "Mirrors": [], "Name": "docker.io", "Official": true, "Secure": true } },
+        },
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": if unified { "2" } else { "1" },
