@@ -54,6 +54,7 @@ docker rmi localhost:5999/team/dkapp:v1
 c=$(docker create dkapp:latest); docker cp $c:/hello.sh copy.sh; cat copy.sh; 
 docker rm $c >/dev/null
 docker rmi -f dkapp:latest dkapp:test dkapp:stdin dkapp:tar dkapp:f | sed 's/sha256.*/ID/' | sort | uniq -c
+docker rmi -f dkapp:1.2.3 >/dev/null
 docker rmi nosuch; echo "code $?"
 docker history --format '{{.CreatedBy}}' busybox | head -2
 docker history -q busybox | wc -l
