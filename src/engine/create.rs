@@ -2,6 +2,7 @@
 //! name, volumes, addresses and files. Undone as a whole when any part fails.
 
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use umiak_base::state;
 use umiak_images::store::Image;
 use umiak_runtime::config::{EtcFiles, FileCopy, Mount, MountKind, NetNs, Rootfs};
 use umiak_runtime::mounts::clean;
+use umiak_runtime::rootfs::MAX_LAYERS;
 
 use super::container::{Asked, Config, Container, NetworkMode};
 use super::health::Healthcheck;
@@ -108,7 +110,7 @@ impl Engine {
         runtime.rootfs = Rootfs {
             layers: match &request.layers {
                 Some(layers) => layers.clone(),
-                None => self.store()?.layer_dirs(image)?,
+                None => self.layers(image)?,
             },
             upper: dir.join("upper"),
             work: dir.join("work"),
@@ -147,6 +149,15 @@ impl Engine {
             asked: Asked { publish_all: request.publish_all, ..request.asked.clone() },
             runtime,
         })
+    }
+
+    /// The layers of an image, top first, on the one of all containers where there is room for it.
+    fn layers(&self, image: &Image) -> Result<Vec<PathBuf>> {
+        let mut layers = self.store()?.layer_dirs(image)?;
+        if layers.len() < MAX_LAYERS {
+            layers.push(self.roots.base_layer());
+        }
+        Ok(layers)
     }
 
     /// Containers whose namespaces are joined, as ids.

@@ -54,8 +54,13 @@ impl Engine {
     pub fn remove_ended(&self, container: &Container) -> Result<()> {
         let config = &container.config;
         let lock = self.hold_for_removal(container, true)?;
-        let cleared = cgroup::clear(&config.runtime.cgroup_path);
         let dir = self.roots.container(&config.id);
+        if !dir.join("config.json").exists() {
+            // Another command, or the container's own end, was here first.
+            let _ = std::fs::remove_file(self.roots.lock(&format!("container-{}", config.id)));
+            return Ok(());
+        }
+        let cleared = cgroup::clear(&config.runtime.cgroup_path);
         let removed = std::fs::rename(dir.join("config.json"), dir.join(LEAVING))
             .with_context(|| format!("remove {}", dir.join("config.json").display()))
             .and_then(|()| names::release(&self.roots, &config.name, &config.id))

@@ -4,6 +4,7 @@
 //! ```text
 //! data root  /var/lib/umiak, 0700
 //!   images/  layers/                      the image store
+//!   base-layer/                           the lowest layer of every container
 //!   containers/<id>/                      config.json want.json state.json bundle/ upper/ work/ log/
 //!   networks/<name>.json  networks/<name>.leases/<address>
 //!   volumes/<name>/
@@ -49,6 +50,8 @@ impl Roots {
         for dir in [self.containers(), self.networks(), self.volumes()] {
             make_dir(&dir)?;
         }
+        make_dir(&self.base_layer())?;
+        make_marker(&self.base_layer().join(".dockerenv"))?;
         for dir in [self.run.join("containers"), self.run.join("netns"), self.run.join("dns"), self.run.join("locks")] {
             make_dir(&dir)?;
         }
@@ -91,6 +94,12 @@ impl Roots {
         self.run.join("netns").join(id)
     }
 
+    /// What lies below the layers of every container but a build's: the file by which programs know, since Docker, that
+    /// they are in a container.
+    pub fn base_layer(&self) -> PathBuf {
+        self.data.join("base-layer")
+    }
+
     /// All networks.
     pub fn networks(&self) -> PathBuf {
         self.data.join("networks")
@@ -105,6 +114,17 @@ impl Roots {
     pub fn lock(&self, what: &str) -> PathBuf {
         self.run.join("locks").join(what)
     }
+}
+
+/// An empty file, as Docker makes it.
+fn make_marker(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if path.exists() {
+        return Ok(());
+    }
+    let made = File::options().write(true).create(true).truncate(false).open(path);
+    made.and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("make {}", path.display()))
 }
 
 /// Binds or connects a socket by a path that fits into an address: the kernel takes 107 bytes (unix(7)), and a run root

@@ -59,7 +59,7 @@ docker compose -f docker-compose.yml config --services
 docker compose --profile tools config --services | sort
 docker compose --env-file /dev/null config 2>/dev/null | grep image
 TAG=1.36 docker compose config | grep image:
-docker compose kill -s SIGTERM app 2>/dev/null; echo "code $?"
+docker compose kill app 2>/dev/null; echo "code $?"
 docker compose ps -a --format '{{.Name}} {{.State}}'
 docker compose up -d --scale app=2 2>/dev/null; docker compose ps --format '{{.Name}}' | sort
 docker compose ls --filter name=dkcmp --format json | jq -c '.[0]|[.Name,.Status]'

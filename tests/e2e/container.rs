@@ -8,6 +8,11 @@ fn run_gives_both_outputs_and_the_exit_code() {
     let Some(host) = Host::new(&["busybox"]) else { return };
     let done = host.run(&["container", "run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (7, "out\n", "err\n"));
+    // as in Docker, a program may look whether it is in a container
+    let marker = ["container", "run", "--name", "marked", "busybox", "stat", "-c", "%s %a %U", "/.dockerenv"];
+    assert_eq!(host.ok(&marker), "0 755 root");
+    assert_eq!(host.ok(&["container", "diff", "marked"]), "");
+    host.ok(&["container", "rm", "marked"]);
     let done = host.run(&["container", "run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]);
     assert_eq!(done.code, 137);
 }

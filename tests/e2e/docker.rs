@@ -133,7 +133,7 @@ fn script_blue_green() {
 
 #[test]
 fn script_ci_compose() {
-    script("ci-compose", &["busybox", "busybox:1.36"]);
+    script("ci-compose", &["busybox"]);
 }
 
 #[test]
