@@ -1,5 +1,6 @@
 //! What umiak does with each key: the one table that the loader, the documentation and `config --support` use.
 
+mod own;
 mod rows;
 
 use std::collections::HashMap;
@@ -411,7 +412,11 @@ pub(crate) fn check(project: &Project, tree: &Node, sources: &Sources) -> Findin
             section => used.has(section, name),
         };
         for (name, entry) in entry.node.as_map().into_iter().flatten().filter(|(name, _)| takes_part(name)) {
-            walk.node(&entry.node, &format!("{section}.*"), &format!("{section}.{name}"));
+            let path = format!("{section}.{name}");
+            walk.node(&entry.node, &format!("{section}.*"), &path);
+            if section == "services" {
+                walk.own_keys(&entry.node, &path);
+            }
         }
     }
     walk.values(project, &used);
