@@ -50,7 +50,8 @@ fn mistakes_in_the_file_are_shown_where_they_are() {
 #[test]
 fn what_is_not_there_is_named() {
     let Some(host) = Host::new(&["busybox"]) else { return };
-    let missing = "    volumes:\n      - {type: bind, source: ./missing, target: /d, bind: {create_host_path: false}}\n";
+    let missing =
+        "    volumes:\n      - {type: bind, source: ./missing, target: /d, bind: {create_host_path: false}}\n";
     refused(&host, &service(missing), &["bind source path does not exist", "demo/missing"]);
     refused(&host, &service("    env_file: gone.env\n"), &["gone.env"]);
     refused(

@@ -14,8 +14,10 @@ impl Walk<'_> {
     pub(super) fn own_keys(&mut self, service: &Node, path: &str) {
         for (key, entry) in service.as_map().into_iter().flatten() {
             match key.as_str() {
-                "x-umiak-healthcheck" if !is_check(&entry.node) => {
-                    self.wrong(entry, path, key, "{http: \":PORT/PATH\"} or {tcp: \":PORT\"} is expected");
+                "x-umiak-healthcheck" => {
+                    if let Some(what) = not_a_check(&entry.node) {
+                        self.wrong(entry, path, key, what);
+                    }
                 }
                 "x-umiak-on-unhealthy" if entry.node.as_text() != Some("restart") => {
                     self.wrong(entry, path, key, "the only value is restart");
@@ -37,8 +39,12 @@ impl Walk<'_> {
     }
 }
 
-/// One way to check, and a text.
-fn is_check(node: &Node) -> bool {
+/// What is wrong with a way to check, where it is not one and a text.
+fn not_a_check(node: &Node) -> Option<&'static str> {
     let one = node.as_map().filter(|map| map.len() == 1).and_then(|map| map.iter().next());
-    one.is_some_and(|(kind, entry)| matches!(kind.as_str(), "http" | "tcp") && entry.node.as_text().is_some())
+    match one {
+        Some((kind, _)) if !matches!(kind.as_str(), "http" | "tcp") => Some("only http and tcp can be checked"),
+        Some((_, entry)) if entry.node.as_text().is_some() => None,
+        _ => Some("{http: \":PORT/PATH\"} or {tcp: \":PORT\"} is expected"),
+    }
 }
