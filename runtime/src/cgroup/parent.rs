@@ -25,7 +25,11 @@ impl Cgroup {
         let parent = self.locked_parent();
         let failed = |source| CgroupError::Create { path: parent.clone(), source };
         loop {
-            std::fs::create_dir_all(&parent).map_err(failed)?;
+            match std::fs::create_dir_all(&parent) {
+                // It was there, and gone when the library looked what it is.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !parent.is_file() => {}
+                made => made.map_err(failed)?,
+            }
             match lock(&parent, FlockOperation::LockShared) {
                 Ok(Some(held)) => return Ok(held),
                 // It was removed in between.
@@ -42,8 +46,14 @@ impl Cgroup {
         let Some(_held) = lock_patiently(&locked) else { return };
         if self.version() == Version::V1 {
             let all = self.hierarchies().into_iter().map(|name| self.root.join(name).join(parent));
+            let mut removed = true;
             for directory in all.filter(|directory| *directory != locked) {
-                let _ = std::fs::remove_dir(directory);
+                removed &= std::fs::remove_dir(directory).map_or_else(|error| gone(&error), |()| true);
+            }
+            if !removed {
+                // Another cgroup is on its way out of some hierarchies: its removal will see to them all, and finds
+                // them by the one that is locked.
+                return;
             }
         }
         // Last: whoever waits for the lock makes all of them anew.
