@@ -9,13 +9,10 @@ use std::sync::Arc;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use umiak_base::tls::{self, Trust};
 
 use super::LogError;
 
@@ -45,22 +42,20 @@ impl Tls {
         let refused = |source| LogError::TlsSetup { receiver: receiver.to_owned(), source };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let own = options.ca.as_deref().map(certificates).transpose()?.unwrap_or_default();
-        let mut roots = RootCertStore::empty();
-        if !options.skip_verify {
+        let trust = if options.skip_verify {
+            Trust::in_anyone(Arc::clone(&provider))
+        } else {
+            let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             roots.add_parsable_certificates(own.iter().cloned());
-        }
-        // Without any root only the very certificates of the file are trusted.
-        let roots = (!roots.is_empty()).then_some(roots);
-        let by_roots = roots
-            .map(|roots| WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build());
-        let by_roots = by_roots.transpose().map_err(|error| refused(rustls::Error::General(error.to_string())))?;
-        let verifier = Verifier { own, by_roots, anyone: options.skip_verify, provider: Arc::clone(&provider) };
+            Trust::new(roots, own, Arc::clone(&provider))
+                .map_err(|error| refused(rustls::Error::General(error.to_string())))?
+        };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(refused)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(Arc::new(trust));
         let config = match (&options.cert, &options.key) {
             (Some(cert), Some(key)) => {
                 builder.with_client_auth_cert(certificates(cert)?, private_key(key)?).map_err(refused)?
@@ -80,14 +75,7 @@ impl Tls {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LogError> {
-    let failed = |source| LogError::Certificate { path: path.to_owned(), source };
-    let pem = std::fs::read(path).map_err(failed)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|error| failed(invalid(error)))?;
-    if all.is_empty() {
-        return Err(failed(io::Error::new(ErrorKind::InvalidData, "no certificate in PEM form in it")));
-    }
-    Ok(all)
+    tls::certificates(path).map_err(|source| LogError::Certificate { path: path.to_owned(), source })
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, LogError> {
@@ -98,61 +86,6 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, LogError> {
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
-}
-
-/// Trusts what the roots trust, and a receiver whose certificate itself stands in the file: `openssl req -x509` makes
-/// one that is an authority and a server at once, which webpki refuses as a server.
-#[derive(Debug)]
-struct Verifier {
-    own: Vec<CertificateDer<'static>>,
-    by_roots: Option<Arc<WebPkiServerVerifier>>,
-    anyone: bool,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.anyone {
-            return Ok(ServerCertVerified::assertion());
-        }
-        if self.own.contains(end_entity) {
-            rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
-            return Ok(ServerCertVerified::assertion());
-        }
-        match &self.by_roots {
-            Some(roots) => roots.verify_server_cert(end_entity, intermediates, name, ocsp, now),
-            None => Err(CertificateError::UnknownIssuer.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// A session over a socket that does not block.
