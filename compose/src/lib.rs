@@ -45,6 +45,6 @@ mod tests;
 pub use diagnostic::{Diagnostic, LoadError};
 pub use disk::{Disk, Fetch};
 pub use environment::env_file;
-pub use load::{LoadOptions, Skip, load, load_tree};
+pub use load::{LoadOptions, Skip, environment as project_environment, load, load_tree};
 pub use model::*;
 pub use raw::{RawProject, Variable};

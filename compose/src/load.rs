@@ -80,6 +80,18 @@ struct Loading<'a> {
     problems: &'a mut Problems,
 }
 
+/// The variables that the project's environment begins with: those of the process over those of the environment files
+/// that [`load`] reads first. What is wrong with a file is told by [`load`].
+#[must_use]
+pub fn environment(options: &LoadOptions) -> BTreeMap<String, String> {
+    let mut problems = Problems::new(options.disk.clone(), false);
+    let mut loading = Loading { options, problems: &mut problems };
+    let mut environment = options.environment.clone();
+    let explicit = loading.explicit_env_files(&environment);
+    let _ = loading.env_files(&explicit, &loading.first_dir(), &mut environment);
+    environment
+}
+
 /// Loads a project's files without looking at variables: one merged tree of everything in them, active or not.
 ///
 /// # Errors

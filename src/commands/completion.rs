@@ -105,7 +105,9 @@ fn global(words: &[OsString]) -> Option<Global> {
     // Under the name `docker`, they stand behind `compose`.
     let first = words.iter().position(|word| word == "compose").unwrap_or(0);
     let matches = Settings::command().try_get_matches_from(words.get(first..).unwrap_or_default()).ok()?;
-    Some(Settings::from_arg_matches(&matches).ok()?.global)
+    let mut global = Settings::from_arg_matches(&matches).ok()?.global;
+    global.settle_older_names();
+    Some(global)
 }
 
 fn candidates(names: impl IntoIterator<Item = String>) -> Vec<CompletionCandidate> {
@@ -133,7 +135,7 @@ fn of_project(tree: clap::Command, words: &[OsString]) -> clap::Command {
 
 fn model(words: &[OsString]) -> Option<(Context, Option<umiak_compose::Project>)> {
     let context = Context::unprepared(global(words)?).ok()?;
-    let mut options = load::options(&context, &[], false).ok()?;
+    let mut options = load::options(&context.global, &[], false).ok()?;
     options.skip = Skip { env_files: true, consistency: true, ..Skip::default() };
     let model = umiak_compose::load(&options).ok();
     Some((context, model))

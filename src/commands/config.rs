@@ -120,7 +120,7 @@ impl Config {
 
     /// The model, of the named services and what they depend on; lists are sorted.
     fn project(&self, context: &Context, services: &[String]) -> Result<Project> {
-        let mut options = load::options(context, services, false)?;
+        let mut options = load::options(&context.global, services, false)?;
         options.skip = self.skip();
         let mut project = umiak_compose::load(&options)?;
         for warning in &project.warnings {
@@ -137,7 +137,7 @@ impl Config {
     }
 
     fn tree(&self, context: &Context) -> Result<RawProject> {
-        let mut options = load::options(context, &[], false)?;
+        let mut options = load::options(&context.global, &[], false)?;
         options.skip = self.skip();
         let project = umiak_compose::load_tree(&options)?;
         for warning in &project.warnings {

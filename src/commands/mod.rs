@@ -265,6 +265,18 @@ pub struct Context {
     pub engine: Engine,
 }
 
+impl Global {
+    /// What the flags mean that have other names now.
+    fn settle_older_names(&mut self) {
+        if self.no_ansi {
+            self.ansi = Ansi::Never;
+        }
+        if let Some(directory) = self.workdir.take() {
+            self.project_directory = Some(directory);
+        }
+    }
+}
+
 impl Context {
     /// Opens what lies below the roots.
     pub fn new(global: Global) -> Result<Self> {
@@ -277,13 +289,7 @@ impl Context {
     }
 
     /// For commands that need nothing below the roots.
-    fn unprepared(mut global: Global) -> Result<Self> {
-        if global.no_ansi {
-            global.ansi = Ansi::Never;
-        }
-        if let Some(directory) = global.workdir.take() {
-            global.project_directory = Some(directory);
-        }
+    fn unprepared(global: Global) -> Result<Self> {
         if global.compatibility {
             crate::project::names::use_underscores();
         }
@@ -362,6 +368,7 @@ pub fn run(name: &'static str, arguments: Vec<OsString>) -> Result<ExitCode> {
         },
     };
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.global.settle_older_names();
     dotenv::complete(&mut cli.global, &matches);
     match &cli.command {
         Command::Version(command) => return command.run(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::commands::Context;
+use crate::commands::{Context, Global};
 use umiak_compose::{LoadOptions, Project, Skip};
 
 /// Loads the project's model. `services` are those named on the command line: naming one activates its profiles.
@@ -18,12 +18,11 @@ pub fn model(context: &Context, services: &[String], for_running: bool) -> Resul
 }
 
 fn load(context: &Context, services: &[String], for_running: bool) -> Result<Project> {
-    Ok(umiak_compose::load(&options(context, services, for_running)?)?)
+    Ok(umiak_compose::load(&options(&context.global, services, for_running)?)?)
 }
 
 /// What the command line and the environment say about the project to load.
-pub fn options(context: &Context, services: &[String], for_running: bool) -> Result<LoadOptions> {
-    let global = &context.global;
+pub fn options(global: &Global, services: &[String], for_running: bool) -> Result<LoadOptions> {
     Ok(LoadOptions {
         files: global.files.clone(),
         project_name: global.project_name.clone(),
