@@ -18,8 +18,8 @@ const MAX_DEPTH: usize = 100;
 /// Bytes of one file at most.
 pub(crate) const MAX_FILE_SIZE: usize = 16 << 20;
 
-/// Tabs before comments at most that are taken for spaces.
-const MAX_TABS: usize = 200;
+/// Bytes at most that are read again because of tabs before comments.
+const MAX_REREAD: usize = 32 << 20;
 
 /// Parses all documents of a source. An empty source has none.
 pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Box<Diagnostic>> {
@@ -30,17 +30,19 @@ pub(crate) fn parse(problems: &Problems, source: u32) -> Result<Vec<Node>, Box<D
         let span = Span { source, line, column, length: 1 };
         return Err(builder.error(span, "invalid YAML: control characters are not allowed"));
     }
-    for _ in 0..MAX_TABS {
-        match documents(problems, source, &text) {
+    let mut reread = 0;
+    loop {
+        let fault = match documents(problems, source, &text) {
             Ok(documents) => return Ok(documents),
             Err(Failure::Model(error)) => return Err(error),
-            Err(Failure::Text(fault)) => match without_tab(&text, fault.at) {
-                Some(better) => text = better,
-                None => return Err(builder.syntax(&fault)),
-            },
+            Err(Failure::Text(fault)) => fault,
+        };
+        reread += text.len();
+        match without_tab(&text, fault.at).filter(|_| reread <= MAX_REREAD) {
+            Some(better) => text = better,
+            None => return Err(builder.syntax(&fault)),
         }
     }
-    Err(builder.error(Span { source, line: 1, column: 1, length: 1 }, "invalid YAML: too many tabs before comments"))
 }
 
 /// Why a text cannot be read.
