@@ -10,7 +10,7 @@ use netlink_sys::{Socket as NetlinkSocket, SocketAddr};
 use super::message::{Attributes, find};
 use super::rule::{self, INET};
 use super::socket::{Batch, Socket};
-use super::table::{self, DELTABLE, Element, GETRULE, NEWSETELEM, Set};
+use super::table::{self, DELCHAIN, DELRULE, DELSET, DELTABLE, Element, GETRULE, NEWSETELEM, Set};
 use super::{
     FirewallError, Published, add_network, change, forward, list, list_set, network_elements, open, port_elements,
 };
@@ -78,8 +78,8 @@ pub struct Watch {
 
 impl Watch {
     /// The first messages of what can make our table other than whole: deletions of tables, chains, rules and sets. A
-    /// filter of the socket may let pass these alone, by the second-lowest byte of their type.
-    pub const DELETIONS: [u8; 4] = [DELTABLE, 5, 8, 11];
+    /// filter of the socket may let pass these alone, by the lower byte of their type.
+    pub const DELETIONS: [u8; 4] = [DELTABLE, DELCHAIN, DELRULE, DELSET];
 
     /// Begins to listen, in the network namespace of the calling thread.
     ///

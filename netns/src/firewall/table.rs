@@ -21,10 +21,16 @@ const GETTABLE: u8 = 1;
 /// `NFT_MSG_DELTABLE`.
 pub(crate) const DELTABLE: u8 = 2;
 const NEWCHAIN: u8 = 3;
+/// `NFT_MSG_DELCHAIN`.
+pub(crate) const DELCHAIN: u8 = 5;
 const NEWRULE: u8 = 6;
 /// `NFT_MSG_GETRULE`.
 pub(crate) const GETRULE: u8 = 7;
+/// `NFT_MSG_DELRULE`.
+pub(crate) const DELRULE: u8 = 8;
 const NEWSET: u8 = 9;
+/// `NFT_MSG_DELSET`.
+pub(crate) const DELSET: u8 = 11;
 /// `NFT_MSG_NEWSETELEM`.
 pub(crate) const NEWSETELEM: u8 = 12;
 /// `NFT_MSG_GETSETELEM`.
