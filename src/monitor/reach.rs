@@ -19,6 +19,8 @@ const HEAD: usize = 1024;
 /// What is read of the rest of an answer, and for how long: a server that has not sent all of it yet complains.
 const REST: usize = 64 * 1024;
 const REST_TIME: Duration = Duration::from_millis(200);
+/// What is read of the file of names: the container may write to it.
+const HOSTS: u64 = 1 << 20;
 
 /// Makes the check; the exit code and what is to be said. `hosts` is the container's own file of names.
 pub fn check(reach: &Reach, netns: &NetNs, hosts: &Path, timeout: Duration) -> (i32, String) {
@@ -126,13 +128,16 @@ fn addresses(host: Option<&str>, hosts: &Path) -> Result<Vec<IpAddr>> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![ip]);
     }
-    let text = std::fs::read_to_string(hosts).with_context(|| format!("read {}", hosts.display()))?;
+    let mut text = Vec::new();
+    std::fs::File::open(hosts)
+        .and_then(|file| file.take(HOSTS).read_to_end(&mut text))
+        .with_context(|| format!("read {}", hosts.display()))?;
     let of_line = |line: &str| {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let ip = words.next()?.parse().ok()?;
         words.any(|word| word == host).then_some(ip)
     };
-    Ok(text.lines().filter_map(of_line).collect())
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(of_line).collect())
 }
 
 #[cfg(test)]
