@@ -1,6 +1,7 @@
 //! umiak runs Docker Compose stacks without a daemon. This is the one place
 //! that turns arguments into a command, prints errors and picks the exit code.
 
+mod background;
 mod build;
 mod commands;
 mod docker;

@@ -88,7 +88,7 @@ impl Engine {
         self.write_changed(&config)?;
         network::release_one(&self.roots, &attachment, &config.id)?;
         events::membership(&self.roots, "disconnect", name, &attachment.network_id, &config.id);
-        network::leave(&self.roots, &attachment)
+        network::default::leave(&self.roots, &attachment)
     }
 
     /// Takes a stopped container off all its networks; its namespace goes, and comes back with its next start.
@@ -101,7 +101,7 @@ impl Engine {
         self.write_changed(&config)?;
         for attachment in &left {
             network::release_one(&self.roots, attachment, &config.id)?;
-            network::leave(&self.roots, attachment)?;
+            network::default::leave(&self.roots, attachment)?;
         }
         Ok(())
     }

@@ -262,7 +262,7 @@ impl Engine {
     fn unmake(&self, id: &str, name: &str, made: &Made) {
         // The error that led here is what is told; what stays is found and removed by the next command.
         let _ = network::release(&self.roots, id);
-        let _ = network::leave_default(&self.roots);
+        let _ = network::default::remove_idle(&self.roots);
         for volume in &made.volumes {
             let _ = volume::remove_empty(&self.roots, volume);
         }

@@ -4,6 +4,8 @@
 //! it goes when the network is removed. The default network of single containers
 //! removes itself with its last container, so that nothing stays behind.
 
+pub mod default;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -547,39 +549,6 @@ pub fn release(roots: &Roots, id: &str) -> Result<()> {
         leases(roots, &network.name).release(id)?;
     }
     Ok(())
-}
-
-/// Whether the only network of a container is the default one, and goes with it.
-pub fn goes_with(roots: &Roots, config: &Config) -> Result<bool> {
-    match config.network.attachments() {
-        [only] if only.network == DEFAULT => {
-            Ok(leases(roots, DEFAULT).all()?.iter().all(|(_, holder)| *holder == config.id))
-        }
-        _ => Ok(false),
-    }
-}
-
-/// A container has left a network for good: the default network goes with its last one.
-pub fn leave(roots: &Roots, attachment: &Attachment) -> Result<()> {
-    if attachment.network == DEFAULT { leave_default(roots) } else { Ok(()) }
-}
-
-/// Whether there is a default network in which no container has an address.
-pub fn default_is_idle(roots: &Roots) -> Result<bool> {
-    Ok(find(roots, DEFAULT)?.is_some() && leases(roots, DEFAULT).all()?.is_empty())
-}
-
-/// Removes the default network if no container has it.
-pub fn leave_default(roots: &Roots) -> Result<()> {
-    let _lock = lock(roots, DEFAULT)?;
-    let Some(network) = find(roots, DEFAULT)? else { return Ok(()) };
-    let leased = !leases(roots, DEFAULT).all()?.is_empty();
-    if leased || !users(roots, &network)?.is_empty() {
-        return Ok(());
-    }
-    tear_down(roots, &network)?;
-    let file = path(roots, DEFAULT);
-    std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
 }
 
 /// Removes what killed commands had begun to write; not while another one writes.

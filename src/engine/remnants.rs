@@ -7,16 +7,16 @@
 //! at once, and finds it there. Whatever is killed meanwhile, the next command
 //! that starts something clears away ([`Engine::sweep`]).
 
-use std::ffi::OsString;
-use std::os::fd::AsFd as _;
-use std::process::{Command, ExitCode, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use umiak_base::FileLock;
 
 use super::container::Config;
 use super::{Engine, Roots, network, remove};
+use crate::background;
 
 /// How long the default network is kept without a container.
 const LINGER: Duration = Duration::from_secs(1);
@@ -24,47 +24,31 @@ const LINGER: Duration = Duration::from_secs(1);
 impl Engine {
     /// Has the rest of a container cleared away whose config is gone. The lock of the container goes along.
     pub(super) fn clear_away(&self, config: &Config, lock: &FileLock) -> Result<()> {
-        if start_clearing(&self.roots, &config.id, lock).is_ok() {
+        if background::start("__clear", &self.roots, &[&config.id], lock).is_ok() {
             return Ok(());
         }
         // There may be no room for another process.
         remove::sweep_one(&self.roots, &config.id)?;
-        config.network.attachments().iter().try_for_each(|attachment| network::leave(&self.roots, attachment))
+        config.network.attachments().iter().try_for_each(|attachment| network::default::leave(&self.roots, attachment))
     }
 }
 
-fn start_clearing(roots: &Roots, id: &str, lock: &FileLock) -> Result<()> {
-    let lock = lock.as_fd().try_clone_to_owned().context("duplicate a lock")?;
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("__clear").args([roots.data.as_os_str(), roots.run.as_os_str()]).arg(id);
-    command.env_clear().current_dir("/").stdin(lock).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().context("start a process").map(drop)
-}
-
-/// Runs that process: descriptor 0 is the container's lock.
+/// Runs that process.
 pub fn main() -> ExitCode {
-    crate::sys::close_inherited();
     // No terminal's signals, and not ended with the command's process group.
     let _ = rustix::process::setsid();
-    let arguments: Vec<OsString> = std::env::args_os().skip(2).collect();
-    let [data, run, id] = arguments.as_slice() else { return ExitCode::FAILURE };
-    let (Some(id), roots) = (id.to_str(), Roots { data: data.into(), run: run.into() }) else {
-        return ExitCode::FAILURE;
-    };
-    // What fails is done by the next command that starts something.
-    match clear(&roots, id) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    background::run(|roots, more, lock| match more {
+        [id] => clear(roots, id.to_str().context("an id")?, lock),
+        _ => bail!("an id is expected"),
+    })
 }
 
-fn clear(roots: &Roots, id: &str) -> Result<()> {
-    let lock = crate::monitor::take_stdin()?;
+fn clear(roots: &Roots, id: &str, lock: OwnedFd) -> Result<()> {
     // Taken before the container has given up its place: until then nobody else removes the network.
     let lingering = FileLock::shared(&lingering(roots))?;
     remove::sweep_one(roots, id)?;
     drop(lock);
-    if !network::default_is_idle(roots)? {
+    if !network::default::is_idle(roots)? {
         return Ok(());
     }
     std::thread::sleep(LINGER);
@@ -74,12 +58,12 @@ fn clear(roots: &Roots, id: &str) -> Result<()> {
 
 /// Removes the default network if no container has it and nobody keeps it for the next one.
 pub(super) fn sweep_default(roots: &Roots) -> Result<()> {
-    if !network::default_is_idle(roots)? {
+    if !network::default::is_idle(roots)? {
         return Ok(());
     }
     // The last one of those that keep it does that.
     let Some(_alone) = FileLock::try_exclusive(&lingering(roots))? else { return Ok(()) };
-    network::leave_default(roots)
+    network::default::remove_idle(roots)
 }
 
 /// Waits for those among these containers that are being cleared away; whether there were any.

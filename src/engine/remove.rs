@@ -24,7 +24,7 @@ impl Engine {
         // Of a start whose command, monitor and keeper were all killed; before its root goes.
         note(cgroup::clear(&config.runtime.cgroup_path));
         // The interfaces of a network's last container go with the bridge: the kernel waits once instead of twice.
-        let with_bridge = network::goes_with(&self.roots, config)?;
+        let with_bridge = network::default::goes_with(&self.roots, config)?;
         if !with_bridge {
             note(self.remove_namespace(container));
         }
@@ -39,7 +39,7 @@ impl Engine {
             note(self.remove_anonymous_volumes(config));
         }
         for attachment in config.network.attachments() {
-            note(network::leave(&self.roots, attachment));
+            note(network::default::leave(&self.roots, attachment));
         }
         if with_bridge {
             note(self.remove_namespace(container));

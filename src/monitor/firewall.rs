@@ -5,16 +5,15 @@
 //! Of all monitors that find the table wanting, the one that gets a lock has a
 //! short-lived process make it anew for all networks; the others look again later.
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
 use rustix::net::{AddressFamily, SocketType};
 use umiak_base::FileLock;
 use umiak_netns::{Links, Network, firewall};
 
+use crate::background;
 use crate::engine::container::Config;
 use crate::engine::{Roots, network};
 
@@ -77,7 +76,7 @@ impl Guard {
         }
         // Whoever holds the lock does it for all.
         if let Ok(Some(lock)) = FileLock::try_exclusive(&roots.lock("firewall")) {
-            let _ = start_repair(roots, &lock);
+            let _ = background::start("__repair", roots, &[], &lock);
         }
         self.look_at = Some(Instant::now() + PAUSE * 2_u32.pow(self.looks));
         self.looks += 1;
@@ -97,22 +96,12 @@ fn is_whole(roots: &Roots, config: &Config) -> bool {
     })
 }
 
-/// A process of its own, because what lists links has an async runtime; the lock goes along.
-fn start_repair(roots: &Roots, lock: &FileLock) -> Result<()> {
-    let lock = lock.as_fd().try_clone_to_owned().context("duplicate a lock")?;
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("__repair").args([&roots.data, &roots.run]).env_clear().current_dir("/");
-    command.stdin(lock).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().context("start a process").map(drop)
-}
-
-/// Runs that process: descriptor 0 is the lock.
+/// Runs the process that repairs: one of its own, because what lists links has an async runtime.
 pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().skip(2).collect();
-    let [data, run] = arguments.as_slice() else { return ExitCode::FAILURE };
-    let roots = Roots { data: data.into(), run: run.into() };
-    let repaired = super::create::clean_signal_mask()
-        .and_then(|()| super::take_stdin())
-        .and_then(|lock| network::repair(&roots, &Links::open()?).map(|()| drop(lock)));
-    if repaired.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    background::run(|roots, _, lock| {
+        super::create::clean_signal_mask()?;
+        network::repair(roots, &Links::open()?)?;
+        drop(lock);
+        Ok(())
+    })
 }
