@@ -1,8 +1,9 @@
 //! Monitors that are killed: their keepers bring up others, and nobody else notices.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
@@ -38,6 +39,31 @@ fn is_zombie(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
+/// Stops a process in its `poll`.
+fn stop_while_it_waits(pid: u32) {
+    let polls = [
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll,
+        libc::SYS_ppoll,
+        // What the kernel makes of it after a stop.
+        libc::SYS_restart_syscall,
+    ]
+    .map(|number| number.to_string());
+    eventually("it stands still while it waits", || {
+        signal(pid, "STOP");
+        eventually("it stands still", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            if stat.contains(") T ") { Ok(()) } else { Err(stat) }
+        });
+        let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+        if call.split(' ').next().is_some_and(|number| polls.iter().any(|poll| poll == number)) {
+            return Ok(());
+        }
+        signal(pid, "CONT");
+        Err(call)
+    });
+}
+
 const STACK: &str = r#"
 services:
   web:
@@ -71,10 +97,10 @@ fn names_ports_health_logs_and_restarts_go_on_after_a_monitor_was_killed() {
         eventually(what, || if lines().len() > before + 3 { Ok(()) } else { Err(before.to_string()) });
     };
     grows("it is followed");
-    // What it writes while nobody reads is read by the next monitor: killed while it stood still, the old one had
-    // nothing in hand.
+    // What it writes while nobody reads is read by the next monitor: killed while it waited, the old one had nothing in
+    // hand.
     let (before, pid) = (monitor_pid(&host, "demo-web-1"), pid_of(&host.inspect("demo-web-1")));
-    signal(before, "STOP");
+    stop_while_it_waits(before);
     kill_monitor(&host, "demo-client-1");
     signal(before, "KILL");
     await_monitor(&host, "demo-web-1", before);
@@ -164,44 +190,54 @@ fn the_exit_code_is_kept_whoever_was_killed() {
     host.ok(&["container", "rm", "unseen", "alone", "orphan"]);
 }
 
-fn says_up(host: &Host, name: &str) {
-    eventually("it is up", || match host.run(&["container", "logs", name]).out.as_str() {
-        "up\n" => Ok(()),
+/// What was said has come out: a monitor that is killed with something in hand takes it along.
+fn has_logged(host: &Host, name: &str, wanted: &str) {
+    eventually("it is in the log", || match host.run(&["container", "logs", name]).out.as_str() {
+        now if now == wanted => Ok(()),
         other => Err(other.to_owned()),
     });
+}
+
+/// The same of a command in the foreground.
+fn says_up(run: &mut Child) {
+    let mut said = [0; 3];
+    run.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"up\n");
 }
 
 #[test]
 fn an_input_is_still_fed_and_ended_and_a_terminal_is_still_one() {
     let Some(host) = Host::new(&["busybox"]) else { return };
-    let run = host
+    let mut run = host
         .command(&["container", "run", "-i", "--name", "cat", "busybox", "sh", "-c", "echo up; cat; exit 3"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    says_up(&host, "cat");
+    says_up(&mut run);
     kill_monitor(&host, "cat");
     // A command in the foreground joins the next monitor by itself.
     let done = finish_child(run, b"hello\n", "container run -i");
-    assert_eq!((done.code, done.out.as_str()), (3, "up\nhello\n"), "{}", done.err);
+    assert_eq!((done.code, done.out.as_str()), (3, "hello\n"), "{}", done.err);
     host.ok(&["container", "run", "-d", "-t", "--name", "tty", "busybox", "sh", "-c", &format!("tty; {WAITS}")]);
+    has_logged(&host, "tty", "/dev/pts/0\r\n");
     kill_monitor(&host, "tty");
     let_go(&host, "tty");
     assert_eq!(host.ok(&["container", "wait", "tty"]), "7");
     assert_eq!(host.ok(&["container", "logs", "tty"]), "/dev/pts/0\r\ngone");
-    let run = host
+    let mut run = host
         .command(&["container", "run", "--rm", "--name", "fore", "busybox", "sh", "-c", &format!("echo up; {WAITS}")])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    says_up(&host, "fore");
+    says_up(&mut run);
     kill_monitor(&host, "fore");
     let_go(&host, "fore");
     let done = finish_child(run, b"", "container run --rm");
-    assert_eq!((done.code, done.out.starts_with("up\n")), (7, true), "{}", done.err);
+    // What is said before it has joined the next monitor is in the log alone.
+    assert_eq!((done.code, done.out.trim_start_matches("gone\n")), (7, ""), "{}", done.err);
     eventually("it is removed", || if host.ids().len() == 2 { Ok(()) } else { Err(format!("{:?}", host.ids())) });
     host.ok(&["container", "rm", "cat", "tty"]);
 }

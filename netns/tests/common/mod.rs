@@ -354,12 +354,10 @@ impl FakeHost {
             ip -6 route show table all | sed -E 's/ expires [0-9]+sec//'
             grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf 2>/dev/null | grep -v stable_secret | sort
             cat /proc/self/mountinfo");
-        // What other tests have mounted goes from here too, when they remove the files that it was mounted on.
-        let (all, mine) = (std::env::temp_dir(), self.dir.path());
+        // What others have mounted, too, goes from here when they remove the files that it was mounted on.
         let ours = |line: &&str| {
-            let target =
-                line.split(' ').nth(4).map(Path::new).filter(|target| line.contains(" - ") && target.is_absolute());
-            target.is_none_or(|target| !target.starts_with(&all) || target.starts_with(mine))
+            let target = line.split(' ').nth(4).map(Path::new);
+            !line.contains(" - nsfs ") || target.is_some_and(|target| target.starts_with(self.dir.path()))
         };
         taken.lines().filter(ours).map(|line| format!("{line}\n")).collect()
     }
