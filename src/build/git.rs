@@ -162,11 +162,19 @@ pub fn resolve(repository: &Repository, by: NamedBy) -> Result<String> {
     // What a tag with a message points at is listed as another name.
     let peeled = format!("{reference}^{{}}");
     let listed = git(by, Path::new("/"), &["ls-remote", "--", &repository.url, reference, &peeled])?;
-    let found = listed.lines().find(|line| line.ends_with("^{}")).or_else(|| listed.lines().next());
-    match found.and_then(|line| line.split_whitespace().next()).filter(|commit| is_commit(commit)) {
+    match named(&listed, reference).filter(|commit| is_commit(commit)) {
         Some(commit) => Ok(commit.to_owned()),
         None => bail!("{} has no {reference}", repository.url),
     }
+}
+
+/// What a name means among references that end in it: as git has it, a tag before a branch (gitrevisions(7)).
+fn named<'a>(listed: &'a str, name: &str) -> Option<&'a str> {
+    let of = |reference: String| {
+        listed.lines().filter_map(|line| line.split_once('\t')).find(|(_, one)| *one == reference).map(|(id, _)| id)
+    };
+    let prefixes = ["", "refs/", "refs/tags/", "refs/heads/"];
+    prefixes.iter().find_map(|prefix| of(format!("{prefix}{name}^{{}}")).or_else(|| of(format!("{prefix}{name}"))))
 }
 
 /// A file or directory of a checkout, opened with these flags: a symlink in it must not lead out (CVE-2026-44517).
@@ -227,5 +235,13 @@ mod tests {
         for other in ["https://h/x.tar.gz", "./dir", "dir@2:x/y", "/abs", "a:b"] {
             assert_eq!(is(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn names_mean_what_git_takes_them_for() {
+        let listed = "a\tHEAD\nb\trefs/heads/fix/main\nc\trefs/heads/main\nd\trefs/heads/v1\ne\trefs/tags/v1\nf\trefs/tags/v1^{}\n";
+        let of = |name| named(listed, name);
+        assert_eq!([of("HEAD"), of("main"), of("fix/main"), of("v1")], [Some("a"), Some("c"), Some("b"), Some("f")]);
+        assert_eq!([of("refs/heads/v1"), of("heads/v1"), of("1")], [Some("d"), Some("d"), None]);
     }
 }

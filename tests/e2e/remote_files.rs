@@ -34,6 +34,10 @@ fn files_of_git_repositories_are_loaded_included_and_extended() {
     git(&repository, &["commit", "--quiet", "-m", "one"]);
     git(&repository, &["tag", "-a", "-m", "first", "v1"]);
     let commit = git(&repository, &["rev-parse", "HEAD"]);
+    // Another branch whose name ends the same way, and comes first.
+    git(&repository, &["checkout", "--quiet", "-b", "fix/main"]);
+    git(&repository, &["commit", "--quiet", "--allow-empty", "-m", "two"]);
+    git(&repository, &["checkout", "--quiet", "main"]);
     let url = format!("file://{}", repository.display());
 
     let done = run(&host, &[], &["-p", "demo", "-f", &url, "up", "-d"]);
