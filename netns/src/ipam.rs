@@ -128,19 +128,22 @@ pub struct Taken {
     pub via: bool,
 }
 
-/// The ranges that networks are given by default: Docker's pools, in pieces of /24.
+/// How long the prefix of a range that nobody asked for is: room for as many containers as a bridge has ports.
+const IPV4_PREFIX: u8 = 22;
+
+/// The ranges that networks are given by default: Docker's pools, in pieces of /22.
 #[must_use]
 pub fn default_pools() -> Vec<Cidr> {
     let sixteen = (17..=31).map(|second| [172, second, 0, 0]).chain([[192, 168, 0, 0]]);
     sixteen.filter_map(|address| Cidr::new(address.into(), 16)).collect()
 }
 
-/// The first free /24 of the pools (/64 of IPv6 pools).
+/// The first free /22 of the pools (/64 of IPv6 pools).
 ///
 /// # Errors
 /// When all are in use.
 pub fn choose_subnet(pools: &[Cidr], taken: &[Taken]) -> Result<Cidr, IpamError> {
-    let blocks = || pools.iter().flat_map(|pool| pool.split(if pool.is_ipv4() { 24 } else { 64 }));
+    let blocks = || pools.iter().flat_map(|pool| pool.split(if pool.is_ipv4() { IPV4_PREFIX } else { 64 }));
     blocks()
         .find(|block| !taken.iter().any(|taken| taken.cidr.overlaps(*block)))
         .ok_or_else(|| IpamError::PoolsExhausted { count: blocks().count() })
@@ -278,6 +281,26 @@ impl Leases {
         id: &str,
         exists: Exists<'_>,
     ) -> Result<IpAddr, IpamError> {
+        if wanted.is_none()
+            && let Some((held, _)) =
+                self.all()?.iter().find(|(address, holder)| holder == id && subnet.cidr.contains(*address))
+        {
+            return Ok(*held);
+        }
+        self.first_lease(subnet, wanted, id, exists)
+    }
+
+    /// As [`Leases::lease`], for a container that is new and so holds none: nobody's lease has to be read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn first_lease(
+        &self,
+        subnet: &Subnet,
+        wanted: Option<IpAddr>,
+        id: &str,
+        exists: Exists<'_>,
+    ) -> Result<IpAddr, IpamError> {
         fs::create_dir_all(&self.dir).map_err(|source| self.error(&self.dir, source))?;
         if let Some(address) = wanted {
             subnet.check(address)?;
@@ -289,12 +312,7 @@ impl Leases {
                 Some(holder) => Err(IpamError::InUse { address, holder }),
             };
         }
-        let held = self.all()?;
-        if let Some((address, _)) = held.iter().find(|(address, holder)| holder == id && subnet.cidr.contains(*address))
-        {
-            return Ok(*address);
-        }
-        let held: std::collections::HashSet<IpAddr> = held.into_iter().map(|(address, _)| address).collect();
+        let held: std::collections::HashSet<IpAddr> = self.addresses()?.into_iter().collect();
         for address in subnet.candidates().filter(|address| !held.contains(address)) {
             if self.link(address, id)? {
                 return Ok(address);
@@ -332,23 +350,31 @@ impl Leases {
     /// # Errors
     /// When the directory cannot be read.
     pub fn all(&self) -> Result<Vec<(IpAddr, String)>, IpamError> {
+        let mut leases = Vec::new();
+        for address in self.addresses()? {
+            let path = self.path(address);
+            match fs::read_to_string(&path) {
+                Ok(holder) => leases.push((address, holder)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(self.error(&path, source)),
+            }
+        }
+        leases.sort_unstable();
+        Ok(leases)
+    }
+
+    fn addresses(&self) -> Result<Vec<IpAddr>, IpamError> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(self.error(&self.dir, source)),
         };
-        let mut leases = Vec::new();
+        let mut addresses = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|source| self.error(&self.dir, source))?;
-            let Some(address) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            match fs::read_to_string(entry.path()) {
-                Ok(holder) => leases.push((address, holder)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(self.error(&entry.path(), source)),
-            }
+            addresses.extend(entry.file_name().to_str().and_then(|name| name.parse::<IpAddr>().ok()));
         }
-        leases.sort_unstable();
-        Ok(leases)
+        Ok(addresses)
     }
 
     /// Removes all, with the directory: the network goes.
@@ -435,19 +461,19 @@ mod tests {
     fn the_first_range_that_is_free_is_chosen() {
         let pools = default_pools();
         let choose = |taken: &[Taken]| choose_subnet(&pools, taken).map(|cidr| cidr.to_string()).unwrap();
-        assert_eq!(choose(&[]), "172.17.0.0/24");
-        assert_eq!(choose(&[taken("172.17.0.0/16", false)]), "172.18.0.0/24");
-        assert_eq!(choose(&[taken("172.17.0.77/32", true)]), "172.17.1.0/24");
-        assert_eq!(choose(&[taken("172.16.0.0/12", false)]), "192.168.0.0/24");
+        assert_eq!(choose(&[]), "172.17.0.0/22");
+        assert_eq!(choose(&[taken("172.17.0.0/16", false)]), "172.18.0.0/22");
+        assert_eq!(choose(&[taken("172.17.0.77/32", true)]), "172.17.4.0/22");
+        assert_eq!(choose(&[taken("172.16.0.0/12", false)]), "192.168.0.0/22");
         // A VPN that takes a part of 10.0.0.0/8 is in nobody's way.
-        assert_eq!(choose(&[taken("10.0.0.0/8", true)]), "172.17.0.0/24");
+        assert_eq!(choose(&[taken("10.0.0.0/8", true)]), "172.17.0.0/22");
     }
 
     #[test]
     fn pools_that_are_full_say_how_many_there_are() {
         let all = [taken("172.16.0.0/12", false), taken("192.168.0.0/16", false)];
         let error = choose_subnet(&default_pools(), &all).unwrap_err();
-        assert!(error.to_string().contains("all 4096 ranges"), "{error}");
+        assert!(error.to_string().contains("all 1024 ranges"), "{error}");
     }
 
     #[test]
@@ -492,6 +518,7 @@ mod tests {
         let subnet = subnet("10.5.0.0/29");
         let lease = |id: &str| leases.lease(&subnet, None, id, &|_| true).map(|address| address.to_string());
         assert_eq!(lease("a").unwrap(), "10.5.0.2");
+        assert_eq!(leases.first_lease(&subnet, None, "b", &|_| true).unwrap().to_string(), "10.5.0.3");
         assert_eq!(lease("b").unwrap(), "10.5.0.3");
         // The same again for the same container.
         assert_eq!(lease("a").unwrap(), "10.5.0.2");

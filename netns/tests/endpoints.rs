@@ -240,7 +240,7 @@ fn up_completes_what_a_crash_or_a_reboot_left() {
         // A half-made bridge.
         sh(&format!("ip link del {0}; ip link add {0} type bridge", network.bridge));
         network.up(&host.links, host.run_root()).unwrap();
-        assert!(sh(&format!("ip address show {}", network.bridge)).contains("172.17.0.1/24"));
+        assert!(sh(&format!("ip address show {}", network.bridge)).contains("172.17.0.1/22"));
         assert!(firewall::has_network(&network).unwrap());
         host.take_down(&network);
         host.assert_unchanged(&before);
@@ -255,8 +255,8 @@ fn ranges_of_the_host_and_of_other_networks_are_not_given() {
         );
         let first = host.named("one");
         let second = host.named("two");
-        assert_eq!(first.subnets[0].cidr.to_string(), "172.18.2.0/24");
-        assert_eq!(second.subnets[0].cidr.to_string(), "172.18.3.0/24");
+        assert_eq!(first.subnets[0].cidr.to_string(), "172.18.4.0/22");
+        assert_eq!(second.subnets[0].cidr.to_string(), "172.18.8.0/22");
         let taken = host.links.taken(None).unwrap();
         let clash = |cidr| {
             let request = NetworkRequest { subnets: vec![subnet(cidr)], ..request("three") };
@@ -266,7 +266,7 @@ fn ranges_of_the_host_and_of_other_networks_are_not_given() {
             clash("172.17.9.0/24"),
             "network three: subnet 172.17.9.0/24 overlaps 172.17.0.0/16, which is the network of eth0"
         );
-        assert!(clash("172.18.3.128/25").ends_with(&format!("which is the network of {}", second.bridge)));
+        assert!(clash("172.18.9.128/25").ends_with(&format!("which is the network of {}", second.bridge)));
         assert!(clash("172.18.0.0/24").contains("172.18.0.0/24, which is the route through eth0"));
         // Its own bridge does not count.
         assert!(host.links.taken(Some(&first.bridge)).unwrap().iter().all(|taken| !taken.by.contains(&first.bridge)));

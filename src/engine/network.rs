@@ -285,7 +285,9 @@ pub fn attachments(roots: &Roots, id: &str, joins: &[Join]) -> Result<Vec<Attach
     for (index, join) in joins.iter().enumerate() {
         let _lock = lock(roots, &join.network)?;
         let network = joined(roots, &join.network)?;
-        all.push(attachment(roots, id, index, join, &network).with_context(|| format!("network {}", join.network))?);
+        all.push(
+            attachment(roots, id, index, join, &network, true).with_context(|| format!("network {}", join.network))?,
+        );
     }
     choose_default_route(&mut all);
     Ok(all)
@@ -314,10 +316,17 @@ fn joined(roots: &Roots, name: &str) -> Result<Network> {
 pub fn one_attachment(roots: &Roots, id: &str, place: usize, join: &Join) -> Result<Attachment> {
     let _lock = lock(roots, &join.network)?;
     let network = find(roots, &join.network)?.with_context(|| format!("network {} not found", join.network))?;
-    attachment(roots, id, place, join, &network)
+    attachment(roots, id, place, join, &network, false)
 }
 
-fn attachment(roots: &Roots, id: &str, index: usize, join: &Join, network: &Network) -> Result<Attachment> {
+fn attachment(
+    roots: &Roots,
+    id: &str,
+    index: usize,
+    join: &Join,
+    network: &Network,
+    is_new: bool,
+) -> Result<Attachment> {
     let exists = |id: &str| roots.container(id).exists();
     let options = super::endpoint_options::parse(&join.driver_opts)?;
     let ifname = join.ifname.clone().or(options.ifname);
@@ -350,7 +359,8 @@ fn attachment(roots: &Roots, id: &str, index: usize, join: &Join, network: &Netw
             false => join.ipv6.map(IpAddr::V6),
         };
         let leases = leases(roots, &network.name);
-        let address = match leases.lease(subnet, wanted, id, &exists) {
+        let lease = if is_new { Leases::first_lease } else { Leases::lease };
+        let address = match lease(&leases, subnet, wanted, id, &exists) {
             // It may be free in a moment.
             Err(error) => {
                 let held = leases.all()?;
