@@ -1,8 +1,10 @@
 //! Where files are read from: the machine's disk, or files that the caller holds in memory.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::yaml::MAX_FILE_SIZE;
 
@@ -20,13 +22,32 @@ pub enum Disk {
 
 /// Brings the Compose file of a name that is no path, a repository's for example, and says where it lies; `None` for a
 /// path. The error is a whole message.
-pub type Fetch = fn(&str) -> Option<Result<PathBuf, String>>;
+#[derive(Clone)]
+pub struct Fetch(Arc<dyn Ask + Send + Sync>);
+
+/// What a [`Fetch`] asks.
+trait Ask: Fn(&str) -> Option<Result<PathBuf, String>> {}
+
+impl<T: Fn(&str) -> Option<Result<PathBuf, String>>> Ask for T {}
+
+impl Fetch {
+    /// Asks this for every name.
+    pub fn new(fetch: impl Fn(&str) -> Option<Result<PathBuf, String>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(fetch))
+    }
+}
+
+impl fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetch").finish_non_exhaustive()
+    }
+}
 
 impl Disk {
     /// Where the Compose file of a name lies that is no path. `None` for a path.
     pub(crate) fn fetch(&self, name: &str) -> Option<Result<PathBuf, String>> {
         match self {
-            Self::Fetching(fetch) => fetch(name),
+            Self::Fetching(Fetch(fetch)) => fetch(name),
             Self::Machine | Self::Memory(_) => None,
         }
     }

@@ -19,6 +19,7 @@
 //! [`Hasher`] into the [`Verified`] that makes a blob usable.
 
 mod answer;
+pub mod artifact;
 mod blob;
 mod body;
 mod challenge;

@@ -114,6 +114,7 @@ impl Run {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let engine = &context.engine;
         let project = load::model(context, std::slice::from_ref(&self.service), true)?;
+        crate::project::remote::ask::before_running(context, &project, false)?;
         if self.locked {
             crate::project::lock::use_locked(engine, &project)?;
         }

@@ -99,6 +99,7 @@ impl Up {
         let began = jiff::Timestamp::now();
         let project = load::model(context, &self.services, true)?;
         self.check_names(&project)?;
+        crate::project::remote::ask::before_running(context, &project, self.plan.yes)?;
         if self.plan.locked {
             crate::project::lock::use_locked(&context.engine, &project)?;
         }

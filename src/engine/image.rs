@@ -1,6 +1,7 @@
 //! Images as containers need them: found in the store, or pulled.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
@@ -235,10 +236,15 @@ impl Engine {
 
     /// A client of registries, with the settings and credentials of this host.
     pub(super) fn client(&self) -> Result<Client> {
-        let registries = Registries::load(&self.registries)?;
-        let credentials = Credentials::load(&super::docker_config::places())?;
-        Ok(Client::new(registries, credentials, concat!("umiak/", env!("CARGO_PKG_VERSION")))?)
+        client(&self.registries)
     }
+}
+
+/// A client of registries, with the settings of this file and the credentials of this host.
+pub fn client(registries: &Path) -> Result<Client> {
+    let registries = Registries::load(registries)?;
+    let credentials = Credentials::load(&super::docker_config::places())?;
+    Ok(Client::new(registries, credentials, concat!("umiak/", env!("CARGO_PKG_VERSION")))?)
 }
 
 /// A small blob in memory.

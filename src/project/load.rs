@@ -37,7 +37,7 @@ pub fn options(global: &Global, services: &[String], for_running: bool) -> Resul
         for_running,
         all_resources: global.all_resources,
         skip: Skip::default(),
-        disk: umiak_compose::Disk::Fetching(super::remote::fetch),
+        disk: umiak_compose::Disk::Fetching(super::remote::fetching(&global.registries)),
     })
 }
 

@@ -27,6 +27,11 @@ impl Table {
         Self { least: 2, gap: 2, ..Self::new(header) }
     }
 
+    /// A table whose columns are no wider than what is in them.
+    pub fn close(header: &[&str]) -> Self {
+        Self { least: 0, ..Self::new(header) }
+    }
+
     /// Adds a row.
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);

@@ -49,6 +49,7 @@ mod pre_start;
 mod promises;
 mod provider;
 mod proxy;
+mod published;
 mod registry;
 mod remote_files;
 mod restart;

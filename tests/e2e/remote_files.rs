@@ -75,7 +75,6 @@ fn files_of_git_repositories_are_loaded_included_and_extended() {
             &[("COMPOSE_EXPERIMENTAL_GIT_REMOTE", "false")],
             "disabled by \"COMPOSE_EXPERIMENTAL_GIT_REMOTE\"",
         ),
-        ("oci://registry.example/stack:1".to_owned(), &[], "Compose files are not taken from registries"),
     ] {
         let done = run(&host, variables, &["-f", &file, "config", "-q"]);
         assert!(done.code == 1 && done.err.contains(said), "{file}: {}", done.err);

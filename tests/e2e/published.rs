@@ -1,0 +1,203 @@
+//! Compose projects in registries: what Docker Compose published is read, and nothing that leaves its directory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+use umiak_images::auth::Credentials;
+use umiak_images::digest::Digest;
+use umiak_images::manifest::{Descriptor, OCI_INDEX, OCI_MANIFEST};
+use umiak_images::reference::Reference;
+use umiak_images::registries::Registries;
+use umiak_images::registry::{Client, UploadWatch};
+
+use crate::harness::{Done, Host, finish, names_in};
+use crate::registry::Registry;
+
+/// What Docker Compose 2.40 has put into a registry: two files, one that is extended, and two environment files.
+const RECORDED: &str = include_str!("../published/compose-2.40.json");
+/// The same without the second file and its environment file, by `--oci-version 1.0`.
+const RECORDED_1_0: &str = include_str!("../published/compose-2.40-oci-1.0.json");
+
+struct Unwatched;
+
+impl UploadWatch for Unwatched {}
+
+/// Puts manifests into a registry as they are.
+struct Raw {
+    client: Client,
+}
+
+impl Raw {
+    fn new(host: &Host) -> Self {
+        let registries = Registries::load(&host.path().join("none.toml")).unwrap();
+        Self { client: Client::new(registries, Credentials::none(), "test").unwrap() }
+    }
+
+    /// The manifest, and before it what its blobs carry as `data`.
+    fn put(&self, name: &str, media_type: &str, manifest: &str) -> Digest {
+        let reference: Reference = name.parse().unwrap();
+        let parsed: Value = serde_json::from_str(manifest).unwrap();
+        let layers = parsed["layers"].as_array().into_iter().flatten();
+        for blob in layers.chain(parsed.get("config")) {
+            let data = base64::prelude::BASE64_STANDARD.decode(blob["data"].as_str().unwrap()).unwrap();
+            self.blob(&reference, &data);
+        }
+        self.client.put_manifest(&reference, media_type, manifest.as_bytes().to_vec()).unwrap();
+        Digest::of(manifest.as_bytes())
+    }
+
+    fn blob(&self, reference: &Reference, data: &[u8]) {
+        let mut file: File = tempfile::tempfile().unwrap();
+        file.write_all(data).unwrap();
+        file.rewind().unwrap();
+        let blob = Descriptor::new("application/octet-stream", Digest::of(data), data.len() as u64);
+        self.client.upload(reference, &blob, file, &[], &mut Unwatched).unwrap();
+    }
+}
+
+fn cache(host: &Host) -> PathBuf {
+    host.path().join("cache/umiak/compose")
+}
+
+fn feed(host: &Host, variables: &[(&str, &str)], args: &[&str], input: &[u8]) -> Done {
+    let mut command = host.command(args);
+    command.env("XDG_CACHE_HOME", host.path().join("cache")).envs(variables.iter().copied());
+    finish(command, input, &format!("umiak {}", args.join(" ")))
+}
+
+fn run(host: &Host, args: &[&str]) -> Done {
+    feed(host, &[], args, b"")
+}
+
+#[test]
+fn what_docker_compose_published_is_loaded_and_runs() {
+    let (Some(host), Some(registry)) = (Host::new(&["busybox"]), Registry::start(false)) else { return };
+    let raw = Raw::new(&host);
+    let name = registry.name("team/stack:1");
+    let digest = raw.put(&name, OCI_MANIFEST, RECORDED);
+    let url = format!("oci://{name}");
+    let kept = cache(&host).join(digest.hex());
+
+    let done = run(&host, &["-p", "demo", "-f", &url, "config", "--format", "json"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    let config: Value = serde_json::from_str(&done.out).unwrap();
+    let web = &config["services"]["web"];
+    assert_eq!(web["environment"], json!({"A": "1", "B": "2", "GREETING": "hello"}));
+    assert_eq!(web["labels"], json!({"over": "yes"}), "the second file");
+    assert_eq!(config["services"]["app"]["command"], json!(["sleep", "1000"]), "the file that is extended");
+
+    // Whoever runs it is asked about variables, as by Docker Compose; without an answer nothing happens.
+    let done = feed(&host, &[("GREETING", "salut")], &["-p", "demo", "-f", &url, "up", "-d"], b"");
+    assert!(done.code == 1 && done.err.contains("operation cancelled by user"), "{}", done.err);
+    let lines: Vec<Vec<&str>> = done.err.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(lines.contains(&vec!["GREETING", "salut", "environment", "no", "hello"]), "{}", done.err);
+    assert_eq!(host.ok(&["-p", "demo", "ps", "-aq"]), "");
+    let done = feed(&host, &[], &["-p", "demo", "-f", &url, "up", "-d"], b"y\n");
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains(&format!("Your compose stack {url:?} is stored in {kept:?}")), "{}", done.err);
+    assert_eq!(host.ok(&["-p", "demo", "exec", "-T", "web", "sh", "-c", "echo $GREETING$A$B"]), "hello12");
+    let labels = host.inspect("demo-web-1")["Config"]["Labels"].clone();
+    assert_eq!(labels["com.docker.compose.project.working_dir"], kept.to_str().unwrap());
+    let done = run(&host, &["-p", "demo", "-f", &url, "up", "-d", "--yes"]);
+    assert!(done.code == 0 && !done.err.contains("VARIABLE"), "{}", done.err);
+    host.ok(&["-p", "demo", "down"]);
+
+    // Other forms: OCI 1.0, an index, a digest, and by `include` and `extends`.
+    raw.put(&registry.name("team/stack:old"), OCI_MANIFEST, RECORDED_1_0);
+    let entry = json!({
+        "mediaType": OCI_MANIFEST, "artifactType": "application/vnd.docker.compose.project",
+        "digest": digest, "size": RECORDED.len(),
+    });
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).to_string();
+    raw.put(&registry.name("team/stack:index"), OCI_INDEX, &index);
+    let by_digest = format!("oci://{}@{digest}", registry.name("team/stack"));
+    for url in
+        [format!("{}old", url.trim_end_matches('1')), format!("{}index", url.trim_end_matches('1')), by_digest.clone()]
+    {
+        let done = run(&host, &["-f", &url, "config", "--services"]);
+        assert_eq!((done.code, done.out.as_str()), (0, "app\nweb\n"), "{url}: {}", done.err);
+    }
+    host.write(
+        "compose.yaml",
+        &format!("include: ['{url}']\nservices: {{ own: {{ extends: {{ file: '{by_digest}', service: web }} }} }}\n"),
+    );
+    let done = run(&host, &["config", "--format", "json"]);
+    let config: Value = serde_json::from_str(&done.out).unwrap_or_else(|_| panic!("{}", done.err));
+    assert_eq!(config["services"]["own"]["environment"]["B"], "2");
+    assert_eq!(config["services"]["app"]["image"], "busybox");
+
+    // What a digest names is there without its registry; a tag is asked for each time.
+    drop(registry);
+    let done = run(&host, &["-f", &by_digest, "config", "--services"]);
+    assert_eq!((done.code, done.out.as_str()), (0, "app\nweb\n"), "{}", done.err);
+    let done = run(&host, &["-f", &url, "config", "--services"]);
+    assert!(done.code == 1 && done.err.contains(&url) && done.err.contains("refused"), "{}", done.err);
+}
+
+#[test]
+fn a_published_project_that_lies_is_refused_and_leaves_nothing() {
+    let (Some(host), Some(registry)) = (Host::bare(), Registry::start(false)) else { return };
+    let raw = Raw::new(&host);
+    let recorded: Value = serde_json::from_str(RECORDED).unwrap();
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut manifest = recorded.clone();
+        change(&mut manifest);
+        manifest.to_string()
+    };
+    let named = |layer: usize, key: &'static str, name: &'static str| {
+        changed(&move |manifest| {
+            manifest["layers"][layer]["annotations"][format!("com.docker.compose.{key}")] = name.into()
+        })
+    };
+    let cases = BTreeMap::from([
+        ("extended", (named(2, "file", "../../x"), "\"../../x\" cannot be the name of a file in it")),
+        ("envfile", (named(3, "envfile", "../../../x.env"), "\"../../../x.env\" cannot be the name of a file")),
+        ("absolute", (named(3, "envfile", "/etc/x"), "\"/etc/x\" cannot be the name of a file")),
+        ("itself", (named(2, "file", "compose.yaml"), "\"compose.yaml\" cannot be the name of a file")),
+        (
+            "twice",
+            (
+                changed(&|manifest| {
+                    manifest["layers"][4]["annotations"] = manifest["layers"][3]["annotations"].clone();
+                }),
+                "two files are named",
+            ),
+        ),
+        (
+            "other",
+            (
+                changed(&|manifest| manifest["artifactType"] = "application/vnd.example".into()),
+                "is not of the type application/vnd.docker.compose.project, but \"application/vnd.example\"",
+            ),
+        ),
+        ("nothing", (changed(&|manifest| manifest["layers"] = json!([])), "there is no Compose file in it")),
+        (
+            "large",
+            (changed(&|manifest| manifest["layers"][0]["size"] = (5 << 20).into()), "more than the 4194304 allowed"),
+        ),
+        ("short", (changed(&|manifest| manifest["layers"][0]["size"] = 7.into()), "fetch sha256:")),
+    ]);
+    for (tag, (manifest, said)) in &cases {
+        let name = registry.name(&format!("team/{tag}:1"));
+        raw.put(&name, OCI_MANIFEST, manifest);
+        let done = run(&host, &["-f", &format!("oci://{name}"), "config", "-q"]);
+        assert!(done.code == 1 && done.err.contains(said) && done.err.contains(&name), "{tag}: {}", done.err);
+    }
+    let image = registry.name("team/index:1");
+    raw.put(&image, OCI_INDEX, &json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).to_string());
+    let url = format!("oci://{image}");
+    for (variables, said) in [
+        (&[][..], "leads to nothing of the type application/vnd.docker.compose.project"),
+        (&[("COMPOSE_EXPERIMENTAL_OCI_REMOTE", "false")], "disabled by \"COMPOSE_EXPERIMENTAL_OCI_REMOTE\""),
+    ] {
+        let done = feed(&host, variables, &["-f", &url, "config", "-q"], b"");
+        assert!(done.code == 1 && done.err.contains(said), "{}", done.err);
+    }
+    let made = cache(&host);
+    assert!(!made.exists() || names_in(&made).is_empty(), "{:?}", names_in(&made));
+    assert_eq!(names_in(host.path()).iter().filter(|name| name.contains('x')).count(), 0);
+}
