@@ -64,14 +64,24 @@ impl FileLock {
                     |error: rustix::io::Errno| LockError::Open { path: parent.to_owned(), source: error.into() };
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 let fd = rustix::fs::open(parent, flags, Mode::empty()).map_err(failed)?;
-                loop {
-                    match rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
-                        Err(rustix::io::Errno::INTR) => {}
-                        result => return result.map(|()| Self { fd }).map_err(failed),
-                    }
-                }
+                flock(&fd, FlockOperation::LockExclusive).map_err(failed)?;
+                Ok(Self { fd })
             }
             (result, _) => result,
+        }
+    }
+
+    /// As [`Self::exclusive`], for a file that somebody else made and that is not written to, such as that of a namespace:
+    /// all who are in it wait for each other.
+    ///
+    /// # Errors
+    /// When it cannot be opened or locked.
+    pub fn exclusive_as_it_is(path: &Path) -> Result<Self, LockError> {
+        let failed = |error: rustix::io::Errno| LockError::Open { path: path.to_owned(), source: error.into() };
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+        match flock(&fd, FlockOperation::LockExclusive) {
+            Ok(()) => Ok(Self { fd }),
+            Err(error) => Err(LockError::Flock { path: path.to_owned(), source: error.into() }),
         }
     }
 
@@ -106,13 +116,10 @@ impl FileLock {
         let open_error = |source: std::io::Error| LockError::Open { path: path.to_owned(), source };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map_err(|e| open_error(e.into()))?;
-        loop {
-            match rustix::fs::flock(&fd, how) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(LockError::Flock { path: path.to_owned(), source: error.into() }),
-            }
+        match flock(&fd, how) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(LockError::Flock { path: path.to_owned(), source: error.into() }),
         }
         if !matches!(how, FlockOperation::LockShared) {
             // Only to name the holder in messages: a failure changes nothing.
@@ -122,6 +129,15 @@ impl FileLock {
             return Ok(Some(Self { fd: file.into() }));
         }
         Ok(Some(Self { fd }))
+    }
+}
+
+fn flock(fd: &OwnedFd, how: FlockOperation) -> rustix::io::Result<()> {
+    loop {
+        match rustix::fs::flock(fd, how) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result,
+        }
     }
 }
 
@@ -138,5 +154,16 @@ mod tests {
         assert_eq!(FileLock::holder(&path), Some(std::process::id()));
         drop(held);
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_namespace_is_locked_for_all_who_are_in_it() {
+        let path = Path::new("/proc/thread-self/ns/net");
+        let held = FileLock::exclusive_as_it_is(path).unwrap();
+        let other = File::open(path).unwrap();
+        let now = || rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(now(), Err(rustix::io::Errno::WOULDBLOCK));
+        drop(held);
+        assert!(FileLock::exclusive_as_it_is(path).is_ok());
     }
 }

@@ -129,7 +129,7 @@ pub struct Taken {
 }
 
 /// How long the prefix of a range that nobody asked for is: room for as many containers as a bridge has ports.
-const IPV4_PREFIX: u8 = 22;
+pub const IPV4_PREFIX: u8 = 22;
 
 /// The ranges that networks are given by default: Docker's pools, in pieces of /22.
 #[must_use]

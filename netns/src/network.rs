@@ -187,6 +187,8 @@ pub struct NetworkRequest {
     pub options: BTreeMap<String, String>,
     /// For `inspect`.
     pub attachable: bool,
+    /// Where an IPv4 range that nobody asked for is chosen from; [`ipam::default_pools`] if there are none.
+    pub pools: Vec<Cidr>,
 }
 
 fn default_prefix() -> String {
@@ -332,7 +334,8 @@ impl Network {
             return Err(problem("IPv4 or IPv6 must be enabled"));
         }
         let unique_local = unique_local_pool(&self.id);
-        let families = [(v4.first(), ipam::default_pools()), (v6.first(), unique_local)];
+        let usual = if request.pools.is_empty() { ipam::default_pools() } else { request.pools.clone() };
+        let families = [(v4.first(), usual), (v6.first(), unique_local)];
         let mut subnets = Vec::new();
         let wanted = [!request.disable_ipv4, self.enable_ipv6];
         for ((asked, pools), _) in families.into_iter().zip(wanted).filter(|(_, wanted)| *wanted) {
@@ -431,11 +434,13 @@ fn record(run_root: &Path) -> PathBuf {
     run_root.join("sysctls.json")
 }
 
-/// Networks come and go one at a time: the last one takes the table and the settings with it.
-fn lock(run_root: &Path) -> Result<FileLock, NetworkError> {
+/// Networks come and go one at a time: the last one takes the table and the settings with it. They are the network
+/// namespace's, so those of other run roots wait, too.
+fn lock(run_root: &Path) -> Result<[FileLock; 2], NetworkError> {
     let dir = run_root.join("locks");
     std::fs::create_dir_all(&dir).map_err(|source| NetworkError::LockDirectory { path: dir.clone(), source })?;
-    Ok(FileLock::exclusive(&dir.join("networks"))?)
+    let own = FileLock::exclusive(&dir.join("networks"))?;
+    Ok([own, FileLock::exclusive_as_it_is(Path::new("/proc/thread-self/ns/net"))?])
 }
 
 /// A unique local prefix (RFC 4193): `fd`, 40 bits that are random as the id is, and room for one /64 after another.

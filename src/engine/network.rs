@@ -5,6 +5,7 @@
 //! removes itself with its last container, so that nothing stays behind.
 
 pub mod default;
+mod pools;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -108,6 +109,7 @@ impl Wanted {
             labels: self.labels.clone(),
             options: self.options.clone(),
             attachable: self.attachable,
+            pools: Vec::new(),
         }
     }
 }
@@ -220,7 +222,8 @@ pub fn create(roots: &Roots, wanted: &Wanted) -> Result<Network> {
     let mut taken = Links::open()?.taken(None)?;
     taken.extend(list(roots)?.iter().flat_map(Network::taken));
     let id = umiak_base::id::new_id().context("random bytes")?;
-    let network = Network::plan(&wanted.request(), &id, &jiff::Timestamp::now().to_string(), &taken)?;
+    let request = NetworkRequest { pools: pools::of_environment()?, ..wanted.request() };
+    let network = Network::plan(&request, &id, &jiff::Timestamp::now().to_string(), &taken)?;
     state::write(&path(roots, &wanted.name), &network)?;
     super::events::network(roots, "create", &network.name, &network.id);
     Ok(network)

@@ -1,6 +1,6 @@
 //! Networks of single containers.
 
-use crate::harness::{Host, eventually, tool};
+use crate::harness::{Host, eventually, finish, tool};
 
 const IDLE: &[&str] = &["busybox", "sleep", "1000"];
 
@@ -68,6 +68,25 @@ fn networks_are_made_shown_and_removed() {
     assert!(said.contains("network back not found"), "{said}");
     let said = host.fails(125, &["container", "run", "--rm", "--network", "nowhere", "busybox", "true"]);
     assert!(said.contains("network nowhere not found"), "{said}");
+}
+
+#[test]
+fn ranges_are_those_of_the_environment_where_it_names_some() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    let create = |name: &str, pools: &str| {
+        let mut command = host.command(&["network", "create", name]);
+        command.env("UMIAK_ADDRESS_POOLS", pools);
+        finish(command, b"", "network create")
+    };
+    for (name, wanted) in [("one", "10.213.160.0/22"), ("two", "10.213.164.0/22"), ("three", "10.213.176.0/22")] {
+        let done = create(name, "10.213.160.0/21, 10.213.176.0/22");
+        assert_eq!(done.code, 0, "{}", done.err);
+        assert_eq!(host.json(&["network", "inspect", name])[0]["IPAM"]["Config"][0]["Subnet"], wanted);
+    }
+    let full = create("four", "10.213.160.0/21, 10.213.176.0/22");
+    assert!(full.code == 1 && full.err.contains("all 3 ranges"), "{}", full.err);
+    let wrong = create("four", "10.213.0.0");
+    assert!(wrong.code == 1 && wrong.err.contains("UMIAK_ADDRESS_POOLS: `10.213.0.0` is not"), "{}", wrong.err);
 }
 
 #[test]
