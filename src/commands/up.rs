@@ -197,7 +197,8 @@ impl Up {
         let request = self.plan.request(project, &self.services)?;
         let images = Ask { quiet_pull: self.quiet_pull, quiet_build: self.quiet_build, ..request.images };
         let wait_timeout = self.wait_timeout().filter(|_| self.wait);
-        Ok(Request { images, timeout: self.timeout, wait_timeout, keep: self.keep, ..request })
+        let goes_on = !(self.detach || self.wait || self.plan.no_start);
+        Ok(Request { images, timeout: self.timeout, wait_timeout, keep: self.keep, goes_on, ..request })
     }
 
     fn shows(&self, project: &Project, service: &str) -> bool {

@@ -37,6 +37,8 @@ pub struct Request {
     pub wait_timeout: Option<std::time::Duration>,
     /// What a failed run made stays.
     pub keep: bool,
+    /// Somebody takes signals from then on: one that comes when all is done is left to them.
+    pub goes_on: bool,
 }
 
 /// `SERVICE=NUM`, of which `flag` is the name in errors.
@@ -239,6 +241,10 @@ impl Request {
         for (.., container) in &containers {
             // One that stayed as it is.
             engine.adopt(container)?;
+        }
+        drop(apply);
+        if self.goes_on {
+            interrupt.leave_to_others()?;
         }
         containers.retain(|(service, ..)| chosen.iter().any(|chosen| chosen.name == *service));
         Ok(containers)

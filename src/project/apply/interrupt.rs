@@ -34,6 +34,12 @@ impl Interrupt {
         Ok(Self { before, signals: attach::signals(&SIGNALS)?, told, teller: Mutex::new(Some(teller)) })
     }
 
+    /// Signals stay as they are for whoever reads them next, without a moment in which one would end the program.
+    pub fn leave_to_others(mut self) -> Result<()> {
+        self.before = SigSet::thread_get_mask().context("read the signal mask")?;
+        Ok(())
+    }
+
     /// Becomes readable when a signal has come that nobody has taken.
     pub fn signals(&self) -> BorrowedFd<'_> {
         self.signals.as_fd()
