@@ -7,12 +7,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use umiak_base::FileLock;
 
 /// No command may take longer; a hang fails its test instead of the whole run.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -34,6 +34,28 @@ pub struct Host {
     dir: TempDir,
     mounted: bool,
     program: PathBuf,
+    subnets: Reserved,
+}
+
+/// A number that no other test has, of whatever process, until it is dropped.
+#[derive(Debug)]
+struct Reserved {
+    number: usize,
+    _lock: FileLock,
+}
+
+impl Reserved {
+    /// The first free one of `range`, begun at a place that differs from test to test; none where all are taken.
+    fn of(kind: &str, range: std::ops::Range<usize>) -> Option<Self> {
+        let dir = shared_store().join("locks");
+        private_dir(&dir);
+        let begin = usize::try_from(std::process::id()).unwrap() * 7 % range.len();
+        let mut numbers = (begin..range.len()).chain(0..begin).map(|place| range.start + place);
+        numbers.find_map(|number| {
+            let lock = FileLock::try_exclusive(&dir.join(format!("{kind}-{number}"))).unwrap()?;
+            Some(Self { number, _lock: lock })
+        })
+    }
 }
 
 /// The binary under test.
@@ -53,6 +75,12 @@ fn registries() -> PathBuf {
     std::env::var_os("UMIAK_REGISTRIES").map_or_else(|| "/var/cache/umiak-images/registries.toml".into(), PathBuf::from)
 }
 
+/// A directory that is closed to others: images have setuid files.
+fn private_dir(dir: &Path) {
+    let mut private = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(private.recursive(true), 0o700).create(dir).unwrap();
+}
+
 /// Why end-to-end tests cannot run here.
 fn obstacle() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
@@ -68,9 +96,7 @@ impl Host {
     pub fn new(images: &[&str]) -> Option<Self> {
         let host = Self::bare()?;
         let shared = shared_store();
-        // Closed to others: images have setuid files.
-        let mut private = fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(private.recursive(true), 0o700).create(&shared).unwrap();
+        private_dir(&shared);
         fs::create_dir_all(host.root()).unwrap();
         for part in ["images", "layers"] {
             fs::create_dir_all(shared.join(part)).unwrap();
@@ -101,6 +127,7 @@ impl Host {
             dir: tempfile::Builder::new().prefix("u").rand_bytes(6).tempdir_in("/tmp").unwrap(),
             mounted: false,
             program: binary(),
+            subnets: Reserved::of("subnets", 0..256).expect("a range of addresses that no other test has"),
         })
     }
 
@@ -170,6 +197,13 @@ impl Host {
         if own.exists() { own } else { registries() }
     }
 
+    /// Ranges of addresses of this host's own: the choices of two that do not know each other would fall on the same.
+    /// Where the machine has them already, those that are usual.
+    fn pools(&self) -> String {
+        let [high, low] = [self.subnets.number / 4, self.subnets.number % 4 * 64];
+        format!("10.{}.{low}.0/18,172.16.0.0/12,192.168.0.0/16", 64 + high)
+    }
+
     fn prepare(&self, command: &mut Command) {
         command
             .env_clear()
@@ -178,6 +212,7 @@ impl Host {
             .env("UMIAK_ROOT", self.root())
             .env("UMIAK_RUN_ROOT", self.run_root())
             .env("UMIAK_REGISTRIES", self.registries())
+            .env("UMIAK_ADDRESS_POOLS", self.pools())
             .current_dir(self.project())
             .stdin(Stdio::null());
     }
@@ -236,6 +271,22 @@ impl Host {
             let shown = self.inspect(name);
             if wanted(&shown["State"]) { Ok(shown) } else { Err(shown["State"].to_string()) }
         })
+    }
+
+    /// Waits until a command shows this: what was written a moment ago may still be on its way into a log.
+    pub fn shows(&self, args: &[&str], wanted: &str) {
+        eventually(&format!("{args:?} shows {wanted:?}"), || match self.ok(args) {
+            now if now == wanted => Ok(()),
+            now => Err(now),
+        });
+    }
+
+    /// Waits until nothing is left of what these were; processes may still be on their way out.
+    pub fn is_cleared(&self, ids: &BTreeSet<String>, networks: &BTreeSet<String>, when: &str) {
+        eventually(&format!("nothing is left, {when}"), || match self.leftovers(ids, networks) {
+            left if left.is_empty() => Ok(()),
+            left => Err(left.join("\n")),
+        });
     }
 
     /// The address of a container on a network.
@@ -336,7 +387,7 @@ impl Drop for Host {
         }
         let removed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.remove_all()));
         // The last of a container's processes may still be on its way out.
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut left = self.leftovers(&ids, &networks);
         while !left.is_empty() && removed.is_ok() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(50));
@@ -439,13 +490,16 @@ pub fn get_json(address: &str, path: &str) -> Value {
     })
 }
 
-/// A TCP port of the host on which nobody listens, below those that the kernel gives away.
+/// A TCP port of the host on which nobody listens, below those that the kernel gives away; no other test gets it.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20000 + u16::try_from(std::process::id() % 400).unwrap() * 20;
+    static HELD: Mutex<Vec<Reserved>> = Mutex::new(Vec::new());
     loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+        let reserved = Reserved::of("port", 20_000..28_000).expect("a port that no other test has");
+        let port = u16::try_from(reserved.number).unwrap();
+        let is_free = std::net::TcpListener::bind(("0.0.0.0", port)).is_ok();
+        // Also one that is not free is held: the next is another.
+        HELD.lock().unwrap().push(reserved);
+        if is_free {
             return port;
         }
     }

@@ -68,7 +68,7 @@ fn syslog_gets_each_line_and_logs_still_shows_them() {
 #[test]
 fn a_receiver_that_is_not_there_and_a_driver_that_does_not_exist_are_named() {
     let Some(host) = Host::new(&["busybox"]) else { return };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let file = |driver: &str, options: &str| {
         host.write(
             "compose.yaml",

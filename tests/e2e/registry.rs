@@ -1,12 +1,12 @@
 //! Images go to a registry and come back, through the binary and a registry of the test's own.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Child, Command, Stdio};
 
 use crate::docker::docker;
-use crate::harness::{Done, Host, eventually, finish, tool};
+use crate::harness::{Done, Host, eventually, finish, free_port, tool};
 use crate::one_off::Terminal;
 
 /// Debian's docker-registry; ends when dropped.
@@ -26,7 +26,7 @@ impl Registry {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let (host, path) = (format!("127.0.0.1:{port}"), dir.path().display());
         let mut config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
