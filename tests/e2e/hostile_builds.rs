@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::harness::{Done, Host, eventually, names_in};
+use crate::registry::own_store;
 
 /// A directory of the host that nobody is to touch.
 struct Canary(PathBuf);
@@ -52,7 +53,8 @@ fn build(host: &Host, dockerfile: &str, args: &[&str], fill: impl FnOnce(&Path))
 }
 
 fn ready() -> Option<(Host, Canary)> {
-    let host = Host::new(&["busybox"])?;
+    // The image has the same name in all of them.
+    let host = own_store()?;
     let canary = Canary::new(&host);
     Some((host, canary))
 }
