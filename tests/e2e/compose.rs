@@ -1,10 +1,11 @@
 //! Projects: `up`, `down` and what lies between.
 
-use std::process::{Child, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{Host, eventually, finish_child, free_port, get_json, http, signal};
+use crate::harness::{Done, Host, eventually, finish_child, free_port, get_json, http, signal};
 
 /// Two services that do nothing, one after the other, with a volume.
 const TWO: &str = r#"
@@ -156,22 +157,46 @@ fn stop_start_restart_kill_and_rm_do_what_they_say() {
     down(&host);
 }
 
-fn attached(host: &Host) -> Child {
-    let child = host.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("both are up", || {
-        let said = host.run(&["logs"]);
-        if said.out.contains("web is up") && said.out.contains("db is up") { Ok(()) } else { Err(said.out + &said.err) }
-    });
-    child
+/// An `up` that shows the logs: before it says what it has read there, it may still be at the start, and a signal would
+/// take that back.
+struct Attached {
+    child: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    seen: String,
+}
+
+impl Attached {
+    fn new(host: &Host) -> Self {
+        let mut child = host.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut this = Self { child, lines, seen: String::new() };
+        while !(this.seen.contains("web is up") && this.seen.contains("db is up")) {
+            let line = this.lines.next().unwrap_or_else(|| panic!("it has ended: {}", this.seen)).unwrap();
+            this.seen += &(line + "\n");
+        }
+        this
+    }
+
+    fn interrupt(&self) {
+        signal(self.child.id(), "INT");
+    }
+
+    /// How it ended, with all that it has said.
+    fn end(mut self) -> Done {
+        let rest: String = self.lines.map(|line| line.unwrap() + "\n").collect();
+        let done = finish_child(self.child, b"", "up");
+        self.seen += &rest;
+        Done { out: self.seen, ..done }
+    }
 }
 
 #[test]
 fn an_interrupted_up_stops_what_it_shows() {
     let Some(host) = Host::new(&["busybox"]) else { return };
     host.write("compose.yaml", TWO);
-    let child = attached(&host);
-    signal(child.id(), "INT");
-    let done = finish_child(child, b"", "up");
+    let up = Attached::new(&host);
+    up.interrupt();
+    let done = up.end();
     assert_eq!(done.code, 130, "{}{}", done.out, done.err);
     for line in [
         "web-1  | web is up\n",
@@ -195,14 +220,14 @@ fn a_second_interrupt_kills() {
         .replace("trap 'echo web ends; exit 0' TERM", "trap 'echo deaf' TERM")
         .replace("    image: busybox\n", "    image: busybox\n    stop_grace_period: 10m\n");
     host.write("compose.yaml", &deaf);
-    let child = attached(&host);
-    signal(child.id(), "INT");
+    let up = Attached::new(&host);
+    up.interrupt();
     eventually("web is asked to stop", || {
         let said = host.run(&["logs"]);
         if said.out.contains("deaf") { Ok(()) } else { Err(said.out + &said.err) }
     });
-    signal(child.id(), "INT");
-    let done = finish_child(child, b"", "up");
+    up.interrupt();
+    let done = up.end();
     assert_eq!(done.code, 130, "{}{}", done.out, done.err);
     assert!(done.out.contains("web-1 exited with code 137"), "{}", done.out);
     assert_eq!(host.ok(&["ps", "-q"]), "");
