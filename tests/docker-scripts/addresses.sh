@@ -22,7 +22,7 @@ port=$(docker inspect -f '{{(index (index .NetworkSettings.Ports "80/tcp") 0).Ho
 [ "$port" = "$(docker port addresses-web 80/tcp | cut -d: -f2)" ] && echo "the same port"
 [ "$port" = "$(docker port addresses-web 80 | sed 's/.*://')" ] && echo "again"
 docker port addresses-web | sed "s/$port/PORT/"
-i=0; until curl -fsS "http://127.0.0.1:$port/hosts" >/dev/null 2>&1 || [ $i -ge 50 ]; do i=$((i+1)); sleep 0.1; done
+i=0; until curl -fsS "http://127.0.0.1:$port/hosts" >/dev/null 2>&1 || [ $i -ge 300 ]; do i=$((i+1)); sleep 0.1; done
 curl -fsS "http://127.0.0.1:$port/hosts" | grep -E 'web-host|db' | tr '\t' ' '
 docker run --rm --name addresses-client --network addresses-net busybox wget -qO- http://addresses-web/hostname
 docker network inspect -f '{{.Name}} {{.Driver}} {{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).Gateway}} {{.Labels.owner}}' addresses-net

@@ -5,6 +5,7 @@ docker ps -aq --filter label=dkbg | xargs -r docker rm -f >/dev/null; docker net
 docker network create --label dkbg=1 dkbgnet >/dev/null
 for c in blue green; do
   docker run -d --init --name dkbg-$c --label dkbg=$c --network dkbgnet --network-alias app -e COLOR=$c busybox sh -c 'mkdir /w; echo $COLOR > /w/index.html; exec httpd -f -p 8080 -h /w' >/dev/null
+  until docker exec dkbg-$c wget -qO- http://127.0.0.1:8080/ >/dev/null 2>&1; do sleep 0.1; done
 done
 docker run --rm --network dkbgnet busybox sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do wget -qO- http://app:8080/; done | sort -u'
 docker network disconnect dkbgnet dkbg-blue

@@ -32,7 +32,8 @@ docker compose ps --format '{{.Service}} {{.State}}' | sort
 docker compose ps --format json | jq -r '.Name' | sort
 [ -n "$(docker compose ps -q web)" ] && echo "web is there"
 docker compose port web 80
-i=0; until curl -fsS http://127.0.0.1:28095/ 2>/dev/null || [ $i -ge 50 ]; do i=$((i+1)); sleep 0.1; done
+i=0; until curl -fsS http://127.0.0.1:28095/ 2>/dev/null || [ $i -ge 300 ]; do i=$((i+1)); sleep 0.1; done
+until [ "$(docker compose exec -T cache redis-cli ping 2>/dev/null)" = PONG ]; do sleep 0.1; done
 docker compose exec -T cache redis-cli set build 42
 docker compose exec -T cache sh -c 'echo $MODE'
 before=$(docker compose ps -q cache)
@@ -49,6 +50,7 @@ docker compose stop web 2>/dev/null
 docker compose ps -a --format '{{.Service}} {{.State}} {{.ExitCode}}' | sort
 docker compose start web 2>/dev/null
 docker compose ls --format json | jq -r '.[] | select(.Name == "deployment") | .Status'
+until docker compose logs --no-log-prefix cache 2>/dev/null | grep "Ready to accept" >/dev/null; do sleep 0.1; done
 docker compose logs --no-log-prefix cache 2>/dev/null | grep -c "Ready to accept" || true
 docker compose exec -T missing true 2>&1 || echo "code $?"
 docker compose down 2>/dev/null

@@ -3,13 +3,13 @@
 set -u
 docker rm -f dkh-1 dkh-2 >/dev/null 2>&1
 docker run -d --name dkh-1 --health-cmd 'test -e /tmp/ok' --health-interval 500ms --health-retries 3 --health-timeout 10s --health-start-period 0s busybox sh -c 'sleep 1; touch /tmp/ok; sleep 1000' >/dev/null
-timeout 30 sh -c 'until [ "$(docker inspect -f {{.State.Health.Status}} dkh-1)" = healthy ]; do sleep 0.2; done' && echo healthy
+timeout 120 sh -c 'until [ "$(docker inspect -f {{.State.Health.Status}} dkh-1)" = healthy ]; do sleep 0.2; done' && echo healthy
 docker inspect --format='{{json .State.Health}}' dkh-1 | jq -c '[.Status,(.Log|length>0),.Log[-1].ExitCode,.Log[-1].Output]'
 docker inspect --format '{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}' dkh-1
 docker ps --filter health=healthy --filter name=dkh --format '{{.Names}}: {{.Status}}' | sed 's/Up .*(/Up (/'
 docker inspect -f '{{json .Config.Healthcheck}}' dkh-1
 docker exec dkh-1 rm /tmp/ok
-timeout 30 sh -c 'until [ "$(docker inspect -f {{.State.Health.Status}} dkh-1)" = unhealthy ]; do sleep 0.2; done' && echo unhealthy
+timeout 120 sh -c 'until [ "$(docker inspect -f {{.State.Health.Status}} dkh-1)" = unhealthy ]; do sleep 0.2; done' && echo unhealthy
 docker inspect -f '{{.State.Health.FailingStreak}} {{(index .State.Health.Log 0).ExitCode}}' dkh-1 | awk '{print ($1>=3), NF}'
 docker run -d --name dkh-2 --no-healthcheck busybox sleep 1000 >/dev/null
 docker inspect -f '{{.State.Health.Status}}' dkh-2; echo "code $?"

@@ -9,7 +9,7 @@ echo "id has ${#id} characters"
 tries=0
 until [ "$(docker exec "$name" redis-cli ping 2>/dev/null)" = PONG ]; do
   tries=$((tries + 1))
-  [ "$tries" -lt 100 ] || { echo "never ready"; docker logs "$name"; exit 1; }
+  [ "$tries" -lt 500 ] || { echo "never ready"; docker logs "$name"; exit 1; }
   sleep 0.1
 done
 echo ready

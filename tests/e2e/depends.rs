@@ -74,8 +74,9 @@ fn a_dependency_that_will_not_come_up_fails_with_the_reason() {
             "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    depends_on: {{db: {{condition: {condition}{more}}}}}\n  db:\n    image: busybox\n{db}"
         )
     };
-    let check = "    healthcheck: {test: 'echo cannot connect; exit 1', interval: 100ms, retries: 2}\n";
-    let sleep = "    command: sh -c 'echo starting up; sleep 1000'\n";
+    // A check fails once the service has said what is looked for.
+    let check = "    healthcheck: {test: 'until test -e /dev/shm/up; do sleep 0.1; done; echo cannot connect; exit 1', interval: 100ms, retries: 2}\n";
+    let sleep = "    command: sh -c 'echo starting up; touch /dev/shm/up; sleep 1000'\n";
     let ends = |code: u8| format!("    command: sh -c 'echo last words; exit {code}'\n");
     let slow = "    healthcheck: {test: 'exit 1', interval: 1h}\n";
     let cases = [
@@ -206,15 +207,15 @@ services:
 ";
     host.write("compose.yaml", file);
     let said = ["timeout waiting for dependencies", "demo-db-1", "not yet", "starting up"];
-    let error = host.fails(1, &["up", "--wait", "--wait-timeout", "3"]);
+    let error = host.fails(1, &["up", "--wait", "--wait-timeout", "6"]);
     assert!(said.iter().all(|said| error.contains(said)), "{error}");
     assert!(host.ids().is_empty(), "what was made is taken back");
     host.ok(&["create"]);
-    let error = host.fails(1, &["start", "--wait", "--wait-timeout", "3"]);
+    let error = host.fails(1, &["start", "--wait", "--wait-timeout", "6"]);
     assert!(said.iter().all(|said| error.contains(said)), "{error}");
     // Nor does one that is started again and again go on for ever.
     host.write("compose.yaml", &file.replace("sleep 1000'", "exit 3'\n    restart: always"));
-    let error = host.fails(1, &["up", "--wait", "--wait-timeout", "3"]);
+    let error = host.fails(1, &["up", "--wait", "--wait-timeout", "6"]);
     assert!(error.contains("timeout waiting for dependencies") && error.contains("starting up"), "{error}");
     host.ok(&["down", "-t", "0"]);
 }

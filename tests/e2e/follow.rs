@@ -100,10 +100,14 @@ services:
     logs.until("web-1  | started");
     all.until("web-1  | started");
     host.ok(&["restart"]);
-    logs.until("exited with code");
-    logs.until("web-1  | started");
+    for following in [&mut logs, &mut all] {
+        following.until("exited with code");
+        following.until("web-1  | started");
+    }
     host.ok(&["up", "-d", "--force-recreate"]);
-    logs.until("web-1  | started");
+    for following in [&mut logs, &mut all] {
+        following.until("web-1  | started");
+    }
     host.ok(&["up", "-d", "other"]);
     all.until("other-1  | other");
     host.ok(&["--profile", "more", "stop"]);

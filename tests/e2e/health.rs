@@ -83,10 +83,15 @@ fn a_check_that_takes_too_long_is_killed_with_its_children() {
         &["--health-cmd", check, "--health-interval", "100ms", "--health-timeout", "500ms", "--health-retries", "1"],
         &["sleep", "1000"],
     );
-    let shown = host.until("late", "it is unhealthy", |state| state["Health"]["Status"] == "unhealthy");
-    let last = &shown["State"]["Health"]["Log"][0];
-    assert_eq!(last["ExitCode"], -1);
-    assert_eq!(last["Output"], "Health check exceeded timeout (500ms): begun\n");
+    // On a machine that is busy it may not come to say a word in that time, once or twice.
+    let told = |one: &serde_json::Value| one["Output"] == "Health check exceeded timeout (500ms): begun\n";
+    let shown = host.until("late", "it is unhealthy", |state| {
+        let log = state["Health"]["Log"].as_array();
+        state["Health"]["Status"] == "unhealthy" && log.is_some_and(|log| log.iter().any(told))
+    });
+    for one in shown["State"]["Health"]["Log"].as_array().unwrap() {
+        assert_eq!(one["ExitCode"], -1, "{one}");
+    }
     // Between two checks there is nothing but the container's own process.
     eventually("nothing of a check is left", || {
         let all = host.ok(&["container", "exec", "late", "ps", "-o", "pid,stat,args"]);
@@ -268,6 +273,15 @@ services:
     host.ok(&["down", "-v", "-t", "2"]);
 }
 
+/// Waits until a service is healthy or not, for this reason: before its server listens, there may be another.
+fn is_told(host: &Host, service: &str, status: &str, said: &str) {
+    host.until(&format!("demo-{service}-1"), &format!("{status}: {said}"), |state| {
+        let log = state["Health"]["Log"].as_array().into_iter().flatten();
+        state["Health"]["Status"] == status
+            && log.into_iter().any(|one| one["Output"].as_str().unwrap_or_default().contains(said))
+    });
+}
+
 #[test]
 fn a_port_and_a_page_are_checked_without_any_program_of_the_image() {
     let Some(host) = Host::new(&["busybox"]) else { return };
@@ -295,9 +309,7 @@ services:
     for (name, status, said) in
         [("page", "healthy", " 200 OK"), ("port", "healthy", ":8080 accepts"), ("missing", "unhealthy", "404")]
     {
-        let shown = host.until(&format!("demo-{name}-1"), status, |state| state["Health"]["Status"] == status);
-        let log = shown["State"]["Health"]["Log"].as_array().unwrap();
-        assert!(log.iter().any(|one| one["Output"].as_str().unwrap().contains(said)), "{name}: {log:?}");
+        is_told(&host, name, status, said);
     }
     host.ok(&["down", "-t", "0"]);
 }
@@ -404,9 +416,7 @@ fn pages_are_found_wherever_the_server_listens() {
         ("silent", "unhealthy", "Health check exceeded timeout (3s): GET /cgi-bin/slow: no answer"),
         ("nobody", "unhealthy", "no such name in the container's /etc/hosts"),
     ] {
-        let shown = host.until(&format!("demo-{name}-1"), status, |state| state["Health"]["Status"] == status);
-        let log = shown["State"]["Health"]["Log"].as_array().unwrap();
-        assert!(log.iter().any(|one| one["Output"].as_str().unwrap().contains(said)), "{name}: {log:?}");
+        is_told(&host, name, status, said);
     }
     host.ok(&["down"]);
     for (check, said) in [

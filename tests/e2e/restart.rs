@@ -120,7 +120,7 @@ fn address_port_log_volumes_and_namespace_outlast_a_restart() {
         assert_eq!(host.ok(&["exec", "other", "wget", "-qO-", "http://web/"]).lines().count(), round);
     }
     assert_eq!((host.address("demo-web-1", "demo_default"), names_of_volumes(&host)), before);
-    assert_eq!(host.ok(&["logs", "--no-log-prefix", "web"]), "up\nup\nup");
+    host.shows(&["logs", "--no-log-prefix", "web"], "up\nup\nup");
     host.ok(&["down", "-v", "-t", "0"]);
 }
 

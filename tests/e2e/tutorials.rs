@@ -216,7 +216,9 @@ services:
 
     with(&dev, &["up", "-d"]);
     assert_eq!(level(), "debug");
-    assert!(std::net::TcpStream::connect(("127.0.0.1", debug)).is_ok(), "development reaches redis");
+    eventually("development reaches redis", || {
+        std::net::TcpStream::connect(("127.0.0.1", debug)).map_err(|error| error.to_string())
+    });
     assert_eq!(with(&dev, &["exec", "-T", "api", "cat", "/app/src/marker"]), "live");
     assert_eq!(host.inspect("demo-api-1")["HostConfig"]["Memory"], 0);
 

@@ -160,10 +160,15 @@ fn look_at_it(host: &Host, port: u16) {
     assert_eq!(rows[2][6], format!("0.0.0.0:{port}->8000/tcp, [::]:{port}->8000/tcp"));
 
     let logs = |service: &str| host.ok(&["logs", service]);
+    for (service, words) in [
+        ("web", "Running on http://127.0.0.1:8000"),
+        ("web", "\"GET / HTTP/1.0\" 200"),
+        ("db", "database system is ready to accept connections"),
+    ] {
+        eventually(words, || Some(logs(service)).filter(|all| all.contains(words)).ok_or_else(|| logs(service)));
+    }
     let web = logs("web");
     assert!(web.lines().all(|line| line.starts_with("web-1  | ")), "{web}");
-    assert!(web.contains("Running on http://127.0.0.1:8000") && web.contains("\"GET / HTTP/1.0\" 200"), "{web}");
-    assert!(logs("db").contains("database system is ready to accept connections"), "{}", logs("db"));
     let both = host.ok(&["logs"]);
     assert!(both.contains("web-1  | ") && both.contains("db-1   | "), "{both}");
 }

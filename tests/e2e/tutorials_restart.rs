@@ -53,6 +53,7 @@ services:
   database:
     image: postgres:16-alpine
     restart: unless-stopped
+    stop_grace_period: 90s
     environment: { POSTGRES_USER: shop, POSTGRES_PASSWORD: secret, POSTGRES_HOST_AUTH_METHOD: trust }
     volumes: ["data:/var/lib/postgresql/data"]
   cache: { image: "redis:7-alpine", restart: always }
