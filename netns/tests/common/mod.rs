@@ -23,7 +23,7 @@ use umiak_netns::namespace::{self, NamespaceError};
 use umiak_netns::{Links, Network, NetworkRequest};
 
 /// How long something that must happen may take, before the test fails.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How long is waited for what must not happen.
 pub const NEVER: Duration = Duration::from_millis(400);
 
