@@ -16,6 +16,7 @@ use crate::build::interrupt;
 use crate::engine::exec::Request;
 use crate::engine::inject::Inside;
 use crate::engine::{attach, events, wait};
+use crate::project::apply;
 use crate::project::build::run::Shown;
 use crate::project::build::{self, Flags};
 use crate::project::observe::{self, Member};
@@ -86,9 +87,11 @@ impl Watch {
                 }
             }
             for (service, work) in work(&rules, &changed) {
-                self.report(self.apply(context, &project, &service, &work));
-                // The builds take signals for themselves.
-                if work.rebuild && interrupt::check().is_err() {
+                let done = self.apply(context, &project, &service, &work);
+                let is_told = done.as_ref().err().is_some_and(apply::interrupt::is_told_by);
+                self.report(done);
+                // Builds take signals for themselves, and so does what makes the containers anew.
+                if work.rebuild && (is_told || interrupt::check().is_err()) {
                     return Ok(failure::code(130));
                 }
             }

@@ -47,7 +47,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        signal(self.child.id(), "INT");
+        if self.child.try_wait().unwrap().is_none() {
+            signal(self.child.id(), "INT");
+        }
         let code = self.child.wait().unwrap().code();
         if !std::thread::panicking() {
             assert_eq!(code, Some(130));
@@ -248,4 +250,30 @@ fn up_goes_on_when_its_watch_rebuilds() {
     let states = host.lines(&["ps", "-a", "--format", "json"]);
     assert!(!states.is_empty() && states.iter().all(|one| one["State"] == "exited"), "{states:?}");
     host.ok(&["down", "--rmi", "local"]);
+}
+
+#[test]
+fn an_interrupt_while_containers_are_made_anew_ends_the_watch() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    built(&host);
+    let slow = "\"sh -c 'trap \\\"touch /tmp/asked\\\" TERM; while :; do sleep 0.1; done'\"";
+    let text = fs::read_to_string(host.project().join("compose.yaml")).unwrap();
+    host.write(
+        "compose.yaml",
+        &text.replace("sleep 1000", slow).replace("stop_grace_period: 0s", "stop_grace_period: 5s"),
+    );
+    let watch = &mut Watch::new(&host, &["watch"]);
+    host.write("app/page", "two");
+    watch.expect("successfully built");
+    // It takes its time to stop the old one, and is interrupted meanwhile: the watch is over, with the usual code.
+    eventually("the old one is asked to end", || {
+        let done = host.run(&["exec", "-T", "web", "test", "-e", "/tmp/asked"]);
+        if done.code == 0 { Ok(()) } else { Err(done.err) }
+    });
+    signal(watch.child.id(), "INT");
+    eventually("the watch has ended", || match watch.child.try_wait().unwrap() {
+        Some(status) => Ok(assert_eq!(status.code(), Some(130))),
+        None => Err("it goes on".to_owned()),
+    });
+    host.ok(&["down", "-t", "0", "--rmi", "local"]);
 }

@@ -16,6 +16,13 @@ use crate::failure::Coded;
 
 const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
 
+const INTERRUPTED: &str = "interrupted";
+
+/// Whether an error is [`Interrupt::check`]'s.
+pub fn is_told_by(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Coded>().is_some_and(|coded| coded.text == INTERRUPTED)
+}
+
 /// While it is there, these signals do not end the program. To be made before the threads that it is for.
 #[derive(Debug)]
 pub struct Interrupt {
@@ -53,7 +60,7 @@ impl Interrupt {
         crate::note!("Interrupted: what runs comes to its end (press Ctrl+C again to end at once)");
         super::lock(&self.teller).take();
         let code = 128 + i32::try_from(info.ssi_signo).unwrap_or(0);
-        Err(Coded { text: "interrupted".to_owned(), code }.into())
+        Err(Coded { text: INTERRUPTED.to_owned(), code }.into())
     }
 
     /// Becomes readable for good when a signal was taken.
