@@ -5,12 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use umiak_base::FileLock;
 
+use super::image::write_manifest;
 use super::scratch::Scratch;
 use super::{Compression, PackError};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::manifest::{DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, Descriptor};
-use crate::manifest::{Index, Manifest, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
+use crate::manifest::{Index, OCI_INDEX, OCI_MANIFEST};
 use crate::reference::Reference;
 use crate::store::{Image, Named, Part, Store, StoreError};
 
@@ -67,33 +68,19 @@ impl<'s> Building<'s> {
     /// When a layer or blob is missing, or the disk fails.
     pub fn finish(
         &self,
-        mut config: ImageConfig,
+        config: ImageConfig,
         layers: &[(Descriptor, Digest)],
         names: &[Reference],
     ) -> Result<Image, PackError> {
-        "layers".clone_into(&mut config.rootfs.kind);
-        config.rootfs.diff_ids = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
         let store = self.store;
         self.require(layers)?;
         for (blob, diff_id) in layers {
             self.touch(Part { diff_id: diff_id.clone(), blob: Some(blob.digest.clone()) });
         }
         self.settle()?;
-        let bytes = serde_json::to_vec(&config).map_err(PackError::Config)?;
-        let id = Digest::of(&bytes);
-        store.put_blob(&id, &bytes)?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(OCI_MANIFEST.to_owned()),
-            config: Descriptor::new(OCI_CONFIG, id, bytes.len() as u64),
-            layers: layers.iter().map(|(blob, _)| as_oci(blob)).collect(),
-            annotations: None,
-        };
-        let bytes = serde_json::to_vec(&manifest).map_err(PackError::Config)?;
-        let digest = Digest::of(&bytes);
-        store.put_blob(&digest, &bytes)?;
-        let mut descriptor = Descriptor::new(OCI_MANIFEST, digest.clone(), bytes.len() as u64);
-        descriptor.platform = Some(config.platform());
+        let blobs = layers.iter().map(|(blob, _)| as_oci(blob)).collect();
+        let descriptor = write_manifest(store, config, layers, blobs)?;
+        let digest = descriptor.digest.clone();
         let entry = |name| Named { descriptor: descriptor.clone(), name, repo_digests: Vec::new(), chosen_from: None };
         Ok(store.change_or_repair_names(|index| {
             // Removals that were under way when this build began are over, now that the index is ours.

@@ -115,26 +115,14 @@ impl<'s> NewImage<'s> {
     /// When a layer is refused by what unpacks it, or the disk fails.
     pub fn finish(
         self,
-        mut config: ImageConfig,
+        config: ImageConfig,
         layers: &[(Descriptor, Digest)],
         name: Option<&Reference>,
     ) -> Result<Image, PackError> {
-        "layers".clone_into(&mut config.rootfs.kind);
-        config.rootfs.diff_ids = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
         let store = self.store;
-        let bytes = serde_json::to_vec(&config).map_err(PackError::Config)?;
-        let id = Digest::of(&bytes);
-        store.put_blob(&id, &bytes)?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(OCI_MANIFEST.to_owned()),
-            config: Descriptor::new(OCI_CONFIG, id, bytes.len() as u64),
-            layers: layers.iter().map(|(blob, _)| blob.clone()).collect(),
-            annotations: None,
-        };
-        let bytes = serde_json::to_vec(&manifest).map_err(PackError::Config)?;
-        let digest = Digest::of(&bytes);
-        store.put_blob(&digest, &bytes)?;
+        let blobs = layers.iter().map(|(blob, _)| blob.clone()).collect();
+        let descriptor = write_manifest(store, config, layers, blobs)?;
+        let digest = descriptor.digest.clone();
         let mut distinct: Vec<Layer<'_>> = Vec::new();
         for (blob, diff_id) in layers {
             if !distinct.iter().any(|layer| layer.diff_id == diff_id) {
@@ -142,8 +130,6 @@ impl<'s> NewImage<'s> {
             }
         }
         Installer::new(store, None, &Silent, &Limits::default()).all(&distinct)?;
-        let mut descriptor = Descriptor::new(OCI_MANIFEST, digest.clone(), bytes.len() as u64);
-        descriptor.platform = Some(config.platform());
         let named =
             Named { descriptor, name: name.map(ToString::to_string), repo_digests: Vec::new(), chosen_from: None };
         Ok(store.change_or_repair_names(|names| {
@@ -154,6 +140,33 @@ impl<'s> NewImage<'s> {
             store.image(names, &digest)
         })?)
     }
+}
+
+/// Writes an image's config, whose `rootfs` is set here, and its manifest with these blobs; what names it in an index.
+pub(super) fn write_manifest(
+    store: &Store,
+    mut config: ImageConfig,
+    layers: &[(Descriptor, Digest)],
+    blobs: Vec<Descriptor>,
+) -> Result<Descriptor, PackError> {
+    "layers".clone_into(&mut config.rootfs.kind);
+    config.rootfs.diff_ids = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
+    let bytes = serde_json::to_vec(&config).map_err(PackError::Config)?;
+    let id = Digest::of(&bytes);
+    store.put_blob(&id, &bytes)?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(OCI_MANIFEST.to_owned()),
+        config: Descriptor::new(OCI_CONFIG, id, bytes.len() as u64),
+        layers: blobs,
+        annotations: None,
+    };
+    let bytes = serde_json::to_vec(&manifest).map_err(PackError::Config)?;
+    let digest = Digest::of(&bytes);
+    store.put_blob(&digest, &bytes)?;
+    let mut descriptor = Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64);
+    descriptor.platform = Some(config.platform());
+    Ok(descriptor)
 }
 
 /// The blob of a layer while it is written: hashed, compressed, hashed again.

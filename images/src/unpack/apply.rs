@@ -23,7 +23,7 @@ const OPAQUE: &[u8] = b".wh..opq";
 /// What follows [`WHITEOUT`] in the names that AUFS keeps for itself.
 const AUFS: &[u8] = b".wh.";
 /// Files from this size on are refused when the disk has less room left.
-pub(super) const LARGE: u64 = 1 << 20;
+const LARGE: u64 = 1 << 20;
 
 /// What a directory gets when all is in it: its time would not last otherwise.
 struct DirectoryMeta {
@@ -131,27 +131,13 @@ impl Unpacker {
         sparse: Option<&[Segment]>,
         data: &mut TarReader<'_, R>,
     ) -> Result<(), UnpackError> {
-        let stored = data.stored();
-        if stored >= LARGE {
-            require_space(dir, path, stored)?;
-        }
+        require_space(dir, path, data.stored())?;
         let plain = entry.mode & 0o777;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let name = split(path).1;
         let fd =
             self.place(dir, path, "create", || rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(plain)))?;
-        let failed = |error: Errno| written(&fd, path, error);
-        match sparse {
-            None => data.copy(stored, |bytes| write_all(&fd, bytes).map_err(failed))?,
-            Some(segments) => {
-                for segment in segments {
-                    rustix::fs::seek(&fd, SeekFrom::Start(segment.offset)).map_err(failed)?;
-                    data.copy(segment.length, |bytes| write_all(&fd, bytes).map_err(failed))?;
-                }
-                rustix::fs::ftruncate(&fd, entry.size).map_err(failed)?;
-            }
-        }
-        self.done.bytes += stored;
+        self.done.bytes += contents(&fd, path, entry, sparse, data)?;
         let fresh = Some(plain & !self.masked);
         self.describe(fd.as_fd(), path, (entry.uid, entry.gid), fresh, entry.mode, &entry.xattrs)?;
         rustix::fs::futimens(&fd, &times(entry.mtime)).map_err(|error| system("set the time of", path, error))
@@ -393,7 +379,30 @@ fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-pub(super) fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+/// Writes a file's contents, with its holes; how many bytes the archive has of them.
+pub(super) fn contents<R: BufRead>(
+    fd: &OwnedFd,
+    path: &[u8],
+    entry: &Entry,
+    sparse: Option<&[Segment]>,
+    data: &mut TarReader<'_, R>,
+) -> Result<u64, UnpackError> {
+    let stored = data.stored();
+    let failed = |error: Errno| written(fd, path, error);
+    match sparse {
+        None => data.copy(stored, |bytes| write_all(fd, bytes).map_err(failed))?,
+        Some(segments) => {
+            for segment in segments {
+                rustix::fs::seek(fd, SeekFrom::Start(segment.offset)).map_err(failed)?;
+                data.copy(segment.length, |bytes| write_all(fd, bytes).map_err(failed))?;
+            }
+            rustix::fs::ftruncate(fd, entry.size).map_err(failed)?;
+        }
+    }
+    Ok(stored)
+}
+
+fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
             Ok(0) => return Err(Errno::IO),
@@ -412,6 +421,9 @@ pub(super) fn times(mtime: Timestamp) -> Timestamps {
 
 /// Refuses a large file before the disk is filled with the head of it.
 pub(super) fn require_space(dir: &OwnedFd, path: &[u8], needed: u64) -> Result<(), UnpackError> {
+    if needed < LARGE {
+        return Ok(());
+    }
     let free = free_bytes(dir);
     if free < needed {
         return Err(UnpackError::Space { path: shown(path), free, source: Errno::NOSPC.into() });
@@ -423,7 +435,7 @@ fn free_bytes(fd: &impl AsFd) -> u64 {
     rustix::fs::fstatvfs(fd).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
-pub(super) fn written(fd: &OwnedFd, path: &[u8], error: Errno) -> UnpackError {
+fn written(fd: &OwnedFd, path: &[u8], error: Errno) -> UnpackError {
     match error {
         Errno::NOSPC | Errno::DQUOT => {
             UnpackError::Space { path: shown(path), free: free_bytes(fd), source: error.into() }

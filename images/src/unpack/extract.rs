@@ -7,12 +7,10 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, StatxAttributes, StatxFlags, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::apply::{LARGE, open_directory, require_space, set_xattrs, system, times, write_all, written};
+use super::apply::{contents, open_directory, require_space, set_xattrs, system, times};
 use super::clean::{clean, split};
 use super::entry::{Entry, Kind, Segment};
 use super::error::{UnpackError, shown};
@@ -163,25 +161,11 @@ impl Extraction<'_> {
         sparse: Option<&[Segment]>,
         data: &mut TarReader<'_, R>,
     ) -> Result<(), UnpackError> {
-        let stored = data.stored();
-        if stored >= LARGE {
-            require_space(dir, path, stored)?;
-        }
+        require_space(dir, path, data.stored())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(dir, split(path).1, flags, Mode::from_raw_mode(0o600))
             .map_err(|error| system("create", path, error))?;
-        let failed = |error: Errno| written(&fd, path, error);
-        match sparse {
-            None => data.copy(stored, |bytes| write_all(&fd, bytes).map_err(failed))?,
-            Some(segments) => {
-                for segment in segments {
-                    rustix::fs::seek(&fd, SeekFrom::Start(segment.offset)).map_err(failed)?;
-                    data.copy(segment.length, |bytes| write_all(&fd, bytes).map_err(failed))?;
-                }
-                rustix::fs::ftruncate(&fd, entry.size).map_err(failed)?;
-            }
-        }
-        self.done.bytes += stored;
+        self.done.bytes += contents(&fd, path, entry, sparse, data)?;
         // By the descriptor: the name may be another file's by now.
         if self.into.keep_owner {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
