@@ -11,6 +11,7 @@ mod failure;
 mod ipc;
 mod monitor;
 mod outfile;
+mod parallel;
 mod personality;
 mod project;
 mod sys;

@@ -1,14 +1,13 @@
 //! `pull`: the images of a project's services.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, down};
 use crate::engine::image::Policy;
+use crate::parallel;
 use crate::personality::Personality;
 use crate::project::{images, load, lock, provider};
 use crate::ui::progress::Progress;
@@ -101,24 +100,8 @@ struct Wanted<'a> {
 /// Pulls images, as many at a time as the command line says; the failures with the places of their
 /// images.
 fn pull(context: &Context, wanted: &[Wanted<'_>], progress: &Progress) -> Vec<(usize, anyhow::Error)> {
-    let next = AtomicUsize::new(0);
-    let errors = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..wanted.len().min(context.workers()) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(one) = wanted.get(index) else { return };
-                    if let Err(error) = one.pull(context, progress) {
-                        errors.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
-                    }
-                }
-            });
-        }
-    });
-    let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-    errors.sort_by_key(|(index, _)| *index);
-    errors
+    let results = parallel::each(wanted, context.workers(), |one| one.pull(context, progress));
+    results.into_iter().enumerate().filter_map(|(index, result)| Some((index, result.err()?))).collect()
 }
 
 impl Wanted<'_> {

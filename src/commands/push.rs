@@ -1,8 +1,6 @@
 //! `push`: the images of a project's services that are built here.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -11,6 +9,7 @@ use umiak_images::push::{Event, Watch};
 
 use super::{Context, down, image};
 use crate::engine::push::{Session, reference};
+use crate::parallel;
 use crate::project::{load, provider};
 use crate::ui::progress::Progress;
 
@@ -91,24 +90,9 @@ fn push<'w>(context: &Context, wanted: &'w [Wanted], progress: &Progress) -> Res
         return Ok(Vec::new());
     }
     let session = context.engine.pushing()?;
-    let next = AtomicUsize::new(0);
-    let errors = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..wanted.len().min(context.workers()) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(one) = wanted.get(index) else { return };
-                    if let Err(error) = one.push(&session, progress) {
-                        errors.lock().unwrap_or_else(PoisonError::into_inner).push((index, one, error));
-                    }
-                }
-            });
-        }
-    });
-    let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-    errors.sort_by_key(|(index, ..)| *index);
-    Ok(errors.into_iter().map(|(_, one, error)| (one.service.as_str(), error)).collect())
+    let results = parallel::each(wanted, context.workers(), |one| one.push(&session, progress));
+    let failures = wanted.iter().zip(results).filter_map(|(one, result)| Some((one.service.as_str(), result.err()?)));
+    Ok(failures.collect())
 }
 
 impl Wanted {

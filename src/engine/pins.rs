@@ -11,6 +11,7 @@ use umiak_images::registry::Client;
 
 use super::Engine;
 use crate::failure::WithHint as _;
+use crate::parallel;
 
 /// Which digest a name stands for.
 #[derive(Debug, Clone, Default)]
@@ -78,22 +79,7 @@ impl Engine {
     /// The digests that registries have for names now, several at a time; where a name has one already, that.
     pub fn digests(&self, wanted: &[(Reference, Platform)], workers: usize) -> Result<Vec<Result<Digest>>> {
         let client = self.client()?;
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let mut found: Vec<(usize, Result<Digest>)> = std::thread::scope(|scope| {
-            let work = || {
-                let mut found = Vec::new();
-                while let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-                    && let Some((reference, platform)) = wanted.get(index)
-                {
-                    found.push((index, digest(&client, reference, platform)));
-                }
-                found
-            };
-            let threads: Vec<_> = (0..workers.min(wanted.len())).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
-        });
-        found.sort_by_key(|(index, _)| *index);
-        Ok(found.into_iter().map(|(_, digest)| digest).collect())
+        Ok(parallel::each(wanted, workers, |(reference, platform)| digest(&client, reference, platform)))
     }
 }
 

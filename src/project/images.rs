@@ -15,6 +15,7 @@ use crate::commands::Context;
 use crate::engine::Engine;
 use crate::engine::image::{Policy, in_use, parse_platform};
 use crate::failure::WithHint as _;
+use crate::parallel;
 use crate::personality::Personality;
 use crate::ui::progress::Progress;
 
@@ -268,24 +269,12 @@ fn older(engine: &Engine, name: &str, service: &Service) -> Result<bool> {
     Ok(age.is_none_or(|age| age >= limit))
 }
 
-/// Pulls what is to be pulled, `parallel` images at a time. What cannot be pulled and can be built is to be built then.
-fn pull(engine: &Engine, states: &mut States, parallel: usize, progress: &Progress) -> Result<()> {
+/// Pulls what is to be pulled, `workers` images at a time. What cannot be pulled and can be built is to be built then.
+fn pull(engine: &Engine, states: &mut States, workers: usize, progress: &Progress) -> Result<()> {
     let wanted: Vec<(Key, State)> =
         states.iter().filter(|(_, state)| state.is_pulled()).map(|(key, state)| (key.clone(), state.clone())).collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let results = std::sync::Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..wanted.len().min(parallel) {
-            scope.spawn(|| {
-                while let Some((key, state)) = wanted.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    let result = one(engine, key, state, progress);
-                    let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    results.push((key.clone(), result));
-                }
-            });
-        }
-    });
-    for (key, result) in results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+    let results = parallel::each(&wanted, workers, |(key, state)| one(engine, key, state, progress));
+    for ((key, _), result) in wanted.into_iter().zip(results) {
         let Some(state) = states.get_mut(&key) else { continue };
         state.pull = None;
         match result {

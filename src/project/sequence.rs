@@ -1,13 +1,15 @@
 //! Doing something to a project's containers in order: dependencies first, or
 //! last, everything between in parallel.
 
-use std::sync::Mutex;
-
 use anyhow::Result;
 
 use super::labels;
 use super::observe::Member;
+use crate::parallel;
 use umiak_compose::Project;
+
+/// Most of the time is spent waiting for processes to end, so more threads than cores.
+const WORKERS: usize = 32;
 
 /// Containers grouped so that each group depends only on earlier ones. The order comes from the model, and
 /// without one from the label that the containers carry.
@@ -51,7 +53,7 @@ pub fn forward(
     model: Option<&Project>,
     act: impl Fn(&Member) -> Result<()> + Sync,
 ) -> Vec<anyhow::Error> {
-    levels(members, model).iter().flat_map(|level| parallel(level, &act)).collect()
+    levels(members, model).iter().flat_map(|level| at_once(level, &act)).collect()
 }
 
 /// Dependencies last. All are tried; the failures are returned.
@@ -60,23 +62,9 @@ pub fn reverse(
     model: Option<&Project>,
     act: impl Fn(&Member) -> Result<()> + Sync,
 ) -> Vec<anyhow::Error> {
-    levels(members, model).iter().rev().flat_map(|level| parallel(level, &act)).collect()
+    levels(members, model).iter().rev().flat_map(|level| at_once(level, &act)).collect()
 }
 
-fn parallel(level: &[&Member], act: &(impl Fn(&Member) -> Result<()> + Sync)) -> Vec<anyhow::Error> {
-    let errors = Mutex::new(Vec::new());
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    // Most of the time is spent waiting for processes to end, so more threads than cores.
-    std::thread::scope(|scope| {
-        for _ in 0..level.len().min(32) {
-            scope.spawn(|| {
-                while let Some(member) = level.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    if let Err(error) = act(member) {
-                        errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(error);
-                    }
-                }
-            });
-        }
-    });
-    errors.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn at_once(level: &[&Member], act: &(impl Fn(&Member) -> Result<()> + Sync)) -> Vec<anyhow::Error> {
+    parallel::each(level, WORKERS, |member| act(member)).into_iter().filter_map(Result::err).collect()
 }

@@ -68,21 +68,7 @@ fn digits(bytes: u64, base: f64, units: &[&str], count: usize) -> String {
 
 /// A size as people write it for `--memory`: `64m`, `1.5g`, `1024`; binary units.
 pub fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match lower[digits.len()..].trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    let number: f64 = digits.trim().parse().ok()?;
-    let value = number * 1024_f64.powi(scale);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "checked")]
-    (value.is_finite() && value >= 0.0 && value <= i64::MAX as f64).then_some(value as u64)
+    umiak_compose::units::parse_bytes(text.trim()).and_then(|bytes| bytes.try_into().ok())
 }
 
 #[cfg(test)]
