@@ -272,7 +272,10 @@ fn an_interrupt_while_containers_are_made_anew_ends_the_watch() {
     });
     signal(watch.child.id(), "INT");
     eventually("the watch has ended", || match watch.child.try_wait().unwrap() {
-        Some(status) => Ok(assert_eq!(status.code(), Some(130))),
+        Some(status) => {
+            assert_eq!(status.code(), Some(130));
+            Ok(())
+        }
         None => Err("it goes on".to_owned()),
     });
     host.ok(&["down", "-t", "0", "--rmi", "local"]);
