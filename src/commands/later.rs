@@ -5,9 +5,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Coded;
 
-const COMMANDS: &[&str] = &["alpha", "bridge", "publish"];
+const COMMANDS: &[&str] = &["alpha", "bridge"];
 
-const FLAGS: &[&str] = &[];
+const FLAGS: &[&str] = &["--app"];
 
 /// What to say instead of "unrecognized", if it is one of these.
 pub fn explain(error: &clap::Error) -> Option<anyhow::Error> {

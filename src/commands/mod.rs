@@ -35,6 +35,7 @@ mod plan;
 mod plan_flags;
 mod port;
 mod ps;
+mod publish;
 mod pull;
 mod push;
 mod restart;
@@ -194,6 +195,8 @@ enum Command {
     Pull(pull::Pull),
     /// Push service images
     Push(push::Push),
+    /// Publish the project to a registry, for others to run it from there
+    Publish(publish::Publish),
     /// List images used by the created containers
     Images(images::Images),
     /// Pause services
@@ -424,6 +427,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Rm(command) => command.run(context),
         Command::Pull(command) => command.run(context),
         Command::Push(command) => command.run(context),
+        Command::Publish(command) => command.run(context),
         Command::Graph(command) => command.run(context),
         Command::Images(command) => command.run(context),
         Command::Pause(command) => command.run(context),
@@ -490,6 +494,7 @@ fn refuse_dry_run(command: &Command) -> Result<()> {
         | Command::Port(_)
         | Command::Ps(_)
         | Command::Pull(_)
+        | Command::Publish(_)
         | Command::Push(_)
         | Command::Restart(_)
         | Command::Rm(_)

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use umiak_compose::Service;
 use umiak_images::digest::Digest;
 use umiak_images::push::{Event, Watch};
 
@@ -29,8 +30,26 @@ pub struct Push {
     services: Vec<String>,
 }
 
+/// The images of services that are built here, by all their names; the others are shown as skipped.
+pub(super) fn wanted(services: &[&Service], progress: &Progress) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for service in services {
+        let (Some(build), Some(image)) = (&service.build, &service.image) else {
+            // What is only pulled is not ours to push, and what has no name goes nowhere.
+            progress.done(&service.name, "Skipped");
+            continue;
+        };
+        for name in std::iter::once(image).chain(&build.tags) {
+            if !wanted.iter().any(|other| other.name == *name) {
+                wanted.push(Wanted { service: service.name.clone(), name: name.clone() });
+            }
+        }
+    }
+    wanted
+}
+
 /// One name of one service's image.
-struct Wanted {
+pub(super) struct Wanted {
     service: String,
     name: String,
 }
@@ -40,21 +59,9 @@ impl Push {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let project = load::model(context, &self.services, false)?;
         let progress = if self.quiet { Progress::quiet() } else { context.progress() };
-        let mut wanted: Vec<Wanted> = Vec::new();
-        for service in provider::split(project.select(&self.services, self.include_deps)?).0 {
-            let (Some(build), Some(image)) = (&service.build, &service.image) else {
-                // What is only pulled is not ours to push, and what has no name goes nowhere.
-                progress.done(&service.name, "Skipped");
-                continue;
-            };
-            for name in std::iter::once(image).chain(&build.tags) {
-                if !wanted.iter().any(|other| other.name == *name) {
-                    wanted.push(Wanted { service: service.name.clone(), name: name.clone() });
-                }
-            }
-        }
+        let wanted = wanted(&provider::split(project.select(&self.services, self.include_deps)?).0, &progress);
         let mut errors = Vec::new();
-        for (service, error) in push(context, &wanted, &progress)? {
+        for (service, error) in each(context, &wanted, &progress)? {
             if self.ignore_push_failures {
                 let text = format!("Pushing {service}: {}", crate::failure::one_line(&error));
                 if !self.quiet {
@@ -72,7 +79,7 @@ impl Push {
 /// Pushes images under these names, each with its service's.
 pub(super) fn all(context: &Context, names: impl Iterator<Item = (String, String)>, progress: &Progress) -> Result<()> {
     let wanted: Vec<Wanted> = names.map(|(service, name)| Wanted { service, name }).collect();
-    let mut failures = push(context, &wanted, progress)?.into_iter();
+    let mut failures = each(context, &wanted, progress)?.into_iter();
     let first = failures.next();
     for (service, error) in failures {
         crate::note!("Error: service {service}: {}", crate::failure::one_line(&error));
@@ -81,7 +88,11 @@ pub(super) fn all(context: &Context, names: impl Iterator<Item = (String, String
 }
 
 /// Pushes images, as many at a time as the command line says; the failures in the order of the images.
-fn push<'w>(context: &Context, wanted: &'w [Wanted], progress: &Progress) -> Result<Vec<(&'w str, anyhow::Error)>> {
+pub(super) fn each<'w>(
+    context: &Context,
+    wanted: &'w [Wanted],
+    progress: &Progress,
+) -> Result<Vec<(&'w str, anyhow::Error)>> {
     if context.global.dry_run {
         for one in wanted {
             progress.working(&format!("Pushing {}", one.name), "Pushing");

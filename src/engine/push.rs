@@ -1,8 +1,12 @@
 //! Images on their way to a registry.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
+use umiak_images::digest::Digest;
 use umiak_images::push::{PushError, Pushed, Pusher, Watch, tags};
 use umiak_images::reference::Reference;
+use umiak_images::registry::artifact::{ArtifactError, Form, Kind, Part};
 use umiak_images::registry::{Client, Failure, RegistryError};
 
 use super::Engine;
@@ -24,6 +28,23 @@ impl Engine {
     /// Begins to push; nothing is sent yet.
     pub fn pushing(&self) -> Result<Session<'_>> {
         Ok(Session { engine: self, client: self.client()? })
+    }
+
+    /// Puts an artifact into a registry; the digest it has there.
+    pub fn put_artifact(
+        &self,
+        name: &Reference,
+        kind: &Kind,
+        parts: &[Part],
+        annotations: &BTreeMap<String, String>,
+        form: Form,
+    ) -> Result<Digest> {
+        match self.client()?.put_artifact(name, kind, parts, annotations, form) {
+            Err(ArtifactError::Registry(error)) if is_denied(&error) => {
+                Err(error).hint(|| format!("log in with `umiak login {}`", name.registry()))
+            }
+            done => Ok(done?),
+        }
     }
 
     /// The names of a repository that the store has.
@@ -61,6 +82,10 @@ impl Session<'_> {
 /// Whether it failed for want of credentials.
 fn wants_login(error: &PushError) -> bool {
     let PushError::Registry { source, .. } = error else { return false };
-    let RegistryError::Push { source, .. } = source.as_ref() else { return false };
+    is_denied(source)
+}
+
+fn is_denied(error: &RegistryError) -> bool {
+    let RegistryError::Push { source, .. } = error else { return false };
     matches!(source.as_ref(), Failure::Denied { .. } | Failure::WrongCredentials { .. })
 }

@@ -21,6 +21,7 @@ pub mod observe;
 pub mod plan;
 pub mod pre_start;
 pub mod provider;
+pub mod publish;
 pub mod remote;
 pub mod sequence;
 pub mod service;

@@ -4,7 +4,7 @@
 
 pub mod ask;
 mod git;
-mod published;
+pub mod published;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

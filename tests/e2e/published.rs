@@ -201,3 +201,153 @@ fn a_published_project_that_lies_is_refused_and_leaves_nothing() {
     assert!(!made.exists() || names_in(&made).is_empty(), "{:?}", names_in(&made));
     assert_eq!(names_in(host.path()).iter().filter(|name| name.contains('x')).count(), 0);
 }
+
+/// The manifest that a registry has under a name, if there is one.
+fn manifest(raw: &Raw, name: &str) -> Option<Value> {
+    let fetched = raw.client.manifest(&name.parse().unwrap()).ok()?;
+    Some(serde_json::from_slice(&fetched.bytes).unwrap())
+}
+
+/// `config` as data.
+fn config(host: &Host, args: &[&str]) -> Value {
+    let done = run(host, &[&["-p", "demo"], args, &["config", "--format", "json"]].concat());
+    assert_eq!(done.code, 0, "{}", done.err);
+    serde_json::from_str(&done.out).unwrap()
+}
+
+#[test]
+fn a_project_is_published_and_comes_back_as_it_was() {
+    let (Some(host), Some(registry)) = (Host::bare(), Registry::start(false)) else { return };
+    let raw = Raw::new(&host);
+    host.write(
+        "compose.yaml",
+        "services:\n  web: # the front\n    image: busybox\n    env_file: web.env\n    environment: { GREETING: '${GREETING:-hello}' }\n  \
+         app:\n    extends: { file: parts/base.yaml, service: base }\n  extra:\n    image: busybox\n    profiles: [more]\n    \
+         env_file: [{ path: none.env, required: false }]\n",
+    );
+    host.write("over.yaml", "services: { web: { labels: { over: 'yes' } } }\n");
+    host.write("web.env", "A=1\n");
+    host.write(
+        "parts/base.yaml",
+        "services: { base: { image: busybox, env_file: base.env, extends: { file: deep/deep.yaml, service: deep } } }\n",
+    );
+    host.write("parts/base.env", "B=2\n");
+    host.write("parts/deep/deep.yaml", "services: { deep: { labels: { deep: 'yes' } } }\n");
+    let files = ["-f", "compose.yaml", "-f", "over.yaml"];
+    let name = registry.name("team/own:1");
+    let publish = |more: &[&str], input: &[u8]| {
+        feed(&host, &[], &[&files, &["publish"][..], more, &[name.as_str()]].concat(), input)
+    };
+
+    let done = publish(&[], b"");
+    assert_eq!(done.code, 1);
+    for said in [
+        "service \"web\" has env_file declared.",
+        "service \"web\" has environment variable(s) declared.",
+        "To avoid leaking sensitive data, you must either explicitly allow",
+    ] {
+        assert!(done.err.contains(said), "{said}: {}", done.err);
+    }
+    let done = publish(&["--with-env"], b"");
+    assert!(done.code == 1 && done.err.contains("use --yes"), "{}", done.err);
+    let done = publish(&["--with-env"], b"n\n");
+    assert!(done.code == 0 && done.err.contains("Are you ok to publish these environment variables?"), "{}", done.err);
+    assert!(done.err.contains("Service/Config  web\n") && done.err.contains("GREETING=hello\n"), "{}", done.err);
+    let done = publish(&["--yes", "--with-env", "--dry-run"], b"");
+    assert!(done.code == 0 && done.err.contains("published"), "{}", done.err);
+    assert!(manifest(&raw, &name).is_none(), "nothing has been published so far");
+
+    let done = publish(&["--with-env"], b"y\n");
+    assert!(done.code == 0 && done.err.contains(&format!("{name}  published")), "{}", done.err);
+    let published = manifest(&raw, &name).unwrap();
+    assert_eq!(published["artifactType"], "application/vnd.docker.compose.project");
+    assert_eq!(published["config"]["mediaType"], "application/vnd.oci.empty.v1+json");
+    let layers = published["layers"].as_array().unwrap();
+    let named: Vec<&str> = layers.iter().filter_map(|l| l["annotations"]["com.docker.compose.file"].as_str()).collect();
+    assert_eq!(
+        (layers.len(), &named[..2]),
+        (6, &["compose.yaml", "over.yaml"][..]),
+        "and 2 extended, 2 environment files"
+    );
+
+    let url = format!("oci://{name}");
+    let own = config(&host, &[&files[..], &["--profile", "more"]].concat());
+    assert_eq!(config(&host, &["-f", &url, "--profile", "more"]), own);
+    assert_eq!(
+        (&own["services"]["app"]["environment"]["B"], &own["services"]["web"]["environment"]["A"]),
+        (&json!("2"), &json!("1"))
+    );
+    let done = feed(&host, &[("GREETING", "salut")], &["-f", &url, "config"], b"");
+    assert!(done.out.contains("GREETING: salut"), "variables stay: {}{}", done.out, done.err);
+
+    // The older form, and pinned images.
+    let old = registry.name("team/own:old");
+    let done = run(&host, &[&files[..], &["publish", "-y", "--with-env", "--oci-version", "1.0", &old]].concat());
+    assert_eq!(done.code, 0, "{}", done.err);
+    let published = manifest(&raw, &old).unwrap();
+    assert_eq!(published["config"]["mediaType"], "application/vnd.docker.compose.config.empty.v1+json");
+    assert!(published.get("artifactType").is_none());
+    assert_eq!(config(&host, &["-f", &format!("oci://{old}"), "--profile", "more"]), own);
+    let pinned = registry.name("team/own:pinned");
+    let done = run(&host, &[&files[..], &["publish", "-y", "--with-env", "--resolve-image-digests", &pinned]].concat());
+    assert_eq!(done.code, 0, "{}", done.err);
+    let image = config(&host, &["-f", &format!("oci://{pinned}")])["services"]["web"]["image"].clone();
+    assert!(image.as_str().unwrap().contains("busybox") && image.as_str().unwrap().contains("@sha256:"), "{image}");
+}
+
+#[test]
+fn what_should_not_be_published_is_refused_or_asked_about() {
+    let (Some(host), Some(registry)) = (crate::registry::own_store(), Registry::start(false)) else { return };
+    let raw = Raw::new(&host);
+    let name = registry.name("team/own:1");
+    host.write("part.yaml", "services: { part: { image: busybox } }\n");
+    let by_digest = format!("{}@{}", registry.name("team/own"), Digest::of(b""));
+    for (text, args, said) in [
+        (
+            "include: [part.yaml]\nservices: { a: { image: busybox } }\n",
+            &["-y", &name][..],
+            "cannot publish compose file with local includes",
+        ),
+        (
+            "services: { a: { build: . }, b: { image: busybox } }\n",
+            &["-y", &name],
+            "it only contains a build section for service(s):\n- \"a\"",
+        ),
+        ("services: { a: { image: busybox } }\n", &["--oci-version", "2", &name], "unsupported OCI version: 2"),
+        ("services: { a: { image: busybox } }\n", &["--app", &name], "`--app` of Docker Compose is not supported yet"),
+        ("services: { a: { image: busybox } }\n", &[&by_digest], "cannot publish to a digest"),
+        ("services: { a: { image: busybox } }\n", &["127.0.0.1:1/x"], "connection to 127.0.0.1:1 refused"),
+    ] {
+        host.write("compose.yaml", text);
+        let done = run(&host, &[&["publish"], args].concat());
+        assert!(done.code == 1 && done.err.contains(said), "{args:?}: {}", done.err);
+    }
+    let done = feed(&host, &[], &["-f", "-", "publish", &name], b"services: { a: { image: busybox } }\n");
+    assert!(done.code == 1 && done.err.contains("from standard input cannot be published"), "{}", done.err);
+
+    host.write("token.txt", "token=abcdefgh\n");
+    host.write(
+        "compose.yaml",
+        &format!(
+            "services:\n  a: {{ build: {{ dockerfile_inline: FROM busybox }}, image: '{}', volumes: ['./data:/data'] }}\n  \
+             b: {{ image: busybox, command: [--password, x], secrets: [s] }}\nsecrets: {{ s: {{ file: token.txt }} }}\n",
+            registry.name("team/app:1")
+        ),
+    );
+    let done = feed(&host, &[], &["publish", &name], b"n\n");
+    let mount = format!("a: {}:/data\n", host.project().join("data").display());
+    assert!(done.code == 0 && done.err.contains(&mount) && !done.err.contains("sensitive data within"), "{}", done.err);
+    let done = feed(&host, &[], &["publish", &name], b"y\nno\n");
+    let secret = format!("Secret Keyword\n{}:1: abcd…\n", host.project().join("token.txt").display());
+    assert!(done.code == 0 && done.err.contains(&secret), "{}", done.err);
+    assert!(manifest(&raw, &name).is_none());
+
+    // The image that is not there is said; the one that is goes with it.
+    let done = feed(&host, &[], &["publish", &name], b"y\ny\n");
+    assert!(done.code == 0 && done.err.contains("Pushing a: ") && manifest(&raw, &name).is_some(), "{}", done.err);
+    assert!(manifest(&raw, &registry.name("team/app:1")).is_none());
+    host.ok(&["build", "--quiet"]);
+    let done = run(&host, &["publish", "-y", &name]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(manifest(&raw, &registry.name("team/app:1")).is_some());
+}

@@ -77,22 +77,26 @@ fn say(text: &str) {
 
 /// Fails unless the answer is yes. An empty line at a terminal is the default.
 fn confirm(question: &str, default: bool) -> Result<()> {
-    if ask(question, default)? {
+    if ask(question, default)? == Some(true) {
         return Ok(());
     }
     bail!("operation cancelled by user")
 }
 
-/// One question; without an answer it is no.
-pub fn ask(question: &str, default: bool) -> Result<bool> {
+/// One question; `None` when nobody answers.
+pub fn ask(question: &str, default: bool) -> Result<Option<bool>> {
     let mut out = asking();
     let _ = write!(out, "{question}").and_then(|()| out.flush());
     let answer = line().context("read the answer")?;
-    Ok(match answer.as_deref().map(str::trim).map(str::to_lowercase).as_deref() {
-        Some("") => default && std::io::stdin().is_terminal(),
-        Some("y" | "yes" | "1" | "t" | "true") => true,
+    if !std::io::stdin().is_terminal() {
+        // Nobody has seen the line that ended the answer.
+        let _ = writeln!(out);
+    }
+    Ok(answer.map(|answer| match answer.trim().to_lowercase().as_str() {
+        "" => default && std::io::stdin().is_terminal(),
+        "y" | "yes" | "1" | "t" | "true" => true,
         _ => false,
-    })
+    }))
 }
 
 /// A line of standard input, and nothing of what follows: that may be a container's.

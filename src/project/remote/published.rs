@@ -41,7 +41,7 @@ pub const ENV_FILE_NAME: &str = "com.docker.compose.envfile";
 /// The name of the file that all Compose files of a project become.
 const MAIN: &str = "compose.yaml";
 /// Largest file of a project, in bytes.
-const MAX_FILE: u64 = 4 << 20;
+pub const MAX_FILE: u64 = 4 << 20;
 /// Largest size of all together, in bytes.
 const MAX_ALL: u64 = 32 << 20;
 
