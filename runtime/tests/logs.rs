@@ -321,6 +321,30 @@ fn spans_of_time_and_streams() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_hides_nothing() {
+    let log = log(1 << 20, 3);
+    let day = 86_400 * 1_000_000_000_i64;
+    let now = Time::now().nanoseconds();
+    let mut file = fs::File::create(log.path()).unwrap();
+    let mut put = |text: &str, time: i64| {
+        let time = Time::from_nanoseconds(time);
+        writeln!(file, r#"{{"log":"{text}\n","stream":"stdout","time":"{time}"}}"#).unwrap();
+    };
+    let since = |time: i64| Query { since: Some(Time::from_nanoseconds(time)), ..Query::default() };
+    put("before", now - day / 2);
+    let mut follower = log.reader(Query { follow: true, ..since(now) });
+    let mut ahead = log.reader(Query { follow: true, ..since(now + day) });
+    assert_eq!(drain(&mut follower), (Vec::new(), Status::Idle));
+    assert_eq!(drain(&mut ahead), (Vec::new(), Status::Idle));
+    put("set back", now - day);
+    assert_eq!(texts(&drain(&mut follower).0), ["set back\n"]);
+    assert_eq!(texts(&drain(&mut ahead).0), [""; 0], "what is to come tomorrow is not there yet");
+    put("now", now);
+    put("set back again", now - day);
+    assert_eq!(texts(&log.read(since(now))), ["now\n", "set back again\n"]);
+}
+
+#[test]
 fn damage_is_read_over() {
     let log = log(100 << 20, 3);
     let record = |text: &str| {

@@ -90,6 +90,8 @@ pub struct Reader {
     pending: Vec<u8>,
     /// Reading over a line that is too long, up to its newline.
     skipping: bool,
+    /// [`Query::since`] had come when the log was opened.
+    since_has_come: bool,
     watch: Option<OwnedFd>,
     container_ended: bool,
     missed: bool,
@@ -167,9 +169,11 @@ impl Reader {
         let current = path(dir, id);
         let (files, _) =
             open_newer(&current, None).map_err(|source| LogError::Open { path: current.clone(), source })?;
+        let since_has_come = query.since.is_none_or(|since| since <= Time::now());
         let mut reader = Self {
             current,
             query,
+            since_has_come,
             files: files.into(),
             limit: None,
             pending: Vec::new(),
@@ -257,6 +261,10 @@ impl Reader {
 
     fn idle(&mut self, following: bool) -> Status {
         self.block = Vec::new();
+        if self.since_has_come {
+            // What is written from now on is later, whatever time the clock was set to meanwhile.
+            self.query.since = None;
+        }
         let over = self.query.until.is_some_and(|until| Time::now() > until);
         if following && !over { Status::Idle } else { Status::End }
     }
@@ -319,6 +327,8 @@ impl Reader {
             return false;
         };
         if self.query.wants(&record) {
+            // As in Docker: the clock may be set back, and what comes after the first line belongs to it.
+            self.query.since = None;
             let details = if self.query.details { details(line) } else { String::new() };
             lines.push(Line { stream: record.stream, time: record.time, text: record.text.into_owned(), details });
         }

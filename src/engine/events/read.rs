@@ -120,16 +120,19 @@ impl AsFd for Journal<'_> {
 pub fn follow(roots: &Roots, window: Window, see: &mut dyn FnMut(&Event) -> Result<()>) -> Result<()> {
     let mut journal = Journal::open(roots, window.since.is_none())?;
     let now = || i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let mut since = window.since;
     loop {
         // The clock first: what is written after this look is not in the window.
         let moment = now();
         for event in journal.next()? {
-            let early = window.since.is_some_and(|since| event.time < since);
+            let early = since.is_some_and(|since| event.time < since);
             let late = window.until.is_some_and(|until| event.time > until);
             if !early && !late {
                 see(&event)?;
             }
         }
+        // What comes now is new, whatever time the clock was set to meanwhile.
+        since = None;
         let left = window.until.map(|until| until.saturating_sub(moment));
         if left.is_some_and(|left| left <= 0) {
             return Ok(());
@@ -246,6 +249,31 @@ mod tests {
         });
         assert!(error.is_err());
         assert_eq!(seen, ["create"]);
+    }
+
+    #[test]
+    fn what_comes_is_shown_also_when_the_clock_was_set_back() {
+        const HOUR: i64 = 3600 * 1_000_000_000;
+        let (_temp, roots) = roots();
+        let emit = |action: &str, ago: i64| {
+            let mut event = Event::now(Kind::Volume, action, "v");
+            event.time -= ago;
+            event.emit(&roots);
+        };
+        emit("long ago", 24 * HOUR);
+        emit("just now", 0);
+        let window = Window { since: Some(Event::now(Kind::Volume, "", "").time - HOUR), until: None };
+        let mut seen = Vec::new();
+        let enough = follow(&roots, window, &mut |event| {
+            seen.push(event.action.clone());
+            if seen.len() == 2 {
+                anyhow::bail!("enough");
+            }
+            emit("set back", 24 * HOUR);
+            Ok(())
+        });
+        assert!(enough.is_err());
+        assert_eq!(seen, ["just now", "set back"]);
     }
 
     #[test]
