@@ -293,13 +293,13 @@ impl Health {
         }
         // Damaged by a power cut, perhaps: as good as none.
         let stored = state::read::<Self>(&Self::path(roots, id)).ok().flatten().unwrap_or_default();
+        let known = match seen.init {
+            Some(_) if stored.run != seen.init => Self { run: seen.init, log: stored.log, ..Self::default() },
+            _ => stored,
+        };
         Some(match seen.init {
-            None => Self { status: HealthStatus::Unhealthy, ..stored },
-            Some(_) if stored.run == seen.init && seen.status == Status::Paused => {
-                Self { status: HealthStatus::Unhealthy, ..stored }
-            }
-            Some(_) if stored.run == seen.init => stored,
-            Some(_) => Self { run: seen.init, log: stored.log, ..Self::default() },
+            Some(_) if seen.status != Status::Paused => known,
+            _ => Self { status: HealthStatus::Unhealthy, ..known },
         })
     }
 

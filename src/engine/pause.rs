@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use umiak_runtime::cgroup::Cgroup;
 
 use super::container::{Container, Status};
-use super::{Engine, Roots, events};
+use super::{Engine, Roots, events, wait};
 
 fn marker(roots: &Roots, id: &str) -> std::path::PathBuf {
     roots.container_run(id).join("paused")
@@ -36,6 +36,8 @@ impl Engine {
             let _ = std::fs::remove_file(&path);
         }
         frozen?;
+        // What stands still does not become healthy, and a check that stands still with it writes nothing.
+        wait::tell(&self.roots, &config.id);
         events::container(&self.roots, config, "pause");
         Ok(())
     }

@@ -27,7 +27,7 @@ pub fn supervisor(state: &State) -> Option<OwnedFd> {
     state.keeper.and_then(pidfd).or_else(|| state.monitor.and_then(pidfd))
 }
 
-/// Tells when a container's state file has been written.
+/// Tells when a container's state file has been written, or when [`tell`] says that something else has changed.
 #[derive(Debug)]
 pub struct StateWatch {
     inotify: OwnedFd,
@@ -50,7 +50,7 @@ impl StateWatch {
     /// Watches one more container.
     pub fn add(&self, roots: &Roots, id: &str) -> Result<()> {
         let dir = roots.container(id);
-        let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF;
+        let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ATTRIB | inotify::WatchFlags::DELETE_SELF;
         inotify::add_watch(&self.inotify, &dir, events).with_context(|| format!("watch {}", dir.display()))?;
         Ok(())
     }
@@ -66,6 +66,14 @@ impl AsFd for StateWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
+}
+
+/// Has everybody who watches a container look at it once more, when what changed is in no file of its directory.
+pub fn tell(roots: &Roots, id: &str) {
+    let now = std::time::SystemTime::now();
+    // Both, or it were a write for the kernel. Without it they look when its next file is written.
+    let both = std::fs::FileTimes::new().set_accessed(now).set_modified(now);
+    let _ = std::fs::File::open(roots.container(id)).and_then(|dir| dir.set_times(both));
 }
 
 /// Waits until one of `fds` is readable, or the deadline; whether one is.

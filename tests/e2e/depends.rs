@@ -255,7 +255,7 @@ fn a_pause_ends_the_waits_for_health() {
         "
 services:
   web: {image: busybox, command: sleep 1000, depends_on: {db: {condition: service_healthy}}}
-  db: {image: busybox, command: sleep 1000, stop_grace_period: 0s, healthcheck: {test: 'exit 1', interval: 1h, timeout: 1s}}
+  db: {image: busybox, command: sleep 1000, stop_grace_period: 0s, healthcheck: {test: sleep 1000, interval: 1h, timeout: 1h}}
 ",
     );
     let mut up = host.command(&["up", "-d", "--keep"]);
