@@ -71,20 +71,6 @@ impl FileLock {
         }
     }
 
-    /// As [`Self::exclusive`], for a file that somebody else made and that is not written to, such as that of a namespace:
-    /// all who are in it wait for each other.
-    ///
-    /// # Errors
-    /// When it cannot be opened or locked.
-    pub fn exclusive_as_it_is(path: &Path) -> Result<Self, LockError> {
-        let failed = |error: rustix::io::Errno| LockError::Open { path: path.to_owned(), source: error.into() };
-        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-        match flock(&fd, FlockOperation::LockExclusive) {
-            Ok(()) => Ok(Self { fd }),
-            Err(error) => Err(LockError::Flock { path: path.to_owned(), source: error.into() }),
-        }
-    }
-
     /// Shared with other readers; waits for an exclusive holder to end.
     ///
     /// # Errors
@@ -154,16 +140,5 @@ mod tests {
         assert_eq!(FileLock::holder(&path), Some(std::process::id()));
         drop(held);
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_namespace_is_locked_for_all_who_are_in_it() {
-        let path = Path::new("/proc/thread-self/ns/net");
-        let held = FileLock::exclusive_as_it_is(path).unwrap();
-        let other = File::open(path).unwrap();
-        let now = || rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive);
-        assert_eq!(now(), Err(rustix::io::Errno::WOULDBLOCK));
-        drop(held);
-        assert!(FileLock::exclusive_as_it_is(path).is_ok());
     }
 }

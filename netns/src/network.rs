@@ -430,17 +430,21 @@ impl Network {
 }
 
 /// What `up` changed on the whole host.
+/// For root alone, as all locks are.
+const HOST_LOCK: &str = "/run/umiak-networks.lock";
+
 fn record(run_root: &Path) -> PathBuf {
     run_root.join("sysctls.json")
 }
 
-/// Networks come and go one at a time: the last one takes the table and the settings with it. They are the network
-/// namespace's, so those of other run roots wait, too.
-fn lock(run_root: &Path) -> Result<[FileLock; 2], NetworkError> {
+/// Networks come and go one at a time: the last one takes the table and the settings with it. They are the host's, so
+/// those of other run roots wait, too; where there is no place for a lock of all, each has its own.
+fn lock(run_root: &Path) -> Result<(FileLock, Option<FileLock>), NetworkError> {
     let dir = run_root.join("locks");
     std::fs::create_dir_all(&dir).map_err(|source| NetworkError::LockDirectory { path: dir.clone(), source })?;
     let own = FileLock::exclusive(&dir.join("networks"))?;
-    Ok([own, FileLock::exclusive_as_it_is(Path::new("/proc/thread-self/ns/net"))?])
+    // Not a lock of the namespace itself: everybody in it could hold that one.
+    Ok((own, FileLock::exclusive(Path::new(HOST_LOCK)).ok()))
 }
 
 /// A unique local prefix (RFC 4193): `fd`, 40 bits that are random as the id is, and room for one /64 after another.
