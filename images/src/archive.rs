@@ -27,6 +27,8 @@ use crate::unpack::TarError;
 
 /// Docker's list of the images in an archive.
 const DOCKER_INDEX: &str = "manifest.json";
+/// Docker's oldest list: repository, tag and uppermost layer.
+const DOCKER_REPOSITORIES: &str = "repositories";
 /// The OCI layout's list.
 const OCI_INDEX_FILE: &str = "index.json";
 /// Marks an OCI layout.

@@ -282,6 +282,17 @@ impl Store {
         Ok(seconds.map(|seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)))
     }
 
+    /// When an image was last given a name, if it ever was.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn last_tagged(&self, image: &Image) -> Result<Option<std::time::SystemTime>, StoreError> {
+        let names = self.names()?;
+        let own = names.entries.iter().filter(|entry| entry.descriptor.digest == image.manifest_digest);
+        let seconds = own.filter_map(Named::tagged).max();
+        Ok(seconds.map(|seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)))
+    }
+
     /// All images, and the damaged ones apart.
     ///
     /// # Errors

@@ -179,7 +179,16 @@ fn several_images_and_tags_go_into_one_archive() {
     }
     assert!(second.resolve("other:1").is_err());
     let by_id = first.resolve("app:1").unwrap().id.to_string();
-    assert_eq!(tags(&saved(&first, &[&by_id])), [json!([])]);
+    let by_id = saved(&first, &[&by_id]);
+    assert_eq!(tags(&by_id), [json!(null)]);
+    // Docker's oldest list leads from each tag to the uppermost layer, and is left out where there is none.
+    let list = json_in(&all, "repositories");
+    assert_eq!(list["app"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1", "2", "latest"]);
+    let top = json_in(&all, "manifest.json")[0]["Layers"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(top, format!("blobs/sha256/{}", list["app"]["1"].as_str().unwrap()));
+    let mut files = tar::Archive::new(by_id.as_slice());
+    let mut files = files.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned());
+    assert!(!files.any(|path| path.to_str() == Some("repositories")));
 }
 
 #[test]

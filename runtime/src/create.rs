@@ -173,6 +173,8 @@ impl CreateError {
     pub const fn exit_code(&self) -> i32 {
         match self {
             Self::Program(failure) => failure.exit_code(),
+            // Docker takes what is not there for a program.
+            Self::Devices(DeviceError::Missing { .. }) => 127,
             _ => 125,
         }
     }

@@ -13,7 +13,13 @@ use crate::config::{Bind, Config, Device, Mount, MountKind};
 /// Why a device cannot be given.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// The host has no such node, or it cannot be looked at.
+    /// The host has no such node.
+    #[error("error gathering device information while adding custom device \"{path}\": no such file or directory")]
+    Missing {
+        /// Path on the host.
+        path: PathBuf,
+    },
+    /// It cannot be looked at.
     #[error("look at the device {path}")]
     Look {
         /// Path on the host.
@@ -207,7 +213,10 @@ fn add(device: &Device, nodes: &mut Vec<Node>) -> Result<(), DeviceError> {
     if !device.container.is_absolute() || depth < 2 || !device.container.components().all(names) {
         return Err(DeviceError::Target { path: device.container.clone() });
     }
-    let look = |source| DeviceError::Look { path: device.host.clone(), source };
+    let look = |source: io::Error| match (source.kind(), device.host.clone()) {
+        (io::ErrorKind::NotFound, path) => DeviceError::Missing { path },
+        (_, path) => DeviceError::Look { path, source },
+    };
     let metadata = std::fs::metadata(&device.host).map_err(look)?;
     if metadata.is_dir() {
         return collect_host(&device.host, &device.container, nodes);
@@ -323,7 +332,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let error = |config: Config| plan(&config).unwrap_err().to_string();
-        assert_eq!(error(with(vec![device("/dev/nosuch", "/dev/x", "rwm")], &[])), "look at the device /dev/nosuch");
+        assert_eq!(
+            error(with(vec![device("/dev/nosuch", "/dev/x", "rwm")], &[])),
+            "error gathering device information while adding custom device \"/dev/nosuch\": no such file or directory"
+        );
         assert!(error(with(vec![device("/etc/passwd", "/dev/x", "rwm")], &[])).contains("is not a device node"));
         for target in ["/dev/../etc/x", "dev/x", "/", "/dev"] {
             assert!(

@@ -76,7 +76,7 @@ pub fn container(context: &Context, key: &str, size: bool) -> Result<Value> {
 
 /// An image's description.
 pub fn image(context: &Context, key: &str) -> Result<Value> {
-    Ok(inspect::image(&super::image::resolve(context, key)?))
+    super::image::inspected(context, &super::image::resolve(context, key)?)
 }
 
 /// A network's description.

@@ -8,6 +8,7 @@ use umiak_runtime::logs::{Query, Time, parse_time};
 
 use super::Context;
 use crate::engine::logs;
+use crate::personality::Personality;
 use crate::project::follow::{Announce, Follow, Newcomers, Options};
 use crate::project::{load, names, observe};
 use crate::ui::logs::Prefixes;
@@ -43,6 +44,8 @@ impl Selection {
             "all" => None,
             // As Docker: a negative number means all.
             text if text.starts_with('-') => None,
+            // … and so does what is no number, to its daemon.
+            text if Personality::current() == Personality::Docker && text.parse::<u64>().is_err() => None,
             text => Some(text.parse().with_context(|| format!("invalid value for --tail: {text}"))?),
         };
         let (since, until) = (time(&self.since)?, time(&self.until)?);

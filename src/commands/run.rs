@@ -9,13 +9,14 @@ use clap::{Args, FromArgMatches as _};
 use umiak_compose::{Project, Service};
 use umiak_images::store::Image;
 
-use super::container::{pair, volume};
+use super::container::{check_terminal, pair, volume};
 use super::{Context, up};
 use crate::engine::attach::{self, How, Left};
 use crate::engine::image::Policy;
 use crate::engine::request::{NetworkRequest, Request};
 use crate::engine::{Container, network, ports, volume as volumes};
 use crate::monitor::protocol::Attach;
+use crate::personality::Personality;
 use crate::project::images::{self, Ask, Builds, Pull};
 use crate::project::{image_mounts, labels, load, provider, service, wait};
 use crate::ui::progress::Progress;
@@ -121,6 +122,12 @@ impl Run {
         let progress = if self.quiet { Progress::quiet() } else { context.progress() };
         let project = self.provided(context, &project, &progress)?;
         let service = self.changed(&project)?;
+        if Personality::current() == Personality::Compose {
+            if self.tty && self.no_tty {
+                bail!("--tty and --no-TTY can't be used together");
+            }
+            check_terminal(self.interactive, self.tty)?;
+        }
         self.dependencies(context, &project, &service, &progress)?;
         if context.global.dry_run {
             return self.show(context, &project, &service, &progress);

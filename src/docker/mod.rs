@@ -165,7 +165,7 @@ pub fn run() -> Result<ExitCode> {
         out!("Docker version {DOCKER_VERSION}, build umiak-{}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
-    let command = Cli::command();
+    let command = with_any_values(Cli::command());
     let arguments = commands::operands::separated(&command, arguments);
     let all = std::iter::once(OsString::from("docker")).chain(arguments.iter().cloned());
     let matches = match commands::booleans::with_values(command, &arguments).try_get_matches_from(all) {
@@ -192,6 +192,15 @@ pub fn run() -> Result<ExitCode> {
         command => command,
     };
     dispatch(command, &Context::new(settings.global)?)
+}
+
+/// The word behind a flag that has a value is its value, whatever it looks like: `--hostname -x`.
+fn with_any_values(command: clap::Command) -> clap::Command {
+    let any = |arg: clap::Arg| {
+        let valued = arg.get_action().takes_values() && !arg.is_positional() && !arg.is_require_equals_set();
+        if valued { arg.allow_hyphen_values(true) } else { arg }
+    };
+    command.mut_args(any).mut_subcommands(with_any_values)
 }
 
 /// For `docker-compose`, whose environment may name a host, too.

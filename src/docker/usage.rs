@@ -72,6 +72,7 @@ fn command(arguments: &[OsString]) -> (String, String) {
 
 /// Says it, and gives the exit code.
 pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> {
+    let tree = super::tree();
     let (path, usage) = command(arguments);
     let wrong = |what: String| {
         crate::note!("{what}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information");
@@ -93,7 +94,10 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> 
                     wrong(format!("unknown shorthand flag: '{letter}' in {name}"))
                 }
                 None => {
-                    crate::note!("docker: '{path}' accepts no more arguments\n\nUsage:  {usage}");
+                    let needs = needs(&line(&tree, arguments));
+                    crate::note!(
+                        "docker: '{path}' {needs}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information"
+                    );
                     Ok(failure::code(1))
                 }
             }
@@ -111,26 +115,19 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> 
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let (flag, value) = (text(error, ContextKind::InvalidArg), text(error, ContextKind::InvalidValue));
             let flag = flag.split([' ', '[']).next().unwrap_or_default();
-            let cause =
-                std::error::Error::source(error).map_or_else(|| "invalid value".to_owned(), ToString::to_string);
-            if value.is_empty() {
+            // Where there is a cause, the value is just empty.
+            if value.is_empty() && std::error::Error::source(error).is_none() {
                 return wrong(format!("flag needs an argument: {flag}"));
             }
+            let (flag, cause) = (both(&line(&tree, arguments), flag), cause(error, &value));
             wrong(format!("invalid argument \"{value}\" for \"{flag}\" flag: {cause}"))
         }
         ErrorKind::MissingRequiredArgument => {
-            let missing = match error.get(ContextKind::InvalidArg) {
-                Some(ContextValue::Strings(all)) => all.len(),
-                _ => 1,
-            };
-            let plural = if missing == 1 { "" } else { "s" };
-            crate::note!(
-                "docker: '{path}' requires at least {missing} argument{plural}\n\nUsage:  {usage}\n\nSee '{path} --help' for more information"
-            );
+            let needs = needs(&line(&tree, arguments));
+            crate::note!("docker: '{path}' {needs}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information");
             Ok(failure::code(1))
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            let tree = super::tree();
             let inner = path.split(' ').skip(1).try_fold(&tree, |command, word| command.find_subcommand(word));
             let help = inner.unwrap_or(&tree).clone().render_help().to_string();
             // Groups tell it as an error, which is none.
@@ -208,6 +205,31 @@ pub fn of_compose(error: &clap::Error, tree: &clap::Command, words: &[OsString])
         _ => error.exit(),
     };
     Err(failure::Coded { text: said, code: 1 }.into())
+}
+
+/// The commands that the words name, each inside the one before.
+fn line<'t>(tree: &'t clap::Command, words: &[OsString]) -> Vec<&'t clap::Command> {
+    let mut path = vec![tree];
+    for word in words.iter().filter_map(|word| word.to_str()).filter(|word| !word.starts_with('-')) {
+        let Some(found) = path.last().and_then(|current| current.find_subcommand(word)) else { break };
+        path.push(found);
+    }
+    path
+}
+
+/// How many arguments a command takes, in Docker's words.
+fn needs(path: &[&clap::Command]) -> String {
+    let operands: Vec<&clap::Arg> = path.last().map(|command| command.get_positionals().collect()).unwrap_or_default();
+    let least = operands.iter().filter(|operand| operand.is_required_set()).count();
+    let several = |operand: &&clap::Arg| operand.get_num_args().is_some_and(|range| range.max_values() > 1);
+    let bounded = !operands.last().is_some_and(several);
+    let counted = |count: usize| if count == 1 { "1 argument".to_owned() } else { format!("{count} arguments") };
+    match operands.len() {
+        0 => "accepts no arguments".to_owned(),
+        most if bounded && most == least => format!("requires {}", counted(least)),
+        most if bounded && least == 0 => format!("requires at most {}", counted(most)),
+        _ => format!("requires at least {}", counted(least)),
+    }
 }
 
 /// `-t, --timeout`, where a flag has both.

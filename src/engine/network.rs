@@ -206,6 +206,10 @@ pub fn ensure(roots: &Roots, wanted: &Wanted, external: bool) -> Result<bool> {
 /// Makes a network: chooses its subnet and writes it down. The bridge comes with the first container.
 pub fn create(roots: &Roots, wanted: &Wanted) -> Result<Network> {
     check_name(&wanted.name)?;
+    // The first one is made like all others, when it is needed.
+    if matches!(wanted.name.as_str(), "host" | "none" | "default") {
+        bail!("operation is not permitted on predefined {} network", wanted.name);
+    }
     if let Some(driver @ ("host" | "none" | "null")) = wanted.driver.as_deref() {
         bail!(
             "only one instance of \"{driver}\" network is allowed: use it with `name: {driver}` and `external: true`"

@@ -50,8 +50,18 @@ pub(super) enum Kind {
 }
 
 /// Fields that are maps in Docker's structs, and what is missing from them.
-const MAPS_OF_TEXT: &[&str] =
-    &["Annotations", "ContainerLabels", "Data", "DriverOpts", "Labels", "Options", "StorageOpt", "Sysctls", "Tmpfs"];
+const MAPS_OF_TEXT: &[&str] = &[
+    "Annotations",
+    "Attributes",
+    "ContainerLabels",
+    "Data",
+    "DriverOpts",
+    "Labels",
+    "Options",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+];
 const MAPS: &[&str] = &["Containers", "Networks", "Volumes"];
 const MAPS_OF_PORTS: &[&str] = &["ExposedPorts", "PortBindings", "Ports"];
 

@@ -43,6 +43,18 @@ impl Row {
         self
     }
 
+    /// With another value of a field.
+    pub fn with(mut self, field: &str, value: Value) -> Self {
+        self.fields.insert(field.to_owned(), value);
+        self.fields.sort_keys();
+        self
+    }
+
+    /// All fields.
+    pub fn value(&self) -> Value {
+        Value::Object(self.fields.clone())
+    }
+
     fn cell(&self, field: &str) -> String {
         match self.fields.get(field) {
             Some(Value::String(text)) => text.clone(),
@@ -52,10 +64,13 @@ impl Row {
     }
 
     fn json(&self) -> String {
-        // Docker's encoder writes these three so that the text can stand in HTML.
-        let text = Value::Object(self.fields.clone()).to_string();
-        text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+        html_safe(&self.value())
     }
+}
+
+/// JSON in one line; Docker's encoder writes three characters so that the text can stand in HTML.
+pub fn html_safe(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 impl Listing {
@@ -85,8 +100,12 @@ impl Listing {
         }
         let table = format.strip_prefix("table").filter(|rest| rest.starts_with([' ', '\t', '\\']));
         let body = table.unwrap_or(format).trim().replace("\\t", "\t").replace("\\n", "\n");
-        let wrong = "failed to execute template";
-        let template = Template::parse(&body).context("failed to parse template")?;
+        // Docker looks at the templates of `ps` once more, before it asks for containers.
+        let (parse, wrong) = match self.type_name {
+            "*formatter.ContainerContext" => ("failed to parse template", "failed to execute template"),
+            _ => ("template parsing error", "template parsing error"),
+        };
+        let template = Template::parse(&body).context(parse)?;
         let mut lines = Vec::new();
         if rows.is_empty() {
             // A field that no row has is told also where there is no row.

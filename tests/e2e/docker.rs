@@ -167,7 +167,7 @@ impl ByExec for PathBuf {
 #[test]
 fn wrong_command_lines_end_as_dockers() {
     let Some(host) = Host::new(&[]) else { return };
-    let cases: [(&[&str], i32, &str); 15] = [
+    let cases: [(&[&str], i32, &str); 37] = [
         (&["ps", "--nosuch"], 125, "unknown flag: --nosuch\n\nUsage:  docker ps"),
         (&["nosuch"], 1, "docker: unknown command: docker nosuch\n\nRun 'docker --help' for more information\n"),
         (&["rm"], 1, "docker: 'docker rm' requires at least 1 argument\n"),
@@ -181,6 +181,60 @@ fn wrong_command_lines_end_as_dockers() {
         (&["ps", "--filter", "foo=bar"], 1, "Error response from daemon: invalid filter 'foo'\n"),
         (&["swarm", "init"], 125, "not supported yet"),
         (&["container"], 0, "Manage containers"),
+        (&["exec", "nosuch"], 1, "docker: 'docker exec' requires at least 2 arguments\n"),
+        (&["logs"], 1, "docker: 'docker logs' requires 1 argument\n"),
+        (&["ps", "x"], 1, "docker: 'docker ps' accepts no arguments\n"),
+        (&["images", "a", "b"], 1, "docker: 'docker images' requires at most 1 argument\n"),
+        (&["images", "--format", "{{.Foo}}"], 1, "template parsing error: template: :1:2: executing"),
+        (&["stop", "-t", "abc", "x"], 125, "invalid argument \"abc\" for \"-t, --timeout\" flag: strconv.ParseInt: "),
+        (
+            &["update", "-m", "abc", "x"],
+            125,
+            "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'\n",
+        ),
+        (
+            &["run", "-e", "=x", "busybox"],
+            125,
+            "invalid argument \"=x\" for \"-e, --env\" flag: invalid environment variable: =x",
+        ),
+        (
+            &["run", "-l", "", "busybox"],
+            125,
+            "invalid argument \"\" for \"-l, --label\" flag: invalid label '': empty name",
+        ),
+        (
+            &["run", "--expose", "abc", "busybox"],
+            125,
+            "invalid range format for --expose: abc, error: strconv.ParseUint",
+        ),
+        (&["create", "--pull", "never", "nosuch"], 1, "Error response from daemon: No such image: nosuch"),
+        (&["ps", "--filter", "health=foo"], 1, "invalid value for health (foo): must be one of none, starting"),
+        (&["network", "ls", "--filter", "type=foo"], 1, "Error response from daemon: invalid filter: 'type'='foo'\n"),
+        (&["network", "create", "--subnet", "bad", "n"], 1, "invalid subnet bad: invalid CIDR block notation\n"),
+        (&["network", "create", "--subnet", "10.1.2.3/24", "n"], 1, "10.1.2.3/24: it should be 10.1.2.0/24\n"),
+        (
+            &["network", "create", "--subnet", "10.1.2.0/24", "--gateway", "bad", "n"],
+            1,
+            "no matching subnet for gateway bad\n",
+        ),
+        (&["network", "create", "host"], 1, "operation is not permitted on predefined host network\n"),
+        (&["volume", "create", "x"], 1, "create x: volume name is too short, names should be at least two"),
+        (
+            &["volume", "prune", "-a", "--filter", "all=1"],
+            1,
+            "conflicting options: cannot specify both --all and --filter all=1\n",
+        ),
+        (&["events", "--until", "0s", "--filter", "foo=bar"], 0, ""),
+        (
+            &["events", "--until", "0s", "--format", "{{.Foo}}"],
+            64,
+            "can't evaluate field Foo in type *events.Message\n",
+        ),
+        (
+            &["rmi", "--platform", "linux/amd64", "nosuch"],
+            1,
+            "Error response from daemon: No such image: nosuch:latest\n",
+        ),
         (&["compose", "nosuch"], 1, "unknown docker command: \"compose nosuch\""),
         (&["compose", "up", "--nosuch"], 1, "unknown flag: --nosuch"),
     ];
@@ -270,4 +324,77 @@ fn flags_about_the_host_and_other_containers_reach_the_kernel() {
     }
     assert_eq!(docker(&host, &["rm", "-f", "-v", "reader", "data"]).code, 0);
     host.ok(&["volume", "prune", "-a", "-f"]);
+}
+
+#[test]
+fn what_cannot_be_done_in_a_container_ends_as_dockers() {
+    let Some(host) = Host::new(&["busybox"]) else { return };
+    assert_eq!(docker(&host, &["run", "-dit", "--init", "--name", "app", "busybox", "sleep", "1000"]).code, 0);
+    let no_terminal = "the input device is not a TTY\n";
+    let cases: [(&[&str], i32, &str); 15] = [
+        // Standard input is no terminal in any of these.
+        (&["exec", "-it", "app", "true"], 1, no_terminal),
+        (&["exec", "-it", "nosuch", "true"], 1, "Error response from daemon: No such container: nosuch\n"),
+        (&["exec", "-itd", "app", "true"], 0, ""),
+        (&["exec", "-t", "app", "true"], 0, ""),
+        (&["run", "--rm", "-it", "nosuch", "true"], 1, no_terminal),
+        (&["run", "--rm", "-t", "-a", "stdin", "busybox", "true"], 1, no_terminal),
+        (&["run", "--rm", "-t", "-a", "stdout", "busybox", "true"], 0, ""),
+        (&["attach", "app"], 1, no_terminal),
+        (
+            &["exec", "-u", "nobody-known", "app", "true"],
+            1,
+            "Error response from daemon: unable to find user nobody-known: ",
+        ),
+        (
+            &["exec", "-w", "rel", "app", "true"],
+            128,
+            "OCI runtime exec failed: exec failed: Cwd must be an absolute path\n",
+        ),
+        (
+            &["exec", "app", "/nosuch"],
+            127,
+            "OCI runtime exec failed: exec failed: unable to start container process: exec: ",
+        ),
+        (
+            &["exec", "-d", "app", "/nosuch"],
+            1,
+            "Error response from daemon: OCI runtime exec failed: exec failed: unable to ",
+        ),
+        (
+            &["run", "--rm", "--device", "/dev/nosuch", "busybox", "true"],
+            127,
+            "adding custom device \"/dev/nosuch\": no such file",
+        ),
+        (
+            &["create", "--name", "app", "busybox"],
+            1,
+            "Error response from daemon: Conflict. The container name \"/app\"",
+        ),
+        (&["run", "--rm", "--name", "", "--hostname", "-odd-", "busybox", "true"], 0, ""),
+    ];
+    for (args, code, said) in cases {
+        let done = docker(&host, args);
+        assert_eq!(done.code, code, "{args:?}: {}", done.err);
+        assert!(done.err.contains(said) && done.err.is_empty() == said.is_empty(), "{args:?}: {}", done.err);
+    }
+    // Under its own name nothing is in the way of a command without input.
+    host.ok(&["container", "exec", "-it", "app", "true"]);
+    host.write(
+        "compose.yaml",
+        "name: tty\nservices:\n  app:\n    image: busybox\n    command: sleep 1000\n    init: true\n",
+    );
+    assert_eq!(docker(&host, &["compose", "up", "-d"]).code, 0);
+    assert_eq!(docker(&host, &["compose", "exec", "-it", "app", "echo", "hi"]).out, "hi\n");
+    let done = docker(&host, &["compose", "run", "--rm", "-t", "app", "true"]);
+    assert_eq!((done.code, done.err.as_str()), (1, no_terminal));
+    assert_eq!(docker(&host, &["compose", "run", "--rm", "app", "echo", "hi"]).out, "hi\n");
+    assert_eq!(docker(&host, &["compose", "down", "-t", "0"]).code, 0);
+    // A kill that names no signal is over when the container is.
+    assert_eq!(docker(&host, &["kill", "-s", "", "app"]).code, 0);
+    assert_eq!(host.inspect("app")["State"]["Status"], "exited");
+    let format = "{{.Status}} {{.Type}} {{.Actor.Attributes.name}} {{.Actor.Attributes.nosuch}}";
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "event=kill", "--format", format];
+    assert!(docker(&host, &words).out.ends_with("kill container app <no value>\n"), "{}", docker(&host, &words).out);
+    assert_eq!(docker(&host, &["rm", "app"]).code, 0);
 }

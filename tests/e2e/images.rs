@@ -47,6 +47,8 @@ fn archives_have_all_tags_and_are_loaded_in_dockers_words() {
     assert_eq!(ok(&host, &["load", "-q", "-i", &archive]), "Loaded image: app:1\nLoaded image: app:2\n");
     tool("xz", &["-k", &archive]);
     assert_eq!(ok(&host, &["load", "-i", &format!("{archive}.xz")]), "Loaded image: app:1\nLoaded image: app:2\n");
+    let tagged = ok(&host, &["image", "inspect", "-f", "{{.Metadata.LastTagTime}}", "app:1"]);
+    assert!(tagged.trim().parse::<jiff::Timestamp>().unwrap() > jiff::Timestamp::UNIX_EPOCH, "{tagged}");
     let id = ok(&host, &["inspect", "-f", "{{.Id}}", "app:1"]).trim().to_owned();
     ok(&host, &["save", "-o", &archive, &id]);
     assert_eq!(ok(&host, &["load", "-i", &archive]), format!("Loaded image ID: {id}\n"));
@@ -62,6 +64,13 @@ fn archives_have_all_tags_and_are_loaded_in_dockers_words() {
     assert!(wrong(&["load", "--platform", "linux/s390x", "-i", &archive]).contains("linux/s390x"));
     assert!(wrong(&["save", "-o", &archive, "nobody:1"]).contains("nobody:1"));
     assert!(wrong(&["load", "-i", "/nonexistent"]).contains("/nonexistent"));
+
+    let other = "image with reference app:1 was found but its platform (linux/amd64) does not match the specified platform (linux/s390x)";
+    let remove = |platform: &str| ["rmi", "--platform", platform, "app:1"].map(str::to_owned);
+    let remove = |platform: &str| docker(&host, &remove(platform).each_ref().map(String::as_str));
+    let done = remove("linux/s390x");
+    assert_eq!((done.code, done.err), (1, format!("Error response from daemon: {other}\n")));
+    assert_eq!(remove("linux/amd64").out, "Untagged: app:1\n");
 }
 
 #[test]
@@ -79,6 +88,11 @@ fn an_archive_is_imported_from_a_url() {
     let history: Value = serde_json::from_str(&ok(&host, &["history", "--format", "json", "imported:1"])).unwrap();
     assert_eq!(history["Comment"], format!("Imported from {url}/rootfs.tar"));
     assert_eq!(host.json(&["image", "inspect", "imported:1"])[0]["Config"]["Cmd"], json!(["/x"]));
+    ok(&host, &["import", archive.to_str().unwrap(), "imported:2"]);
+    let plain = host.json(&["image", "inspect", "imported:2"])[0].take();
+    assert_eq!((&plain["Config"]["Cmd"], &plain["Config"]["Env"]), (&Value::Null, &Value::Null));
+    assert_eq!((&plain["Architecture"], plain.get("Variant")), (&json!("amd64"), None));
+    ok(&host, &["rmi", "imported:2"]);
     let missing = docker(&host, &["import", &format!("{url}/none"), "imported:2"]);
     assert!(missing.code == 1 && missing.err.contains("/none"), "{}", missing.err);
     assert_eq!(ok(&host, &["images", "-q", "imported"]).lines().count(), 1);
@@ -139,4 +153,13 @@ fn sizes_of_layers_are_told_where_they_belong() {
     };
     assert_eq!((unique("2").as_str(), unique("1").as_str()), ("50kB", "0B"));
     assert!(table.contains("LOCAL VOLUMES"));
+    let whole = ok(&host, &["system", "df", "-v", "--format", "json"]);
+    assert_eq!(whole.lines().count(), 1, "{whole}");
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    let members: Vec<&String> = whole.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["Images", "Containers", "Volumes", "BuildCache"]);
+    let image = whole["Images"].as_array().unwrap().iter().find(|image| image["Tag"] == "2").unwrap();
+    assert_eq!((&image["Repository"], &image["UniqueSize"]), (&json!("app"), &json!("50kB")));
+    let listed = ok(&host, &["system", "df", "-v", "--format", "{{range .Images}}{{.Tag}}={{.UniqueSize}};{{end}}"]);
+    assert!(listed.contains("2=50kB;") && listed.contains("1=0B;"), "{listed}");
 }

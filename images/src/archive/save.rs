@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use super::{ArchiveError, CONTAINERD_NAME, DOCKER_INDEX, DockerImage, OCI_INDEX_FILE, OCI_LAYOUT_FILE, REF_NAME};
+use super::{
+    ArchiveError, CONTAINERD_NAME, DOCKER_INDEX, DOCKER_REPOSITORIES, DockerImage, OCI_INDEX_FILE, OCI_LAYOUT_FILE,
+    REF_NAME,
+};
 use crate::digest::{Hasher, VerifyError};
 use crate::manifest::{Descriptor, Index, MAX_MANIFEST_BYTES, OCI_INDEX, own_media_type};
 use crate::platform::Platform;
@@ -85,6 +88,10 @@ fn write(store: &Store, images: &[Saved], out: impl Write) -> Result<(), Archive
     append(&mut tar, OCI_INDEX_FILE, &json(&index)?)?;
     let list: Vec<DockerImage> = images.iter().map(|saved| docker_image(&saved.image, &saved.names)).collect();
     append(&mut tar, DOCKER_INDEX, &json(&list)?)?;
+    let repositories = repositories(images);
+    if !repositories.is_empty() {
+        append(&mut tar, DOCKER_REPOSITORIES, &json(&repositories)?)?;
+    }
     tar.into_inner().and_then(|mut out| out.flush()).map_err(ArchiveError::Write)
 }
 
@@ -131,12 +138,29 @@ fn descriptors(plain: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
 }
 
 fn docker_image(image: &Image, names: &[Reference]) -> DockerImage {
-    let tagged = names.iter().filter(|name| name.digest().is_none());
+    let tags: Vec<String> = tagged(names).map(Reference::familiar).collect();
     DockerImage {
         config: blob_name(&image.manifest.config),
-        repo_tags: Some(tagged.map(Reference::familiar).collect()),
+        repo_tags: (!tags.is_empty()).then_some(tags),
         layers: Some(image.manifest.layers.iter().map(blob_name).collect()),
     }
+}
+
+fn tagged(names: &[Reference]) -> impl Iterator<Item = &Reference> {
+    names.iter().filter(|name| name.digest().is_none())
+}
+
+/// The uppermost layer of each tag of each repository: all that readers of Docker's oldest format have.
+fn repositories(images: &[Saved]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for Saved { image, names, .. } in images {
+        let Some(layer) = image.manifest.layers.last() else { continue };
+        for name in tagged(names) {
+            let tag = name.tag().unwrap_or("latest").to_owned();
+            all.entry(name.familiar_name()).or_default().insert(tag, layer.digest.hex().to_owned());
+        }
+    }
+    all
 }
 
 fn blob_name(blob: &Descriptor) -> String {

@@ -152,7 +152,7 @@ pub fn last_used(row: &Row) -> String {
 }
 
 /// When it was made, as Go prints times.
-fn created(row: &Row) -> String {
+pub fn created(row: &Row) -> String {
     let moment: Option<Timestamp> = row.created.as_deref().and_then(|text| text.parse().ok());
     moment.map(|moment| moment.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()).unwrap_or_default()
 }

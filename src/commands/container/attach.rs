@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::foreground::Foreground;
+use super::foreground::{Foreground, check_terminal};
 use crate::commands::Context;
 use crate::engine::container::Status;
 use crate::engine::{Container, attach};
 use crate::failure::Plain;
 use crate::monitor::protocol::Attach as Streams;
+use crate::personality::Personality;
 
 /// Attach local standard input, output, and error streams to a running container.
 #[derive(Debug, Args)]
@@ -38,6 +39,9 @@ impl Attach {
                 bail!("You cannot attach to a restarting container, wait until it is running")
             }
             _ => {}
+        }
+        if Personality::current() == Personality::Docker {
+            check_terminal(!self.no_stdin, container.config.runtime.tty)?;
         }
         let stdin = !self.no_stdin && container.config.runtime.stdin_open;
         let streams = Streams { stdin, stdout: true, stderr: true, close_stdin: false };

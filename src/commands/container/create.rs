@@ -9,7 +9,8 @@ use super::flags::Flags;
 use super::run::{cidfile, not_started};
 use crate::commands::Context;
 use crate::engine::image::Policy;
-use crate::out;
+use crate::personality::Personality;
+use crate::{failure, out};
 
 /// Create a new container.
 #[derive(Debug, Args)]
@@ -44,12 +45,17 @@ impl Create {
         request.asked.attach_stdin = self.flags.interactive;
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };
         let engine = &context.engine;
-        engine.sweep().map_err(not_started)?;
-        let image = engine.image(&self.image, self.pull, self.platform.as_deref(), &progress).map_err(not_started)?;
+        // What Docker's client finds wrong itself ends with 125, what its daemon does with 1.
+        let failed = |error| match Personality::current() {
+            Personality::Docker => failure::without_code(error),
+            _ => not_started(error),
+        };
+        engine.sweep().map_err(failed)?;
+        let image = engine.image(&self.image, self.pull, self.platform.as_deref(), &progress).map_err(failed)?;
         progress.finish();
-        engine.check_networks(&request).map_err(not_started)?;
-        let container = engine.create(request, &image).map_err(not_started)?;
-        cidfile(self.flags.cidfile.as_deref(), &container.config.id).map_err(not_started)?;
+        engine.check_networks(&request).map_err(failed)?;
+        let container = engine.create(request, &image).map_err(failed)?;
+        cidfile(self.flags.cidfile.as_deref(), &container.config.id).map_err(failed)?;
         out!("{}", container.config.id);
         Ok(ExitCode::SUCCESS)
     }

@@ -6,10 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::flags::environment;
+use super::flags::{environment, named_variable};
+use super::foreground::check_terminal;
 use crate::commands::Context;
 use crate::engine::exec::Request;
 use crate::engine::{Container, detach};
+use crate::failure::Coded;
+use crate::personality::Personality;
 
 /// Execute a command in a running container.
 #[derive(Debug, Args)]
@@ -19,7 +22,7 @@ pub struct Exec {
     #[arg(short, long)]
     detach: bool,
     /// Set environment variables
-    #[arg(short, long, value_name = "K=V")]
+    #[arg(short, long, value_name = "K=V", value_parser = named_variable)]
     env: Vec<String>,
     /// Read in a file of environment variables
     #[arg(long, value_name = "FILE")]
@@ -53,9 +56,17 @@ impl Exec {
     /// Runs the command; the exit code is the command's.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let container = Container::find(&context.engine.roots, &self.container)?;
+        let docker = Personality::current() == Personality::Docker;
+        if docker && !self.detach {
+            check_terminal(self.interactive, self.tty)?;
+        }
         if !container.state.status.is_up() {
             bail!("container {} is not running", self.container);
         }
+        if docker && self.workdir.as_ref().is_some_and(|path| !path.is_empty() && !path.starts_with('/')) {
+            return Err(Coded { text: format!("{FAILED} Cwd must be an absolute path"), code: 128 }.into());
+        }
+        let detached = self.detach;
         let request = Request {
             args: self.command,
             env: environment(&self.env_file, &self.env)?,
@@ -67,6 +78,23 @@ impl Exec {
             detach: self.detach,
             detach_keys: detach::keys(&self.detach_keys)?,
         };
-        context.engine.exec(&container, request)?.exit_code()
+        let left = context.engine.exec(&container, request);
+        left.map_err(|error| if docker { as_docker(error, detached) } else { error })?.exit_code()
+    }
+}
+
+/// How Docker's words for a command that was not started begin.
+const FAILED: &str = "OCI runtime exec failed: exec failed:";
+
+/// Docker's client ends with 1 when the daemon refuses, as it does with all that nobody waits for; 126 and 127 are for
+/// programs that cannot run.
+fn as_docker(error: anyhow::Error, detached: bool) -> anyhow::Error {
+    match error.downcast::<Coded>() {
+        Ok(Coded { text, code: 125 }) => anyhow::Error::msg(text),
+        Ok(Coded { text, code }) => {
+            let text = format!("{FAILED} unable to start container process: {text}");
+            if detached { anyhow::Error::msg(text) } else { Coded { text, code }.into() }
+        }
+        Err(error) => error,
     }
 }

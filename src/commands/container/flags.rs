@@ -26,13 +26,13 @@ pub struct Flags {
     #[arg(long)]
     name: Option<String>,
     /// Set environment variables
-    #[arg(short, long, value_name = "K=V")]
+    #[arg(short, long, value_name = "K=V", value_parser = named_variable)]
     env: Vec<String>,
     /// Read in a file of environment variables
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
     /// Set labels
-    #[arg(short, long, value_name = "K=V")]
+    #[arg(short, long, value_name = "K=V", value_parser = label)]
     label: Vec<String>,
     /// Read in a file of labels
     #[arg(long, value_name = "FILE")]
@@ -113,13 +113,13 @@ pub struct Flags {
     #[arg(long, value_name = "HOST:IP")]
     add_host: Vec<String>,
     /// Memory limit
-    #[arg(short, long, value_name = "BYTES")]
+    #[arg(short, long, value_name = "BYTES", value_parser = size_text)]
     memory: Option<String>,
     /// Memory soft limit
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = size_text)]
     memory_reservation: Option<String>,
     /// Memory plus swap; -1 for unlimited swap
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = size_text)]
     memory_swap: Option<String>,
     /// Number of CPUs
     #[arg(long, value_name = "N")]
@@ -185,7 +185,7 @@ pub struct Flags {
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
     /// Size of /dev/shm
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = size_text)]
     shm_size: Option<String>,
     /// Run an init inside the container that forwards signals and reaps processes
     #[arg(long)]
@@ -270,7 +270,7 @@ impl Flags {
     /// The request for `image` with the command line `command`.
     pub fn request(&self, image: &str, command: &[String]) -> Result<Request> {
         let mut request = Request {
-            name: self.name.clone(),
+            name: self.name.clone().filter(|name| !name.is_empty()),
             image: image.to_owned(),
             entrypoint: self.entrypoint.as_ref().map(|e| if e.is_empty() { Vec::new() } else { vec![e.clone()] }),
             command: (!command.is_empty()).then(|| command.to_vec()),
@@ -282,7 +282,7 @@ impl Flags {
             hostname: self.hostname.clone(),
             ports: self.ports()?,
             publish_all: self.publish_all,
-            expose: self.expose.clone(),
+            expose: self.expose.iter().map(|ports| exposed(ports)).collect::<Result<_>>()?,
             network: self.networks()?,
             extra_hosts: self.extra_hosts()?,
             dns: DnsConfig {
@@ -465,6 +465,37 @@ impl Flags {
     }
 }
 
+/// `K=V` or `K`, with a name.
+pub fn named_variable(text: &str) -> Result<String, String> {
+    match text.split('=').next() {
+        None | Some("") => Err(format!("invalid environment variable: {text}")),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
+/// The same of a label, whose key has no blanks.
+pub fn label(text: &str) -> Result<String, String> {
+    match text.split('=').next().unwrap_or_default().trim_start() {
+        "" => Err(format!("invalid label '{text}': empty name")),
+        key if key.contains(char::is_whitespace) => Err(format!("label '{key}' contains whitespaces")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A port or a range of ports, as it was given.
+fn exposed(text: &str) -> Result<String> {
+    let range = text.split('/').next().unwrap_or_default();
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    for port in [first, last] {
+        if port.parse::<u16>().is_err() {
+            bail!(
+                "invalid range format for --expose: {text}, error: strconv.ParseUint: parsing \"{port}\": invalid syntax"
+            );
+        }
+    }
+    Ok(text.to_owned())
+}
+
 /// `K=V`; a value is empty where there is none.
 pub fn pair(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
@@ -506,6 +537,14 @@ pub fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, O
 pub fn link(text: &str) -> (String, String) {
     let (name, alias) = text.split_once(':').unwrap_or((text, text));
     (alias.trim_start_matches('/').to_owned(), name.trim_start_matches('/').to_owned())
+}
+
+/// The text of a size; -1 stands for none.
+pub fn size_text(text: &str) -> Result<String, String> {
+    match text == "-1" || parse_size(text).is_some() {
+        true => Ok(text.to_owned()),
+        false => Err(format!("invalid size: '{text}'")),
+    }
 }
 
 /// A size of memory.

@@ -92,12 +92,14 @@ impl Stop {
 impl Kill {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let signal = stop::signal(&self.signal)?;
+        // As Docker: no signal at all is the one that cannot be refused.
+        let asked = if self.signal.is_empty() { "SIGKILL" } else { &self.signal };
         let mut result = ExitCode::SUCCESS;
         for key in &self.containers {
             let found = Container::find(&context.engine.roots, key);
+            let found = found.and_then(|container| Ok((container, stop::signal(asked)?)));
             let found = found.with_context(|| format!("cannot kill container: {key}"));
-            match found.and_then(|container| context.engine.kill(&container, signal)) {
+            match found.and_then(|(container, signal)| context.engine.kill(&container, signal)) {
                 Ok(()) => out!("{key}"),
                 Err(error) => result = failure::report(&error),
             }

@@ -70,7 +70,8 @@ pub const HEADERS: [(&str, &str); 16] = [
     ("Health", "HEALTH"),
 ];
 
-const LISTING: Listing = Listing { type_name: "*formatter.ContainerContext", headers: &HEADERS };
+/// Lists of containers.
+pub const LISTING: Listing = Listing { type_name: "*formatter.ContainerContext", headers: &HEADERS };
 
 const FILTERS: [&str; 15] = [
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "label!", "name", "network",
@@ -124,6 +125,24 @@ impl<'a> Keep<'a> {
         }
         if let Some(bad) = filters.values("exited").find(|value| value.parse::<i32>().is_err()) {
             bail!("invalid filter 'exited={bad}': strconv.Atoi: parsing \"{bad}\": invalid syntax");
+        }
+        const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
+        if let Some(bad) = filters.values("health").find(|value| !HEALTH.contains(value)) {
+            bail!(
+                "invalid filter 'health={bad}': invalid value for health ({bad}): must be one of {}",
+                HEALTH.join(", ")
+            );
+        }
+        if let Some(bad) = filters.values("is-task").find(|value| !["0", "1", "false", "true"].contains(value)) {
+            bail!("invalid filter 'is-task=[{bad}]'");
+        }
+        for name in ["publish", "expose"] {
+            let port = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
+            let wrong = |text: &&str| port(text).split('-').any(|number| number.parse::<u16>().is_err());
+            if let Some(bad) = filters.values(name).find(wrong) {
+                let port = port(bad);
+                bail!("error while looking up for {name} {bad}: strconv.ParseUint: parsing \"{port}\": invalid syntax");
+            }
         }
         for key in filters.values("before").chain(filters.values("since")) {
             if find(all, key).is_none() {
@@ -186,7 +205,8 @@ fn has_volume(container: &Container, wanted: &str) -> bool {
     })
 }
 
-fn row(context: &Context, container: &Container, full: bool, sized: bool) -> Row {
+/// One container of a list: `full` with the whole of each text, `sized` with what it takes.
+pub fn row(context: &Context, container: &Container, full: bool, sized: bool) -> Row {
     let config = &container.config;
     let shorten = |text: String| match full || text.chars().count() <= 15 {
         true => text,

@@ -31,7 +31,8 @@ use clap::Subcommand;
 
 use super::Context;
 
-pub use flags::{link, pair};
+pub use flags::{label, link, pair};
+pub use foreground::check_terminal;
 pub use mount_flag::volume;
 
 /// Manage single containers.

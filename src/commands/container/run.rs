@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use super::flags::{Flags, Stream};
-use super::foreground::Foreground;
+use super::foreground::{Foreground, check_terminal};
 use crate::commands::Context;
 use crate::engine::attach::Left;
 use crate::engine::image::Policy;
@@ -48,18 +48,13 @@ pub struct Run {
 impl Run {
     /// Runs the command. When nothing could be started, the exit code is 125, 126 or 127.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        if self.flags.tty
-            && !self.detach
-            && !std::io::IsTerminal::is_terminal(&std::io::stdin())
-            && self.flags.interactive
-        {
-            bail!("the input device is not a TTY");
-        }
         if self.detach && !self.flags.attach.is_empty() {
             return Err(Plain("conflicting options: cannot specify both --attach and --detach".into()).into());
         }
         let how = self.foreground.how().map_err(not_started)?;
         let mut request = self.flags.request(&self.image, &self.command).map_err(not_started)?;
+        let input = self.flags.interactive || self.flags.attach.contains(&Stream::Stdin);
+        check_terminal(input && !self.detach, self.flags.tty)?;
         request.asked.attach_output = !self.detach;
         request.asked.attach_stdin = !self.detach && self.flags.interactive;
         let progress = if self.quiet { crate::ui::progress::Progress::quiet() } else { context.progress() };

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use crate::commands::Context;
 use crate::engine::{Container, attach, detach};
-use crate::failure;
+use crate::failure::{self, Plain};
 use crate::monitor::protocol::Attach;
 use crate::out;
 
@@ -35,7 +35,7 @@ impl Start {
             return self.start(context);
         }
         let [key] = self.containers.as_slice() else {
-            bail!("you cannot start and attach multiple containers at once")
+            return Err(Plain("you cannot start and attach multiple containers at once".into()).into());
         };
         let how = attach::How { detach_keys: detach::keys(&self.detach_keys)?, ..attach::How::default() };
         let container = Container::find(&context.engine.roots, key)?;

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use umiak_runtime::config::Limits;
 
-use super::flags::bytes;
+use super::flags::{bytes, size_text};
 use super::host_flags::warn_of_missing;
 use super::lifecycle::each;
 use crate::commands::Context;
@@ -46,13 +46,13 @@ pub struct Update {
     #[arg(long, value_name = "NODES")]
     cpuset_mems: Option<String>,
     /// Memory limit
-    #[arg(short, long, value_name = "BYTES")]
+    #[arg(short, long, value_name = "BYTES", value_parser = size_text)]
     memory: Option<String>,
     /// Memory soft limit
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = size_text)]
     memory_reservation: Option<String>,
     /// Memory plus swap; -1 for unlimited swap
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = size_text)]
     memory_swap: Option<String>,
     /// Limit of processes; -1 for unlimited
     #[arg(long, value_name = "N", allow_hyphen_values = true)]

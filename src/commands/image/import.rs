@@ -39,7 +39,11 @@ impl Import {
     pub fn run(self, context: &Context) -> Result<ExitCode> {
         let platform = match &self.platform {
             Some(text) => text.parse::<Platform>().with_context(|| format!("invalid platform: {text}"))?,
-            None => Platform::host(),
+            // What this very machine could run is not what the files ask for; variants of ARM are other instruction sets.
+            None => match Platform::host() {
+                host if host.architecture == "amd64" => Platform { variant: None, ..host },
+                host => host,
+            },
         };
         let name = self
             .name

@@ -10,7 +10,7 @@ pub mod push;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use super::Context;
@@ -93,6 +93,9 @@ pub struct Rm {
     /// Only take the names away, and leave the images without a name
     #[arg(long)]
     no_prune: bool,
+    /// Only if the image is for this platform
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Images, by name or id
     #[arg(required = true)]
     images: Vec<String>,
@@ -211,9 +214,15 @@ impl Names {
     fn inspect(self, context: &Context) -> Result<ExitCode> {
         super::inspect::show(&self.images, self.format.as_deref(), |name| {
             let image = resolve_for(context, name, self.platform.as_deref())?;
-            Ok(Some(crate::engine::inspect::image(&image)))
+            inspected(context, &image).map(Some)
         })
     }
+}
+
+/// What is shown of an image.
+pub fn inspected(context: &Context, image: &umiak_images::store::Image) -> Result<serde_json::Value> {
+    let tagged = context.engine.store()?.last_tagged(image)?;
+    Ok(crate::engine::inspect::image(image, tagged))
 }
 
 /// An image of the store, or Docker's words for one that is not there.
@@ -247,7 +256,8 @@ impl Rm {
         let mut result = ExitCode::SUCCESS;
         let containers = context.engine.containers()?;
         for name in &self.images {
-            match context.engine.remove_image(name, &containers, self.force) {
+            let fits = self.fits(context, name);
+            match fits.and_then(|()| context.engine.remove_image(name, &containers, self.force)) {
                 Ok(removed) => {
                     removed.untagged.iter().for_each(|name| out!("Untagged: {}", familiar(name)));
                     removed.deleted.iter().for_each(|digest| out!("Deleted: {digest}"));
@@ -257,12 +267,30 @@ impl Rm {
                     // As Docker: said, but with --force no failure.
                     result = if self.force { result } else { code };
                 }
+                Err(error) if error.is::<OtherPlatform>() && self.force => drop(failure::report(&error)),
                 Err(error) => result = failure::report(&conflict(error)),
             }
         }
         Ok(result)
     }
+
+    /// Whether an image is for the platform that was asked for.
+    fn fits(&self, context: &Context, name: &str) -> Result<()> {
+        let wanted: Vec<&String> = self.platform.iter().filter(|text| !text.is_empty()).collect();
+        let platform = match wanted.as_slice() {
+            [] => return Ok(()),
+            [text] => parse_platform(text)?,
+            _ => bail!("multiple platforms are not supported"),
+        };
+        let image = context.engine.store()?.resolve(name)?;
+        check_platform(name, &image, Some(&platform)).map_err(|error| OtherPlatform(error.to_string()).into())
+    }
 }
+
+/// An image that was to be removed is not for the platform.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct OtherPlatform(String);
 
 /// Docker's words, under its name, for an image that cannot be removed without force.
 fn conflict(error: anyhow::Error) -> anyhow::Error {

@@ -1,7 +1,7 @@
 //! `umiak network`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -14,6 +14,7 @@ use super::Context;
 use super::filters::{Filters, LongFilters};
 use crate::engine::request::Join;
 use crate::engine::{Container, network};
+use crate::failure::Plain;
 use crate::ui::listing::{Listing, Row};
 use crate::{failure, out};
 
@@ -103,7 +104,7 @@ pub struct Create {
     #[arg(short, long, value_name = "K=V")]
     opt: Vec<String>,
     /// Set metadata
-    #[arg(long, value_name = "K=V")]
+    #[arg(long, value_name = "K=V", value_parser = super::container::label)]
     label: Vec<String>,
     /// Restrict external access to the network
     #[arg(long)]
@@ -121,20 +122,20 @@ pub struct Create {
     #[arg(long, value_name = "DRIVER")]
     ipam_driver: Option<String>,
     /// Auxiliary addresses that containers are not given: NAME=IP
-    #[arg(long, value_name = "NAME=IP", value_parser = auxiliary)]
-    aux_address: Vec<(String, IpAddr)>,
+    #[arg(long, value_name = "NAME=IP")]
+    aux_address: Vec<String>,
     /// The network's scope: local
     #[arg(long, value_name = "SCOPE", value_parser = scope, hide = true)]
     scope: Option<()>,
     /// Subnet in CIDR format
     #[arg(long)]
-    subnet: Vec<Cidr>,
+    subnet: Vec<String>,
     /// Gateway of the subnet
     #[arg(long)]
-    gateway: Vec<IpAddr>,
+    gateway: Vec<String>,
     /// Allocate container addresses from a sub-range
     #[arg(long)]
-    ip_range: Vec<Cidr>,
+    ip_range: Vec<String>,
     /// The network's name
     name: String,
 }
@@ -163,10 +164,10 @@ pub struct Connect {
     gw_priority: i32,
     /// IPv4 address
     #[arg(long)]
-    ip: Option<Ipv4Addr>,
+    ip: Option<String>,
     /// IPv6 address
     #[arg(long)]
-    ip6: Option<Ipv6Addr>,
+    ip6: Option<String>,
     /// Add a link to another container: NAME[:ALIAS]
     #[arg(long, value_name = "NAME")]
     link: Vec<String>,
@@ -215,8 +216,8 @@ impl Network {
                 let join = Join {
                     network: network.name,
                     aliases: command.alias,
-                    ipv4: command.ip,
-                    ipv6: command.ip6,
+                    ipv4: command.ip.map(|text| address(&text, "IPv4")).transpose()?,
+                    ipv6: command.ip6.map(|text| address(&text, "IPv6")).transpose()?,
                     gateway_priority: command.gw_priority,
                     link_local: command.link_local_ip,
                     driver_opts: command.driver_opt.iter().map(|option| super::container::pair(option)).collect(),
@@ -240,10 +241,18 @@ impl Network {
     }
 }
 
-/// `NAME=IP`.
-fn auxiliary(text: &str) -> Result<(String, IpAddr), String> {
-    let (name, address) = text.split_once('=').ok_or("expected NAME=IP")?;
-    Ok((name.to_owned(), address.parse().map_err(|error| format!("{error}: {address}"))?))
+/// What the daemon finds wrong with an address in Docker, and its client does not.
+fn address<T: std::str::FromStr>(text: &str, family: &str) -> Result<T> {
+    text.parse().map_err(|_| anyhow::anyhow!("invalid endpoint settings:\ninvalid {family} address: {text}"))
+}
+
+fn subnet(text: &str) -> Result<Cidr> {
+    let invalid = |why: String| anyhow::anyhow!("invalid network config:\ninvalid subnet {text}: {why}");
+    let cidr: Cidr = text.parse().map_err(|_| invalid("invalid CIDR block notation".to_owned()))?;
+    match cidr.network() == cidr {
+        true => Ok(cidr),
+        false => Err(invalid(format!("it should be {}", cidr.network()))),
+    }
 }
 
 fn scope(text: &str) -> Result<(), String> {
@@ -268,6 +277,9 @@ fn each(names: &[String], act: impl Fn(&str) -> Result<()>) -> Result<ExitCode> 
 impl Ls {
     fn run(self, context: &Context) -> Result<ExitCode> {
         self.filters.only(&["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
+        if let Some(bad) = self.filters.values("type").find(|kind| !["builtin", "custom"].contains(kind)) {
+            bail!("invalid filter: 'type'='{bad}'");
+        }
         let roots = &context.engine.roots;
         let dangling = self.filters.flag("dangling")?;
         let mut rows = Vec::new();
@@ -313,20 +325,29 @@ impl Create {
         let map = |all: &[String]| -> BTreeMap<String, String> {
             all.iter().map(|text| super::container::pair(text)).collect()
         };
-        let count = self.subnet.len().max(self.gateway.len()).max(self.ip_range.len());
+        let plain = |text: String| anyhow::Error::from(Plain(text));
+        let of_no_subnet = |what: &str, text: &str| plain(format!("no matching subnet for {what} {text}"));
+        let subnet = self.subnet.iter().map(|text| subnet(text)).collect::<Result<Vec<_>>>()?;
+        let gateway = |text: &String| text.parse().map_err(|_| of_no_subnet("gateway", text));
+        let gateway = self.gateway.iter().map(gateway).collect::<Result<Vec<IpAddr>>>()?;
+        let range = |text: &String| text.parse().map_err(|_| plain(format!("invalid CIDR address: {text}")));
+        let ip_range = self.ip_range.iter().map(range).collect::<Result<Vec<Cidr>>>()?;
+        let count = subnet.len().max(gateway.len()).max(ip_range.len());
         let mut subnets: Vec<SubnetRequest> = (0..count)
             .map(|index| SubnetRequest {
-                cidr: self.subnet.get(index).copied(),
-                gateway: self.gateway.get(index).copied(),
-                ip_range: self.ip_range.get(index).copied(),
+                cidr: subnet.get(index).copied(),
+                gateway: gateway.get(index).copied(),
+                ip_range: ip_range.get(index).copied(),
                 ..SubnetRequest::default()
             })
             .collect();
-        for (name, address) in self.aux_address {
+        for text in &self.aux_address {
+            let (name, address) = text.split_once('=').unwrap_or((text, ""));
+            let address: IpAddr = address.parse().map_err(|_| of_no_subnet("aux-address", address))?;
             let within = |subnet: &&mut SubnetRequest| subnet.cidr.is_some_and(|cidr| cidr.contains(address));
             match subnets.iter_mut().find(within) {
-                Some(subnet) => drop(subnet.aux.insert(name, address)),
-                None => bail!("no matching subnet for aux-address {address}"),
+                Some(subnet) => drop(subnet.aux.insert(name.to_owned(), address)),
+                None => return Err(of_no_subnet("aux-address", &address.to_string())),
             }
         }
         let wanted = network::Wanted {

@@ -1,21 +1,20 @@
 //! `system df`: what objects take on the disk, and how much of it nobody uses.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod verbose;
+
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use umiak_images::digest::Digest;
-use umiak_runtime::config::MountKind;
 
 use crate::commands::Context;
-use crate::engine::image::{in_use, split_name};
-use crate::engine::{Container, disk, inspect, volume};
-use crate::out;
-use crate::ui::human::{self, size, size3};
+use crate::engine::image::in_use;
+use crate::engine::{disk, volume};
+use crate::ui::human::size;
 use crate::ui::listing::{Listing, Row};
-use crate::ui::table::tabulate;
 
 /// Show disk usage.
 #[derive(Debug, Args)]
@@ -81,8 +80,8 @@ impl Usage {
 impl Df {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        if self.verbose && self.format.is_none() {
-            return verbose(context);
+        if self.verbose {
+            return verbose::show(context, self.format.as_deref());
         }
         let engine = &context.engine;
         let (mut images, mut containers, mut volumes) = (Usage::default(), Usage::default(), Usage::default());
@@ -123,90 +122,8 @@ impl Df {
     }
 }
 
-/// The build cache, part by part.
-fn builds(rows: &[umiak_images::cache::Row]) {
-    let total = rows.iter().filter(|row| !row.shared).map(|row| row.size).sum();
-    let mut lines = vec!["CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED".to_owned()];
-    for row in rows {
-        let created: Option<jiff::Timestamp> = row.created.as_deref().and_then(|text| text.parse().ok());
-        lines.push(format!(
-            "{}{}\t{}\t{}\t{}\t{}\t{}\t{}",
-            umiak_base::id::short(&row.id),
-            if row.mutable { "*" } else { "" },
-            row.kind,
-            size(row.size),
-            created.map(human::ago).unwrap_or_default(),
-            crate::commands::builder::last_used(row),
-            row.uses,
-            row.shared,
-        ));
-    }
-    out!("Build cache usage: {}\n\n{}", size(total), tabulate(&lines).trim_end());
-}
-
 /// The bytes of a layer's files.
 fn layer_size(context: &Context, layer: &Digest) -> Result<u64> {
     let store = context.engine.store()?;
     Ok(store.layer_bytes(layer).unwrap_or_else(|| disk::tree(&store.layer_path(layer))))
-}
-
-/// How many volumes a container mounts.
-fn volumes_of(container: &Container) -> usize {
-    let mounts = container.config.runtime.mounts.iter();
-    mounts.filter(|mount| matches!(mount.kind, MountKind::Volume(_))).count()
-}
-
-fn verbose(context: &Context) -> Result<ExitCode> {
-    let engine = &context.engine;
-    let all = engine.containers()?;
-    let mut images = engine.store()?.list()?.images;
-    images.sort_by(|a, b| b.created.cmp(&a.created));
-    let mut users: BTreeMap<&Digest, usize> = BTreeMap::new();
-    for layer in images.iter().flat_map(|image| image.layers.iter().collect::<BTreeSet<_>>()) {
-        *users.entry(layer).or_default() += 1;
-    }
-    let heads = "REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tSHARED SIZE\tUNIQUE SIZE\tCONTAINERS";
-    let mut lines = vec![heads.to_owned()];
-    for image in &images {
-        let (repository, tag) = image.names.first().map_or(("<none>".into(), "<none>".into()), |name| split_name(name));
-        let created = image.created.as_deref().and_then(|text| text.parse().ok());
-        let created = created.map_or_else(|| "N/A".to_owned(), human::ago);
-        let id = umiak_base::id::short(image.id.hex());
-        let used = in_use(&all, &image.id).len();
-        let (mut shared, mut unique) = (0, 0);
-        for layer in image.layers.iter().collect::<BTreeSet<_>>() {
-            let bytes = layer_size(context, layer)?;
-            if users.get(layer).is_some_and(|users| *users > 1) { shared += bytes } else { unique += bytes }
-        }
-        lines.push(format!(
-            "{repository}\t{tag}\t{id}\t{created}\t{}\t{}\t{}\t{used}",
-            size3(image.size),
-            size(shared),
-            size(unique)
-        ));
-    }
-    out!("Images space usage:\n\n{}", tabulate(&lines));
-    let mut lines = vec!["CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES".to_owned()];
-    for container in &all {
-        lines.push(format!(
-            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-            container.short_id(),
-            container.config.image,
-            inspect::command(container, false),
-            volumes_of(container),
-            size3(disk::tree(&container.config.runtime.rootfs.upper)),
-            human::ago(container.config.created),
-            inspect::status(container),
-            container.config.name,
-        ));
-    }
-    out!("Containers space usage:\n\n{}", tabulate(&lines));
-    let mut lines = vec!["VOLUME NAME\tLINKS\tSIZE".to_owned()];
-    for found in volume::list(&engine.roots)? {
-        let links = volume::users(engine, &found.name)?.len();
-        lines.push(format!("{}\t{links}\t{}", found.name, size(disk::volume_size(engine, &found.name))));
-    }
-    out!("Local Volumes space usage:\n\n{}", tabulate(&lines));
-    builds(&engine.store()?.cache().du()?);
-    Ok(ExitCode::SUCCESS)
 }

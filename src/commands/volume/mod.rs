@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Context;
 use super::filters::{Filters, LongFilters};
 use crate::engine::{disk, volume};
+use crate::failure::Plain;
+use crate::personality::Personality;
 use crate::ui::human;
 use crate::ui::listing::{Listing, Row};
 use crate::{failure, out};
@@ -80,7 +82,7 @@ pub struct Create {
     #[arg(short, long, value_name = "K=V")]
     opt: Vec<String>,
     /// Set metadata
-    #[arg(long, value_name = "K=V")]
+    #[arg(long, value_name = "K=V", value_parser = super::container::label)]
     label: Vec<String>,
     /// The volume's name, as older scripts give it
     #[arg(long = "name", value_name = "NAME", hide = true)]
@@ -177,6 +179,15 @@ impl Create {
     fn run(self, context: &Context) -> Result<ExitCode> {
         let pairs = |all: &[String]| all.iter().map(|text| super::container::pair(text)).collect();
         let name = self.name.or(self.named).map_or_else(umiak_base::id::new_id, Ok)?;
+        if Personality::current() == Personality::Docker {
+            let given = |key: &str| self.opt.iter().any(|option| option.split('=').next() == Some(key));
+            if name.len() == 1 {
+                bail!("create {name}: volume name is too short, names should be at least two alphanumeric characters");
+            }
+            if (given("device") || given("o")) && !given("type") {
+                bail!("create {name}: missing required option: \"type\"");
+            }
+        }
         let anonymous = name.len() == 64;
         volume::create(&context.engine.roots, &name, &self.driver, pairs(&self.opt), pairs(&self.label), anonymous)
             .with_context(|| format!("create {name}"))?;
@@ -204,11 +215,17 @@ impl Rm {
 
 impl Prune {
     fn run(self, context: &Context) -> Result<ExitCode> {
+        let filters: Filters = self.filters.into();
+        filters.only(&["all", "label", "label!"])?;
+        if let (true, Some(value)) = (self.all, filters.values("all").next()) {
+            let text = format!("conflicting options: cannot specify both --all and --filter all={value}");
+            return Err(Plain(text).into());
+        }
         let what = if self.all { "all local volumes" } else { "anonymous local volumes" };
         if !self.force && !super::confirm(&format!("This will remove {what} not used by at least one container."))? {
             return Ok(ExitCode::SUCCESS);
         }
-        let (removed, bytes) = unused(context, self.all, &self.filters.into())?;
+        let (removed, bytes) = unused(context, self.all, &filters)?;
         report(&removed);
         out!("Total reclaimed space: {}", human::size3(bytes));
         Ok(ExitCode::SUCCESS)

@@ -150,9 +150,14 @@ const KEYS: [&str; 9] = ["container", "daemon", "event", "image", "network", "pl
 pub struct Filters(Vec<(String, String)>);
 
 impl Filters {
+    /// Whether it is the name of a filter.
+    pub fn knows(key: &str) -> bool {
+        key == "label" || KEYS.contains(&key)
+    }
+
     /// From names and values; a name that no event has is an error.
     pub fn new(pairs: &[(String, String)]) -> Result<Self> {
-        match pairs.iter().find(|(key, _)| key != "label" && !KEYS.contains(&key.as_str())) {
+        match pairs.iter().find(|(key, _)| !Self::knows(key)) {
             Some((key, _)) => bail!("invalid filter '{key}'"),
             None => Ok(Self(pairs.to_vec())),
         }

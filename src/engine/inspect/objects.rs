@@ -45,6 +45,10 @@ pub fn network(network: &Network, members: &[Container]) -> Value {
             );
         }
     }
+    let driver = if network.subnets.is_empty() { "null" } else { "default" };
+    // `network create` asks for no options; what Compose and the engine itself make, for none at all.
+    let asked = network.name != "bridge" && !network.labels.contains_key("com.docker.compose.network");
+    let options = if asked { json!({}) } else { Value::Null };
     json!({
         "Name": network.name,
         "Id": network.id,
@@ -53,7 +57,7 @@ pub fn network(network: &Network, members: &[Container]) -> Value {
         "Driver": network.driver,
         "EnableIPv4": network.enable_ipv4(),
         "EnableIPv6": network.enable_ipv6,
-        "IPAM": { "Driver": if network.subnets.is_empty() { "null" } else { "default" }, "Options": {}, "Config": config },
+        "IPAM": { "Driver": driver, "Options": options, "Config": config },
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": false,
@@ -85,8 +89,8 @@ pub fn volume(engine: &Engine, found: &volume::Volume) -> Value {
     })
 }
 
-/// `docker image inspect`.
-pub fn image(image: &Image) -> Value {
+/// `docker image inspect`; `tagged` is when it was last given a name.
+pub fn image(image: &Image, tagged: Option<std::time::SystemTime>) -> Value {
     let config = &image.config;
     // An image that was built says in its last step what built it.
     let comment = config.comment.clone().filter(|comment| !comment.is_empty());
@@ -108,7 +112,7 @@ pub fn image(image: &Image) -> Value {
             "RootFS",
             json!({ "Type": "layers", "Layers": image.layers.iter().map(ToString::to_string).collect::<Vec<_>>() }),
         ),
-        ("Metadata", json!({ "LastTagTime": time(None) })),
+        ("Metadata", json!({ "LastTagTime": time(tagged.and_then(|tagged| jiff::Timestamp::try_from(tagged).ok())) })),
         ("Config", run_config(&config.config)),
     ]);
     if let (Some(map), Some(variant)) = (value.as_object_mut(), &config.variant) {
@@ -137,6 +141,11 @@ fn run_config(config: &RunConfig) -> Value {
         if config.env.is_empty() {
             map.insert("Env".into(), or_null(&config.env));
         }
+        // What has no command has an empty one here at times.
+        if config.cmd.as_ref().is_some_and(Vec::is_empty) {
+            map.insert("Cmd".into(), Value::Null);
+        }
+        map.sort_keys();
     }
     value
 }
