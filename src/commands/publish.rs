@@ -64,6 +64,12 @@ impl Publish {
             crate::note!("not published");
             return Ok(ExitCode::SUCCESS);
         }
+        if !self.with_env {
+            for file in files.env_files() {
+                let file = file.display();
+                crate::note!("warning: {file} is not published: without --with-env services that name it do not start");
+            }
+        }
         let progress = context.progress();
         push_images(context, &project, &progress)?;
         let what = self.repository.as_str();

@@ -167,6 +167,7 @@ pub fn of_compose(error: &clap::Error, tree: &clap::Command, words: &[OsString])
             flag if flag.starts_with('-') => {
                 format!("unknown shorthand flag: '{}' in {flag}", flag.chars().nth(1).unwrap_or_default())
             }
+            _ if takes_one(current) => one_argument(&name, current),
             word => format!("unknown command \"{word}\" for \"{name}\""),
         },
         ErrorKind::InvalidSubcommand => {
@@ -188,6 +189,7 @@ pub fn of_compose(error: &clap::Error, tree: &clap::Command, words: &[OsString])
                 _ => cause(error, &value),
             }
         }
+        ErrorKind::MissingRequiredArgument if takes_one(current) => one_argument(&name, current),
         ErrorKind::MissingRequiredArgument => {
             let needed = current.get_positionals().filter(|arg| arg.is_required_set()).count();
             let missing = match error.get(ContextKind::InvalidArg) {
@@ -283,4 +285,17 @@ mod tests {
         assert!(command(&words("rm")).1.starts_with("docker rm [OPTIONS] <CONTAINERS>"), "{}", command(&words("rm")).1);
         assert_eq!(command(&words("nosuch")).0, "docker");
     }
+}
+
+/// Whether Docker Compose says of a command that it takes one argument, neither more nor less.
+fn takes_one(command: &clap::Command) -> bool {
+    command.get_name() == "publish"
+}
+
+fn one_argument(name: &str, command: &clap::Command) -> String {
+    let names = command.get_positionals().flat_map(|arg| arg.get_value_names().unwrap_or_default());
+    let argument: String = names.map(|name| format!(" {name}")).collect();
+    format!(
+        "docker: '{name}' requires 1 argument\n\nUsage:  {name} [OPTIONS]{argument}\n\nRun '{name} --help' for more information"
+    )
 }

@@ -13,7 +13,7 @@ use umiak_images::digest::Digest;
 use umiak_images::registry::artifact::Part;
 
 use super::labels;
-use super::remote::published::{COMPOSE_FILE, ENV_FILE, ENV_FILE_NAME, EXTENDS, FILE, MAX_FILE};
+use super::remote::published::{COMPOSE_FILE, ENV_FILE, ENV_FILE_NAME, EXTENDS, FILE, MAX_ALL, MAX_FILE};
 use crate::failure::WithHint as _;
 
 /// Layers of a manifest at most, as they are read again.
@@ -81,6 +81,11 @@ impl Files {
         Ok(copy?)
     }
 
+    /// The environment files of services, where they lie here.
+    pub fn env_files(&self) -> impl Iterator<Item = &Path> {
+        self.env_files.keys().map(PathBuf::as_path)
+    }
+
     /// The layers of the artifact. `pins` is an override file that pins images.
     pub fn parts(&self, with_env: bool, pins: Option<String>) -> Result<Vec<Part>> {
         let mut parts: Vec<Part> =
@@ -110,6 +115,10 @@ impl Files {
         if let Some(part) = parts.iter().find(large) {
             let name = part.annotations.values().next().map_or("", String::as_str);
             bail!("{name} has {} bytes, more than the {MAX_FILE} that can be published", part.bytes.len());
+        }
+        let all: usize = parts.iter().map(|part| part.bytes.len()).sum();
+        if u64::try_from(all).is_ok_and(|all| all > MAX_ALL) {
+            bail!("the project's files have {all} bytes together, more than the {MAX_ALL} that can be published");
         }
         Ok(parts)
     }

@@ -293,6 +293,8 @@ fn a_wrong_command_line_is_told_in_docker_composes_words() {
         (&["run"], "requires at least 1 arg(s), only received 0"),
         (&["exec", "web"], "requires at least 2 arg(s), only received 1"),
         (&["up", "--no-recreate", "--always-recreate-deps"], "are incompatible"),
+        (&["publish"], "requires 1 argument\n\nUsage:  docker-compose publish [OPTIONS] REPOSITORY[:TAG]\n"),
+        (&["publish", "a", "b"], "requires 1 argument\n"),
         (&["alpha", "viz"], "`alpha` of Docker Compose is not supported yet"),
     ] {
         let output = run(words);

@@ -43,7 +43,7 @@ const MAIN: &str = "compose.yaml";
 /// Largest file of a project, in bytes.
 pub const MAX_FILE: u64 = 4 << 20;
 /// Largest size of all together, in bytes.
-const MAX_ALL: u64 = 32 << 20;
+pub const MAX_ALL: u64 = 32 << 20;
 
 /// Where the Compose file of an artifact lies, fetched if it is not there.
 pub(super) fn find(registries: &Path, name: &str) -> Result<PathBuf> {
