@@ -257,6 +257,19 @@ fn cause(error: &clap::Error, value: &str) -> String {
     }
 }
 
+/// Whether Docker Compose says of a command that it takes one argument, neither more nor less.
+fn takes_one(command: &clap::Command) -> bool {
+    command.get_name() == "publish"
+}
+
+fn one_argument(name: &str, command: &clap::Command) -> String {
+    let names = command.get_positionals().flat_map(|arg| arg.get_value_names().unwrap_or_default());
+    let argument: String = names.map(|name| format!(" {name}")).collect();
+    format!(
+        "docker: '{name}' requires 1 argument\n\nUsage:  {name} [OPTIONS]{argument}\n\nRun '{name} --help' for more information"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,17 +298,4 @@ mod tests {
         assert!(command(&words("rm")).1.starts_with("docker rm [OPTIONS] <CONTAINERS>"), "{}", command(&words("rm")).1);
         assert_eq!(command(&words("nosuch")).0, "docker");
     }
-}
-
-/// Whether Docker Compose says of a command that it takes one argument, neither more nor less.
-fn takes_one(command: &clap::Command) -> bool {
-    command.get_name() == "publish"
-}
-
-fn one_argument(name: &str, command: &clap::Command) -> String {
-    let names = command.get_positionals().flat_map(|arg| arg.get_value_names().unwrap_or_default());
-    let argument: String = names.map(|name| format!(" {name}")).collect();
-    format!(
-        "docker: '{name}' requires 1 argument\n\nUsage:  {name} [OPTIONS]{argument}\n\nRun '{name} --help' for more information"
-    )
 }
