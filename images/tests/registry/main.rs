@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "helpers of tests fail as tests do")]
 
+mod artifacts;
 mod auth;
 mod faults;
 #[path = "../harness/mod.rs"]
