@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -247,6 +248,25 @@ fn wait(reader: &Reader) {
     let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)).unwrap();
     assert_eq!(ready, 1, "no event came");
+}
+
+#[test]
+fn any_number_of_logs_is_followed_with_one_watch() {
+    // The kernel gives a user 128 inotify descriptors.
+    let logs: Vec<Log> = (0..200).map(|_| log(1 << 20, 3)).collect();
+    let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
+    let open = |log: &Log| Reader::open_watched(log.dir.path(), ID, follow(), watch.as_fd()).unwrap();
+    let mut readers: Vec<Reader> = logs.iter().map(open).collect();
+    for reader in &mut readers {
+        assert_eq!(drain(reader), (Vec::new(), Status::Idle));
+        assert!(reader.fd().is_none());
+    }
+    let mut writers: Vec<Writer> = logs.iter().map(Log::writer).collect();
+    put(&mut writers[150], "a\n");
+    let mut fds = [PollFd::new(&watch, PollFlags::IN)];
+    assert_eq!(poll(&mut fds, Some(&Timespec { tv_sec: 60, tv_nsec: 0 })).unwrap(), 1, "it is told");
+    let said: Vec<usize> = (0..200).map(|index| drain(&mut readers[index]).0.len()).collect();
+    assert_eq!((said[150], said.iter().sum::<usize>()), (1, 1));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -173,12 +174,25 @@ pub const UNREADABLE: &str = "configured logging driver does not support reading
 
 /// Reads the log; `None` where nothing is logged.
 pub fn reader(roots: &Roots, config: &Config, query: &Query) -> Result<Option<Reader>> {
+    read_from(roots, config, |dir| Reader::open(dir, &config.id, query.clone()))
+}
+
+/// As [`reader`], for one of many: `watch` is that of them all (see [`Reader::open_watched`]).
+pub fn reader_of_many(roots: &Roots, config: &Config, query: &Query, watch: BorrowedFd<'_>) -> Result<Option<Reader>> {
+    read_from(roots, config, |dir| Reader::open_watched(dir, &config.id, query.clone(), watch))
+}
+
+fn read_from(
+    roots: &Roots,
+    config: &Config,
+    open: impl FnOnce(&Path) -> Result<Reader, LogError>,
+) -> Result<Option<Reader>> {
     if unreadable(config)? {
         return Ok(None);
     }
     let dir = dir(roots, &config.id);
     make_dir(&dir)?;
-    Ok(Some(Reader::open(&dir, &config.id, query.clone()).context("open the log")?))
+    Ok(Some(open(&dir).context("open the log")?))
 }
 
 /// The last lines, for the report of a failure. What cannot be read is left out.

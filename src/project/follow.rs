@@ -62,6 +62,7 @@ pub struct Follow<'a> {
     options: Options,
     prefixes: Prefixes,
     sources: Vec<Source>,
+    /// Tells of changes of all states and of all logs.
     watch: StateWatch,
     newcomers: Option<Newcomers<'a>>,
     /// All have ended and nobody starts another: the next look is the last one.
@@ -103,7 +104,7 @@ impl<'a> Follow<'a> {
         let same = self.sources.iter().find(|source| source.name == name);
         let index = same.map_or(self.sources.len(), |source| source.index);
         self.prefixes.widen(&name);
-        self.sources.push(Source::new(self.engine, container, name, index, &self.options)?);
+        self.sources.push(Source::new(self.engine, container, name, index, &self.options, self.watch.as_fd())?);
         Ok(())
     }
 
@@ -149,7 +150,6 @@ impl<'a> Follow<'a> {
         let mut fds: Vec<BorrowedFd<'_>> = others.to_vec();
         fds.push(self.watch.as_fd());
         fds.extend(self.newcomers.iter().flat_map(Newcomers::fds));
-        fds.extend(self.sources.iter().filter(|source| !source.ended).filter_map(Source::fd));
         let until = self.options.query.until.map(|until| Instant::now() + left_until(until));
         readable(&fds, deadline.into_iter().chain(until).min())?;
         Ok(())
@@ -209,7 +209,9 @@ impl<'a> Follow<'a> {
             if let Some(source) = known {
                 // What it said before has been shown.
                 query.since = source.finished.map(time);
-                source.begin_again(logs::reader(&self.engine.roots, &container.config, &query)?);
+                let watch = self.watch.as_fd();
+                let reader = logs::reader_of_many(&self.engine.roots, &container.config, &query, watch)?;
+                source.begin_again(reader);
                 continue;
             }
             let project = container.label(labels::PROJECT).unwrap_or_default();

@@ -166,6 +166,22 @@ impl Reader {
     pub fn open(dir: &Path, id: &str, query: Query) -> Result<Self, LogError> {
         // The watch first: what is written after the files are looked at is then announced.
         let watch = if query.follow { Some(watch(dir)?) } else { None };
+        Self::start(dir, id, query, watch)
+    }
+
+    /// As [`Reader::open`], for who follows many logs: the kernel gives a user only 128 inotify descriptors, so `watch`
+    /// is one for all of them. Whoever owns it takes from it what was told, and then calls [`Reader::next_lines`] of all.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_watched(dir: &Path, id: &str, query: Query, watch: BorrowedFd<'_>) -> Result<Self, LogError> {
+        if query.follow {
+            add_watch(watch, dir)?;
+        }
+        Self::start(dir, id, query, None)
+    }
+
+    fn start(dir: &Path, id: &str, query: Query, watch: Option<OwnedFd>) -> Result<Self, LogError> {
         let current = path(dir, id);
         let (files, _) =
             open_newer(&current, None).map_err(|source| LogError::Open { path: current.clone(), source })?;
@@ -188,7 +204,7 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Becomes readable when there may be more; `None` without [`Query::follow`].
+    /// Becomes readable when there may be more; `None` without [`Query::follow`], and where the watch is somebody else's.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(|watch| watch.as_fd())
@@ -434,11 +450,17 @@ impl TailCounter {
     }
 }
 
-/// Anything that may mean more to read: bytes, a rotation, the log's first file.
 fn watch(dir: &Path) -> Result<OwnedFd, LogError> {
-    let failed = |error: rustix::io::Errno| LogError::Watch { path: dir.to_owned(), source: error.into() };
-    let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(failed)?;
-    let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-    inotify::add_watch(&fd, dir, events).map_err(failed)?;
+    let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+        .map_err(|error| LogError::Watch { path: dir.to_owned(), source: error.into() })?;
+    add_watch(fd.as_fd(), dir)?;
     Ok(fd)
+}
+
+/// Anything that may mean more to read: bytes, a rotation, the log's first file.
+fn add_watch(watch: BorrowedFd<'_>, dir: &Path) -> Result<(), LogError> {
+    let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+    inotify::add_watch(watch, dir, events)
+        .map_err(|error| LogError::Watch { path: dir.to_owned(), source: error.into() })?;
+    Ok(())
 }

@@ -86,8 +86,15 @@ impl Batch {
 }
 
 impl Source {
-    /// One of which nothing has been shown.
-    pub fn new(engine: &Engine, container: &Container, name: String, index: usize, options: &Options) -> Result<Self> {
+    /// One of which nothing has been shown. `watch` tells when there may be more.
+    pub fn new(
+        engine: &Engine,
+        container: &Container,
+        name: String,
+        index: usize,
+        options: &Options,
+        watch: BorrowedFd<'_>,
+    ) -> Result<Self> {
         Ok(Self {
             id: container.config.id.clone(),
             name,
@@ -97,7 +104,7 @@ impl Source {
             was_up: container.state.status.is_up(),
             restarts: container.state.restart_count,
             service: container.label(labels::SERVICE).unwrap_or_default().to_owned(),
-            reader: logs::reader(&engine.roots, &container.config, &options.query)?,
+            reader: logs::reader_of_many(&engine.roots, &container.config, &options.query, watch)?,
             queue: VecDeque::new(),
             drained: false,
             over: false,
@@ -111,11 +118,6 @@ impl Source {
     pub fn begin_again(&mut self, reader: Option<Reader>) {
         self.reader = reader;
         (self.ended, self.over, self.was_up, self.restarts) = (false, false, true, 0);
-    }
-
-    /// Readable when there may be more.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.reader.as_ref().filter(|_| !self.over).and_then(Reader::fd)
     }
 
     /// Looks at its state. Before its log: what is there when it has ended is all there will be.
