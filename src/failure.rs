@@ -115,7 +115,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
     let text = one_line(error);
     if Personality::current() == Personality::Docker {
-        crate::note!("{}", as_docker(error, &text));
+        crate::note!("{}", as_docker(error, &as_go(&text)));
     } else if Personality::current() == Personality::Compose {
         crate::note!("{text}");
     } else if colour {
@@ -188,6 +188,18 @@ fn as_docker(error: &anyhow::Error, text: &str) -> String {
     }
 }
 
+/// The kernel's answers as Go prints them: without a number, in lower case.
+fn as_go(text: &str) -> String {
+    let part = |part: &str| match part.rsplit_once(" (os error ") {
+        Some((said, number)) if number.strip_suffix(')').is_some_and(|number| number.parse::<u16>().is_ok()) => {
+            let mut letters = said.chars();
+            letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+        }
+        _ => part.to_owned(),
+    };
+    text.split(": ").map(part).collect::<Vec<String>>().join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,5 +211,9 @@ mod tests {
         let error = low.context("write /x").hint(|| "free some space".into()).context("pull redis").unwrap_err();
         assert_eq!(one_line(&error), "pull redis: write /x: no space left on device");
         assert_eq!(hints(&error), ["free some space"]);
+        let low = std::io::Error::from_raw_os_error(2);
+        let text = one_line(&anyhow::Error::new(low).context("open /X"));
+        assert_eq!(as_go(&text), "open /X: no such file or directory");
+        assert_eq!(as_go("A: B (os error of ours): C"), "A: B (os error of ours): C");
     }
 }

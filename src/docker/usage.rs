@@ -130,12 +130,8 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<ExitCode> 
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             let inner = path.split(' ').skip(1).try_fold(&tree, |command, word| command.find_subcommand(word));
             let help = inner.unwrap_or(&tree).clone().render_help().to_string();
-            // Groups tell it as an error, which is none.
-            if path == "docker" {
-                crate::out!("{}", help.trim_end())
-            } else {
-                crate::note!("{}", help.trim_end())
-            }
+            // Told as an error, which it is not.
+            crate::note!("{}", help.trim_end());
             Ok(ExitCode::SUCCESS)
         }
         _ => error.exit(),

@@ -167,7 +167,7 @@ impl ByExec for PathBuf {
 #[test]
 fn wrong_command_lines_end_as_dockers() {
     let Some(host) = Host::new(&[]) else { return };
-    let cases: [(&[&str], i32, &str); 37] = [
+    let cases: [(&[&str], i32, &str); 45] = [
         (&["ps", "--nosuch"], 125, "unknown flag: --nosuch\n\nUsage:  docker ps"),
         (&["nosuch"], 1, "docker: unknown command: docker nosuch\n\nRun 'docker --help' for more information\n"),
         (&["rm"], 1, "docker: 'docker rm' requires at least 1 argument\n"),
@@ -217,6 +217,22 @@ fn wrong_command_lines_end_as_dockers() {
             1,
             "no matching subnet for gateway bad\n",
         ),
+        (
+            &["network", "create", "--gateway", "10.1.2.1", "n"],
+            1,
+            "every ip-range or gateway must have a corresponding subnet\n",
+        ),
+        (
+            &["network", "create", "--subnet", "10.1.2.0/24", "--gateway", "10.1.3.1", "n"],
+            1,
+            "no matching subnet for gateway 10.1.3.1\n",
+        ),
+        (&["network", "rm", "-f", "nosuch"], 0, ""),
+        (&["cp", "a", "b"], 1, "must specify at least one container source\n"),
+        (&["cp", "a:/x", "b:/x"], 1, "copying between containers is not supported\n"),
+        (&["rename", "nosuch", "b"], 1, "Error: failed to rename container named nosuch\n"),
+        (&["load", "-i", "/nosuch"], 1, "open /nosuch: no such file or directory\n"),
+        (&["events", "--since", "foo", "--until", "0s"], 1, "failed to parse value as time or duration: \"foo\"\n"),
         (&["network", "create", "host"], 1, "operation is not permitted on predefined host network\n"),
         (&["volume", "create", "x"], 1, "create x: volume name is too short, names should be at least two"),
         (
@@ -243,6 +259,7 @@ fn wrong_command_lines_end_as_dockers() {
         assert_eq!(done.code, code, "{args:?}: {}", done.err);
         assert!(done.err.contains(said), "{args:?}: {}", done.err);
     }
+    assert_eq!(docker(&host, &["network", "rm", "-f", "nosuch"]).out, "");
     let done = docker(&host, &["run", "--gpus", "all", "busybox"]);
     assert_eq!(done.code, 125, "{}", done.err);
     assert!(docker(&host, &["--version"]).out.starts_with("Docker version "));
@@ -378,6 +395,24 @@ fn what_cannot_be_done_in_a_container_ends_as_dockers() {
         assert_eq!(done.code, code, "{args:?}: {}", done.err);
         assert!(done.err.contains(said) && done.err.is_empty() == said.is_empty(), "{args:?}: {}", done.err);
     }
+    assert_eq!(docker(&host, &["create", "--name", "user", "-v", "held:/held", "busybox"]).code, 0);
+    let id = host.inspect("user")["Id"].as_str().unwrap().to_owned();
+    let done = docker(&host, &["volume", "rm", "held"]);
+    let said = format!("Error response from daemon: remove held: volume is in use - [{id}]\n");
+    assert_eq!((done.code, done.err), (1, said));
+    assert_eq!(
+        docker(&host, &["exec", "user", "true"]).err,
+        format!("Error response from daemon: container {id} is not running\n")
+    );
+    assert_eq!(docker(&host, &["rm", "user"]).code, 0);
+    assert_eq!(docker(&host, &["volume", "rm", "held"]).code, 0);
+    // A gateway belongs to the subnet that it is in, whatever their order is.
+    let ranges = ["--subnet", "fd00:77:5::/64", "--subnet", "10.77.5.0/24", "--gateway", "10.77.5.9"];
+    assert_eq!(docker(&host, &[&["network", "create", "--ipv6"], &ranges[..], &["both"]].concat()).code, 0);
+    let shown =
+        docker(&host, &["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}}={{.Gateway}};{{end}}", "both"]);
+    assert!(shown.out.contains("10.77.5.0/24=10.77.5.9;"), "{}", shown.out);
+    assert_eq!(docker(&host, &["network", "rm", "both"]).code, 0);
     // Under its own name nothing is in the way of a command without input.
     host.ok(&["container", "exec", "-it", "app", "true"]);
     host.write(

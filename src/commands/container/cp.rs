@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use crate::commands::{Context, cp, piped, refuse_terminal};
 use crate::engine::Container;
 use crate::engine::copy::CopyOptions;
+use crate::failure::Plain;
 
 /// Copy files/folders between a container and the local filesystem.
 #[derive(Debug, Args)]
@@ -36,9 +37,10 @@ impl Cp {
         let engine = &context.engine;
         let options = CopyOptions { archive: self.archive, follow_link: self.follow_link };
         let find = |key| Container::find(&engine.roots, key);
+        let plain = |text: &str| Plain(text.to_owned()).into();
         match (cp::split(&self.source), cp::split(&self.target)) {
-            ((Some(_), _), (Some(_), _)) => bail!("copying between containers is not supported"),
-            ((None, _), (None, _)) => bail!("must specify at least one container source"),
+            ((Some(_), _), (Some(_), _)) => return Err(plain("copying between containers is not supported")),
+            ((None, _), (None, _)) => return Err(plain("must specify at least one container source")),
             ((Some(key), path), (None, "-")) => {
                 refuse_terminal()?;
                 piped(engine.copy_stream_out(&find(key)?, path, std::io::stdout(), options))?;

@@ -61,7 +61,8 @@ impl Exec {
             check_terminal(self.interactive, self.tty)?;
         }
         if !container.state.status.is_up() {
-            bail!("container {} is not running", self.container);
+            let shown = if docker { container.config.id.as_str() } else { &self.container };
+            bail!("container {shown} is not running");
         }
         if docker && self.workdir.as_ref().is_some_and(|path| !path.is_empty() && !path.starts_with('/')) {
             return Err(Coded { text: format!("{FAILED} Cwd must be an absolute path"), code: 128 }.into());

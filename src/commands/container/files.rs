@@ -8,7 +8,9 @@ use clap::Args;
 
 use crate::commands::{Context, archive_output, commit};
 use crate::engine::Container;
+use crate::failure::{self, Plain};
 use crate::out;
+use crate::personality::Personality;
 
 /// Export a container's filesystem as a tar archive.
 #[derive(Debug, Args)]
@@ -79,8 +81,13 @@ impl Diff {
 impl Rename {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<ExitCode> {
-        let container = Container::find(&context.engine.roots, &self.container)?;
-        context.engine.rename(&container, &self.name)?;
-        Ok(ExitCode::SUCCESS)
+        let found = Container::find(&context.engine.roots, &self.container);
+        match found.and_then(|container| context.engine.rename(&container, &self.name)) {
+            Err(error) if Personality::current() == Personality::Docker => {
+                failure::report(&error);
+                Err(Plain(format!("Error: failed to rename container named {}", self.container)).into())
+            }
+            done => done.map(|()| ExitCode::SUCCESS),
+        }
     }
 }

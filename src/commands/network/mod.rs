@@ -202,12 +202,12 @@ impl Network {
                 super::inspect::network(context, name).map(Some)
             }),
             Self::Create(command) => command.run(context),
-            Self::Rm(command) => each(&command.networks, |name| {
-                if command.force && network::lookup(&engine.roots, name).is_err() {
-                    return Ok(());
-                }
-                network::remove(&engine.roots, name)
-            }),
+            Self::Rm(command) => {
+                // Of what is not there nothing is said, as in Docker.
+                let wanted = |name: &&String| !command.force || network::lookup(&engine.roots, name).is_ok();
+                let names: Vec<String> = command.networks.iter().filter(wanted).cloned().collect();
+                each(&names, |name| network::remove(&engine.roots, name))
+            }
             Self::Prune(command) => command.run(context),
             Self::Connect(command) => {
                 let container = Container::find(&engine.roots, &command.container)?;
@@ -332,15 +332,25 @@ impl Create {
         let gateway = self.gateway.iter().map(gateway).collect::<Result<Vec<IpAddr>>>()?;
         let range = |text: &String| text.parse().map_err(|_| plain(format!("invalid CIDR address: {text}")));
         let ip_range = self.ip_range.iter().map(range).collect::<Result<Vec<Cidr>>>()?;
-        let count = subnet.len().max(gateway.len()).max(ip_range.len());
-        let mut subnets: Vec<SubnetRequest> = (0..count)
-            .map(|index| SubnetRequest {
-                cidr: subnet.get(index).copied(),
-                gateway: gateway.get(index).copied(),
-                ip_range: ip_range.get(index).copied(),
-                ..SubnetRequest::default()
-            })
-            .collect();
+        if subnet.is_empty() && !(gateway.is_empty() && ip_range.is_empty()) {
+            return Err(plain("every ip-range or gateway must have a corresponding subnet".to_owned()));
+        }
+        let request = |cidr: &Cidr| SubnetRequest { cidr: Some(*cidr), ..SubnetRequest::default() };
+        let mut subnets: Vec<SubnetRequest> = subnet.iter().map(request).collect();
+        for range in ip_range {
+            let within = |subnet: &&mut SubnetRequest| subnet.cidr.is_some_and(|cidr| cidr.covers(range));
+            match subnets.iter_mut().find(within) {
+                Some(subnet) => subnet.ip_range = Some(range),
+                None => return Err(of_no_subnet("range", &range.to_string())),
+            }
+        }
+        for gateway in gateway {
+            let within = |subnet: &&mut SubnetRequest| subnet.cidr.is_some_and(|cidr| cidr.contains(gateway));
+            match subnets.iter_mut().find(within) {
+                Some(subnet) => subnet.gateway = Some(gateway),
+                None => return Err(of_no_subnet("gateway", &gateway.to_string())),
+            }
+        }
         for text in &self.aux_address {
             let (name, address) = text.split_once('=').unwrap_or((text, ""));
             let address: IpAddr = address.parse().map_err(|_| of_no_subnet("aux-address", address))?;

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
+use umiak_runtime::logs::TimeError;
 
 use crate::commands::Context;
 use crate::commands::filters::Filters;
 use crate::engine::events::read::{self, Window, follow};
 use crate::engine::events::{Event, Kind};
-use crate::failure::Coded;
+use crate::failure::{Coded, Plain};
 use crate::out;
 use crate::personality::Personality;
 use crate::template::Template;
@@ -49,7 +50,16 @@ impl Events {
             Some("table") => bail!("events cannot be shown as a table"),
             Some(text) => Some(template(text)?),
         };
-        let window = Window::parse(self.since.as_deref(), self.until.as_deref())?;
+        // As Docker: with an end alone, all that is still known.
+        let since = self.since.as_deref().or(self.until.as_deref().filter(|_| docker).map(|_| "1"));
+        let window =
+            Window::parse(since, self.until.as_deref()).map_err(|error| match error.downcast::<TimeError>() {
+                Ok(TimeError { text }) if docker => {
+                    Plain(format!("failed to parse value as time or duration: {text:?}")).into()
+                }
+                Ok(error) => error.into(),
+                Err(error) => error,
+            })?;
         follow(&context.engine.roots, window, &mut |event| {
             if filters.pass(event) {
                 match &template {

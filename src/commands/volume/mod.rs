@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Context;
 use super::filters::{Filters, LongFilters};
-use crate::engine::{disk, volume};
+use crate::engine::{Container, disk, volume};
 use crate::failure::Plain;
 use crate::personality::Personality;
 use crate::ui::human;
@@ -204,12 +204,26 @@ impl Rm {
                 out!("{name}");
                 continue;
             }
-            match volume::remove_unused(&context.engine, name) {
+            match refuse_used(context, name).and_then(|()| volume::remove_unused(&context.engine, name)) {
                 Ok(()) => out!("{name}"),
                 Err(error) => result = failure::report(&error),
             }
         }
         Ok(result)
+    }
+}
+
+/// Under Docker's name, containers that have a volume are told by id: scripts cut them out of the message.
+fn refuse_used(context: &Context, name: &str) -> Result<()> {
+    let users = match Personality::current() {
+        Personality::Docker => volume::users(&context.engine, name)?,
+        _ => Vec::new(),
+    };
+    let id = |name: &String| Some(Container::find(&context.engine.roots, name).ok()?.config.id);
+    let ids: Vec<String> = users.iter().filter_map(id).collect();
+    match ids.is_empty() {
+        true => Ok(()),
+        false => bail!("remove {name}: volume is in use - [{}]", ids.join(", ")),
     }
 }
 
