@@ -429,10 +429,10 @@ impl Network {
     }
 }
 
-/// What `up` changed on the whole host.
 /// For root alone, as all locks are.
 const HOST_LOCK: &str = "/run/umiak-networks.lock";
 
+/// What `up` changed on the whole host.
 fn record(run_root: &Path) -> PathBuf {
     run_root.join("sysctls.json")
 }

@@ -407,11 +407,11 @@ fn what_cannot_be_done_in_a_container_ends_as_dockers() {
     assert_eq!(docker(&host, &["rm", "user"]).code, 0);
     assert_eq!(docker(&host, &["volume", "rm", "held"]).code, 0);
     // A gateway belongs to the subnet that it is in, whatever their order is.
-    let ranges = ["--subnet", "fd00:77:5::/64", "--subnet", "10.77.5.0/24", "--gateway", "10.77.5.9"];
+    let ranges = ["--subnet", "fd00:77:5::/64", "--subnet", "10.213.55.0/24", "--gateway", "10.213.55.9"];
     assert_eq!(docker(&host, &[&["network", "create", "--ipv6"], &ranges[..], &["both"]].concat()).code, 0);
     let shown =
         docker(&host, &["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}}={{.Gateway}};{{end}}", "both"]);
-    assert!(shown.out.contains("10.77.5.0/24=10.77.5.9;"), "{}", shown.out);
+    assert!(shown.out.contains("10.213.55.0/24=10.213.55.9;"), "{}", shown.out);
     assert_eq!(docker(&host, &["network", "rm", "both"]).code, 0);
     // Under its own name nothing is in the way of a command without input.
     host.ok(&["container", "exec", "-it", "app", "true"]);
