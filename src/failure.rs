@@ -189,7 +189,7 @@ fn as_docker(error: &anyhow::Error, text: &str) -> String {
 }
 
 /// The kernel's answers as Go prints them: without a number, in lower case.
-fn as_go(text: &str) -> String {
+pub fn as_go(text: &str) -> String {
     let part = |part: &str| match part.rsplit_once(" (os error ") {
         Some((said, number)) if number.strip_suffix(')').is_some_and(|number| number.parse::<u16>().is_ok()) => {
             let mut letters = said.chars();

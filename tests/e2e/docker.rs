@@ -167,7 +167,7 @@ impl ByExec for PathBuf {
 #[test]
 fn wrong_command_lines_end_as_dockers() {
     let Some(host) = Host::new(&[]) else { return };
-    let cases: [(&[&str], i32, &str); 45] = [
+    let cases: [(&[&str], i32, &str); 47] = [
         (&["ps", "--nosuch"], 125, "unknown flag: --nosuch\n\nUsage:  docker ps"),
         (&["nosuch"], 1, "docker: unknown command: docker nosuch\n\nRun 'docker --help' for more information\n"),
         (&["rm"], 1, "docker: 'docker rm' requires at least 1 argument\n"),
@@ -205,8 +205,14 @@ fn wrong_command_lines_end_as_dockers() {
         (
             &["run", "--expose", "abc", "busybox"],
             125,
-            "invalid range format for --expose: abc, error: strconv.ParseUint",
+            "docker: invalid range format for --expose: abc, error: strconv.ParseUint",
         ),
+        (
+            &["run", "--env-file", "/nosuch", "busybox"],
+            125,
+            "docker: open /nosuch: no such file or directory\n\nRun 'docker run --help' for more information\n",
+        ),
+        (&["run", "--rm", "--restart", "always", "busybox"], 125, "docker: conflicting options: cannot specify both"),
         (&["create", "--pull", "never", "nosuch"], 1, "Error response from daemon: No such image: nosuch"),
         (&["ps", "--filter", "health=foo"], 1, "invalid value for health (foo): must be one of none, starting"),
         (&["network", "ls", "--filter", "type=foo"], 1, "Error response from daemon: invalid filter: 'type'='foo'\n"),

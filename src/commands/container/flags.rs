@@ -16,6 +16,7 @@ use crate::engine::container::{DnsConfig, LogConfig};
 use crate::engine::docker_config;
 use crate::engine::request::{Join, NetworkRequest, Request};
 use crate::engine::restart::{Condition, RestartPolicy};
+use crate::failure::Plain;
 use crate::ui::human::parse_size;
 
 /// What a container is made of.
@@ -313,7 +314,7 @@ impl Flags {
     fn restart(&self) -> Result<RestartPolicy> {
         let policy = RestartPolicy::parse(self.restart.as_deref().unwrap_or_default())?;
         if self.rm && policy.condition != Condition::No {
-            bail!("conflicting options: cannot specify both --restart and --rm");
+            return Err(Plain("conflicting options: cannot specify both --restart and --rm".into()).into());
         }
         Ok(policy)
     }
@@ -321,7 +322,7 @@ impl Flags {
     fn labels(&self) -> Result<indexmap::IndexMap<String, String>> {
         let mut all = indexmap::IndexMap::new();
         for path in &self.label_file {
-            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            let text = read(path)?;
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
             all.extend(lines.map(pair));
         }
@@ -336,7 +337,7 @@ impl Flags {
     fn ports(&self) -> Result<Vec<umiak_netns::publish::PortSpec>> {
         let mut ports = Vec::new();
         for text in &self.publish {
-            ports.extend(crate::engine::ports::parse(text)?);
+            ports.extend(crate::engine::ports::parse(text).map_err(|error| Plain(format!("{error:#}")))?);
         }
         Ok(ports)
     }
@@ -488,9 +489,9 @@ fn exposed(text: &str) -> Result<String> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     for port in [first, last] {
         if port.parse::<u16>().is_err() {
-            bail!(
+            return Err(Plain(format!(
                 "invalid range format for --expose: {text}, error: strconv.ParseUint: parsing \"{port}\": invalid syntax"
-            );
+            )).into());
         }
     }
     Ok(text.to_owned())
@@ -510,11 +511,16 @@ pub fn variable(text: &str) -> Option<(String, Option<String>)> {
     }
 }
 
+/// A file of the command line.
+fn read(path: &std::path::Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| Plain(format!("open {}: {error}", path.display())).into())
+}
+
 /// The variables of files and flags; flags are later and win.
 pub fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, Option<String>)>> {
     let mut all = Vec::new();
     for path in files {
-        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let text = read(path)?;
         let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
         for line in lines {
             let name = line.split('=').next().unwrap_or_default();
@@ -526,7 +532,7 @@ pub fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, O
                     continue;
                 }
             };
-            bail!("invalid env file ({}): {wrong}", path.display());
+            return Err(Plain(format!("invalid env file ({}): {wrong}", path.display())).into());
         }
     }
     all.extend(flags.iter().filter_map(|entry| variable(entry)));

@@ -14,6 +14,7 @@ use crate::engine::{Container, attach};
 use crate::failure::{self, Coded, Plain};
 use crate::monitor::protocol::Attach;
 use crate::out;
+use crate::personality::Personality;
 
 /// Create and run a new container from an image.
 #[derive(Debug, Args)]
@@ -107,6 +108,12 @@ pub fn not_started(error: anyhow::Error) -> anyhow::Error {
     if error.downcast_ref::<Coded>().is_some() {
         return error;
     }
+    if error.is::<Plain>() && Personality::current() == Personality::Docker {
+        // What the client finds itself.
+        let text = failure::as_go(&failure::one_line(&error));
+        let text = format!("docker: {text}\n\nRun 'docker run --help' for more information");
+        return Coded { text, code: 125 }.into();
+    }
     let hint = error.downcast_ref::<failure::Hint>().map(|hint| hint.0.clone());
     let coded = anyhow::Error::new(Coded { text: failure::one_line(&error), code: 125 });
     match hint {
@@ -120,6 +127,11 @@ pub fn cidfile(path: Option<&std::path::Path>, id: &str) -> Result<()> {
     use anyhow::Context as _;
     let Some(path) = path else { return Ok(()) };
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    if file.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists) {
+        let shown = path.display();
+        let text = format!("container ID file found, make sure the other container isn't running or delete {shown}");
+        return Err(Plain(text).into());
+    }
     let wrong = || format!("write the container id into {}", path.display());
     std::io::Write::write_all(&mut file.with_context(wrong)?, id.as_bytes()).with_context(wrong)
 }
