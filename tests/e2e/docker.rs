@@ -164,103 +164,93 @@ impl ByExec for PathBuf {
     }
 }
 
+/// Lines that need no container, with the exit code and a part of what is said.
+const WRONG: [(&[&str], i32, &str); 47] = [
+    (&["ps", "--nosuch"], 125, "unknown flag: --nosuch\n\nUsage:  docker ps"),
+    (&["nosuch"], 1, "docker: unknown command: docker nosuch\n\nRun 'docker --help' for more information\n"),
+    (&["rm"], 1, "docker: 'docker rm' requires at least 1 argument\n"),
+    (&["rm", "nosuch"], 1, "Error response from daemon: No such container: nosuch\n"),
+    (&["inspect", "nosuch"], 1, "Error: No such object: nosuch\n"),
+    (&["image", "inspect", "nosuch"], 1, "Error response from daemon: No such image: nosuch:latest\n"),
+    (&["volume", "inspect", "nosuch"], 1, "Error response from daemon: get nosuch: no such volume\n"),
+    (&["network", "inspect", "nosuch"], 1, "Error response from daemon: network nosuch not found\n"),
+    (&["start", "nosuch"], 1, "Error: failed to start containers: nosuch\n"),
+    (&["ps", "--format", "{{"], 1, "failed to parse template: template: :1: unclosed action\n"),
+    (&["ps", "--filter", "foo=bar"], 1, "Error response from daemon: invalid filter 'foo'\n"),
+    (&["swarm", "init"], 125, "not supported yet"),
+    (&["container"], 0, "Manage containers"),
+    (&["exec", "nosuch"], 1, "docker: 'docker exec' requires at least 2 arguments\n"),
+    (&["logs"], 1, "docker: 'docker logs' requires 1 argument\n"),
+    (&["ps", "x"], 1, "docker: 'docker ps' accepts no arguments\n"),
+    (&["images", "a", "b"], 1, "docker: 'docker images' requires at most 1 argument\n"),
+    (&["images", "--format", "{{.Foo}}"], 1, "template parsing error: template: :1:2: executing"),
+    (&["stop", "-t", "abc", "x"], 125, "invalid argument \"abc\" for \"-t, --timeout\" flag: strconv.ParseInt: "),
+    (&["update", "-m", "abc", "x"], 125, "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'\n"),
+    (
+        &["run", "-e", "=x", "busybox"],
+        125,
+        "invalid argument \"=x\" for \"-e, --env\" flag: invalid environment variable: =x",
+    ),
+    (
+        &["run", "-l", "", "busybox"],
+        125,
+        "invalid argument \"\" for \"-l, --label\" flag: invalid label '': empty name",
+    ),
+    (
+        &["run", "--expose", "abc", "busybox"],
+        125,
+        "docker: invalid range format for --expose: abc, error: strconv.ParseUint",
+    ),
+    (
+        &["run", "--env-file", "/nosuch", "busybox"],
+        125,
+        "docker: open /nosuch: no such file or directory\n\nRun 'docker run --help' for more information\n",
+    ),
+    (&["run", "--rm", "--restart", "always", "busybox"], 125, "docker: conflicting options: cannot specify both"),
+    (&["create", "--pull", "never", "nosuch"], 1, "Error response from daemon: No such image: nosuch"),
+    (&["ps", "--filter", "health=foo"], 1, "invalid value for health (foo): must be one of none, starting"),
+    (&["network", "ls", "--filter", "type=foo"], 1, "Error response from daemon: invalid filter: 'type'='foo'\n"),
+    (&["network", "create", "--subnet", "bad", "n"], 1, "invalid subnet bad: invalid CIDR block notation\n"),
+    (&["network", "create", "--subnet", "10.1.2.3/24", "n"], 1, "10.1.2.3/24: it should be 10.1.2.0/24\n"),
+    (
+        &["network", "create", "--subnet", "10.1.2.0/24", "--gateway", "bad", "n"],
+        1,
+        "no matching subnet for gateway bad\n",
+    ),
+    (
+        &["network", "create", "--gateway", "10.1.2.1", "n"],
+        1,
+        "every ip-range or gateway must have a corresponding subnet\n",
+    ),
+    (
+        &["network", "create", "--subnet", "10.1.2.0/24", "--gateway", "10.1.3.1", "n"],
+        1,
+        "no matching subnet for gateway 10.1.3.1\n",
+    ),
+    (&["network", "rm", "-f", "nosuch"], 0, ""),
+    (&["cp", "a", "b"], 1, "must specify at least one container source\n"),
+    (&["cp", "a:/x", "b:/x"], 1, "copying between containers is not supported\n"),
+    (&["rename", "nosuch", "b"], 1, "Error: failed to rename container named nosuch\n"),
+    (&["load", "-i", "/nosuch"], 1, "open /nosuch: no such file or directory\n"),
+    (&["events", "--since", "foo", "--until", "0s"], 1, "failed to parse value as time or duration: \"foo\"\n"),
+    (&["network", "create", "host"], 1, "operation is not permitted on predefined host network\n"),
+    (&["volume", "create", "x"], 1, "create x: volume name is too short, names should be at least two"),
+    (
+        &["volume", "prune", "-a", "--filter", "all=1"],
+        1,
+        "conflicting options: cannot specify both --all and --filter all=1\n",
+    ),
+    (&["events", "--until", "0s", "--filter", "foo=bar"], 0, ""),
+    (&["events", "--until", "0s", "--format", "{{.Foo}}"], 64, "can't evaluate field Foo in type *events.Message\n"),
+    (&["rmi", "--platform", "linux/amd64", "nosuch"], 1, "Error response from daemon: No such image: nosuch:latest\n"),
+    (&["compose", "nosuch"], 1, "unknown docker command: \"compose nosuch\""),
+    (&["compose", "up", "--nosuch"], 1, "unknown flag: --nosuch"),
+];
+
 #[test]
 fn wrong_command_lines_end_as_dockers() {
     let Some(host) = Host::new(&[]) else { return };
-    let cases: [(&[&str], i32, &str); 47] = [
-        (&["ps", "--nosuch"], 125, "unknown flag: --nosuch\n\nUsage:  docker ps"),
-        (&["nosuch"], 1, "docker: unknown command: docker nosuch\n\nRun 'docker --help' for more information\n"),
-        (&["rm"], 1, "docker: 'docker rm' requires at least 1 argument\n"),
-        (&["rm", "nosuch"], 1, "Error response from daemon: No such container: nosuch\n"),
-        (&["inspect", "nosuch"], 1, "Error: No such object: nosuch\n"),
-        (&["image", "inspect", "nosuch"], 1, "Error response from daemon: No such image: nosuch:latest\n"),
-        (&["volume", "inspect", "nosuch"], 1, "Error response from daemon: get nosuch: no such volume\n"),
-        (&["network", "inspect", "nosuch"], 1, "Error response from daemon: network nosuch not found\n"),
-        (&["start", "nosuch"], 1, "Error: failed to start containers: nosuch\n"),
-        (&["ps", "--format", "{{"], 1, "failed to parse template: template: :1: unclosed action\n"),
-        (&["ps", "--filter", "foo=bar"], 1, "Error response from daemon: invalid filter 'foo'\n"),
-        (&["swarm", "init"], 125, "not supported yet"),
-        (&["container"], 0, "Manage containers"),
-        (&["exec", "nosuch"], 1, "docker: 'docker exec' requires at least 2 arguments\n"),
-        (&["logs"], 1, "docker: 'docker logs' requires 1 argument\n"),
-        (&["ps", "x"], 1, "docker: 'docker ps' accepts no arguments\n"),
-        (&["images", "a", "b"], 1, "docker: 'docker images' requires at most 1 argument\n"),
-        (&["images", "--format", "{{.Foo}}"], 1, "template parsing error: template: :1:2: executing"),
-        (&["stop", "-t", "abc", "x"], 125, "invalid argument \"abc\" for \"-t, --timeout\" flag: strconv.ParseInt: "),
-        (
-            &["update", "-m", "abc", "x"],
-            125,
-            "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'\n",
-        ),
-        (
-            &["run", "-e", "=x", "busybox"],
-            125,
-            "invalid argument \"=x\" for \"-e, --env\" flag: invalid environment variable: =x",
-        ),
-        (
-            &["run", "-l", "", "busybox"],
-            125,
-            "invalid argument \"\" for \"-l, --label\" flag: invalid label '': empty name",
-        ),
-        (
-            &["run", "--expose", "abc", "busybox"],
-            125,
-            "docker: invalid range format for --expose: abc, error: strconv.ParseUint",
-        ),
-        (
-            &["run", "--env-file", "/nosuch", "busybox"],
-            125,
-            "docker: open /nosuch: no such file or directory\n\nRun 'docker run --help' for more information\n",
-        ),
-        (&["run", "--rm", "--restart", "always", "busybox"], 125, "docker: conflicting options: cannot specify both"),
-        (&["create", "--pull", "never", "nosuch"], 1, "Error response from daemon: No such image: nosuch"),
-        (&["ps", "--filter", "health=foo"], 1, "invalid value for health (foo): must be one of none, starting"),
-        (&["network", "ls", "--filter", "type=foo"], 1, "Error response from daemon: invalid filter: 'type'='foo'\n"),
-        (&["network", "create", "--subnet", "bad", "n"], 1, "invalid subnet bad: invalid CIDR block notation\n"),
-        (&["network", "create", "--subnet", "10.1.2.3/24", "n"], 1, "10.1.2.3/24: it should be 10.1.2.0/24\n"),
-        (
-            &["network", "create", "--subnet", "10.1.2.0/24", "--gateway", "bad", "n"],
-            1,
-            "no matching subnet for gateway bad\n",
-        ),
-        (
-            &["network", "create", "--gateway", "10.1.2.1", "n"],
-            1,
-            "every ip-range or gateway must have a corresponding subnet\n",
-        ),
-        (
-            &["network", "create", "--subnet", "10.1.2.0/24", "--gateway", "10.1.3.1", "n"],
-            1,
-            "no matching subnet for gateway 10.1.3.1\n",
-        ),
-        (&["network", "rm", "-f", "nosuch"], 0, ""),
-        (&["cp", "a", "b"], 1, "must specify at least one container source\n"),
-        (&["cp", "a:/x", "b:/x"], 1, "copying between containers is not supported\n"),
-        (&["rename", "nosuch", "b"], 1, "Error: failed to rename container named nosuch\n"),
-        (&["load", "-i", "/nosuch"], 1, "open /nosuch: no such file or directory\n"),
-        (&["events", "--since", "foo", "--until", "0s"], 1, "failed to parse value as time or duration: \"foo\"\n"),
-        (&["network", "create", "host"], 1, "operation is not permitted on predefined host network\n"),
-        (&["volume", "create", "x"], 1, "create x: volume name is too short, names should be at least two"),
-        (
-            &["volume", "prune", "-a", "--filter", "all=1"],
-            1,
-            "conflicting options: cannot specify both --all and --filter all=1\n",
-        ),
-        (&["events", "--until", "0s", "--filter", "foo=bar"], 0, ""),
-        (
-            &["events", "--until", "0s", "--format", "{{.Foo}}"],
-            64,
-            "can't evaluate field Foo in type *events.Message\n",
-        ),
-        (
-            &["rmi", "--platform", "linux/amd64", "nosuch"],
-            1,
-            "Error response from daemon: No such image: nosuch:latest\n",
-        ),
-        (&["compose", "nosuch"], 1, "unknown docker command: \"compose nosuch\""),
-        (&["compose", "up", "--nosuch"], 1, "unknown flag: --nosuch"),
-    ];
-    for (args, code, said) in cases {
+    for (args, code, said) in WRONG {
         let done = docker(&host, args);
         assert_eq!(done.code, code, "{args:?}: {}", done.err);
         assert!(done.err.contains(said), "{args:?}: {}", done.err);
