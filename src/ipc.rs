@@ -6,12 +6,15 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -68,9 +71,35 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Result<Option<(T, Vec<
     Ok(Some((message, fds)))
 }
 
+/// As [`receive`], from a child; `None` also when that has ended without a message. What it has started may hold the other
+/// side as well, so nothing would be seen there of a child that was killed.
+pub fn receive_from<T: DeserializeOwned>(socket: impl AsFd, child: &Child) -> Result<Option<(T, Vec<OwnedFd>)>> {
+    let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).context("watch a child")?;
+    let mut fds = [
+        PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN),
+    ];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None)).context("poll")?;
+    if fds[0].revents().is_empty() {
+        // It may have said something at the last moment.
+        rustix::io::retry_on_intr(|| poll(&mut fds[..1], Some(&Timespec::default()))).context("poll")?;
+    }
+    if fds[0].revents().is_empty() { Ok(None) } else { receive(socket) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_that_was_killed_is_seen_while_its_own_child_holds_the_socket() {
+        let (ours, theirs) = pair().unwrap();
+        // It ends with the socket.
+        let script = "exec 3<&0; cat <&3 >/dev/null & kill -9 $$";
+        let mut child = std::process::Command::new("sh").args(["-c", script]).stdin(theirs).spawn().unwrap();
+        assert!(receive_from::<String>(&ours, &child).unwrap().is_none());
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_message_arrives_with_its_descriptors_and_a_closed_peer_is_seen() {

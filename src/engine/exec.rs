@@ -150,7 +150,7 @@ impl Engine {
         let order =
             Order { roots: self.roots.clone(), id: container.config.id.clone(), init, exec_id: exec_id.clone(), spec };
         ipc::send(&ours, &order, streams)?;
-        let (pid, console) = match ipc::receive::<Answer>(&ours)? {
+        let (pid, console) = match ipc::receive_from::<Answer>(&ours, &child)? {
             Some((Answer::Started { pid }, mut fds)) => (pid, fds.pop()),
             Some((Answer::Failed { text, code }, _)) => {
                 let _ = child.wait();

@@ -511,7 +511,7 @@ fn spawn_create(
     reach("monitor: before its child has its orders");
     let answer = ipc::send(&ours, &order, &fds).and_then(|()| {
         reach("monitor: its child is at work");
-        ipc::receive::<create::Answer>(&ours)
+        ipc::receive_from::<create::Answer>(&ours, &child)
     });
     // Its exit is reaped by the loop: the kernel takes its time to tear down the child's mount namespace, and the
     // container runs already.
@@ -521,6 +521,11 @@ fn spawn_create(
             let _ = child.wait();
             Err(Coded { text: chain.join(": "), code: exit_code }.into())
         }
-        None => anyhow::bail!("the create process ended without a word; see the monitor's log"),
+        None => {
+            let _ = child.wait();
+            // What it had begun waits for it.
+            let _ = cgroup::clear(&config.runtime.cgroup_path);
+            anyhow::bail!("the create process ended without a word; see the monitor's log")
+        }
     }
 }
