@@ -154,6 +154,10 @@ impl Engine {
             Some((Answer::Started { pid }, mut fds)) => (pid, fds.pop()),
             Some((Answer::Failed { text, code }, _)) => {
                 let _ = child.wait();
+                // A process that has ended is in no namespace: then that is what has to be told.
+                if std::fs::read_link(format!("/proc/{}/ns/pid", init.pid)).is_err() {
+                    bail!("container {} is not running", container.config.name);
+                }
                 return Err(Coded { text, code }.into());
             }
             _ => bail!("the exec process ended without a word"),

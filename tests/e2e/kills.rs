@@ -135,7 +135,10 @@ impl Run<'_> {
                 self.host.ok(&["up", "-d"]);
                 return Err(format!("{listed:?}"));
             }
-            listed.iter().try_for_each(|one| self.runs(one))
+            listed.iter().try_for_each(|one| self.runs(one))?;
+            let found = self.host.run(&["exec", "-T", "idle", "nslookup", "web"]);
+            // Or so late that it had not yet ended when it was looked at.
+            if found.code == 0 { Ok(()) } else { Err(found.err) }
         });
         eventually(&format!("an answer, after\n{told}"), || {
             match http("GET", &format!("127.0.0.1:{}", self.port), "/", "")? {
@@ -143,7 +146,6 @@ impl Run<'_> {
                 other => Err(format!("{other:?}")),
             }
         });
-        self.ok(&["exec", "-T", "idle", "nslookup", "web"]);
         let before = self.host.run(&["logs", "--no-log-prefix", "--tail", "1", "counts"]).out;
         eventually(&format!("something new in the log, after\n{told}"), || {
             let now = self.host.run(&["logs", "--no-log-prefix", "--tail", "1", "counts"]).out;
