@@ -32,20 +32,35 @@ impl ProcessRef {
     pub fn alive(self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.start_time == self.start_time && !stat.dead)
     }
+
+    /// Whether this very process has ended or is about to: SIGKILL has been sent to it, and all that it still needs is
+    /// its turn.
+    #[must_use]
+    pub fn is_ending(self) -> bool {
+        stat(self.pid).is_none_or(|stat| stat.start_time != self.start_time || stat.dead || stat.ending)
+    }
 }
+
+/// `PF_EXITING` (include/linux/sched.h).
+const EXITING: u64 = 0x4;
+/// SIGKILL among pending signals.
+const KILLED: u64 = 1 << 8;
 
 struct Stat {
     start_time: u64,
     dead: bool,
+    ending: bool,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name (field 2) may hold spaces and parentheses: count from the last ')'.
     let rest = text.get(text.rfind(')')? + 2..)?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    Some(Stat { start_time: fields.nth(18)?.parse().ok()?, dead: matches!(state, "Z" | "X" | "x") })
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // As counted in proc_pid_stat(5), where the state is the third.
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+    let ending = number(9)? & EXITING != 0 || number(31)? & KILLED != 0;
+    Some(Stat { start_time: number(22)?, dead: matches!(*fields.first()?, "Z" | "X" | "x"), ending })
 }
 
 /// The kernel's id of this boot (`/proc/sys/kernel/random/boot_id`): state that
@@ -77,6 +92,18 @@ mod tests {
         assert!(me.alive());
         assert!(!ProcessRef { start_time: me.start_time + 1, ..me }.alive());
         assert!(ProcessRef::of(u32::MAX - 1).is_none());
+        assert!(!me.is_ending() && ProcessRef { start_time: me.start_time + 1, ..me }.is_ending());
+    }
+
+    #[test]
+    fn one_that_was_killed_is_ending_at_once() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = ProcessRef::of(child.id()).unwrap();
+        assert!(process.alive() && !process.is_ending());
+        child.kill().unwrap();
+        assert!(process.is_ending());
+        child.wait().unwrap();
+        assert!(process.is_ending());
     }
 
     #[test]

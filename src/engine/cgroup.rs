@@ -29,6 +29,12 @@ pub fn clear(path: &str) -> Result<()> {
     Ok(cgroup.remove()?)
 }
 
+/// Lets what is in it run on, if it stands still.
+pub fn thaw(path: &str) -> Result<()> {
+    let cgroup = Cgroup::new(path)?;
+    if cgroup.frozen() { Ok(cgroup.thaw()?) } else { Ok(()) }
+}
+
 /// What it uses now.
 pub fn stats(path: &str) -> Result<Stats> {
     Ok(Cgroup::new(path)?.stats()?)

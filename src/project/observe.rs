@@ -3,14 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use umiak_base::ProcessRef;
 use umiak_compose::Project;
 use umiak_netns::Network;
 
 use super::labels;
+use crate::engine::container::Status;
 use crate::engine::volume::{self, Volume};
-use crate::engine::{Container, Engine, network};
+use crate::engine::{Container, Engine, cgroup, network};
+
+/// How long a container that was killed may take until its end is recorded.
+const DYING: Duration = Duration::from_secs(10);
 
 /// What of a project is there.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +33,7 @@ pub struct Observed {
 
 /// Looks at everything that a project's plan depends on.
 pub fn project(engine: &Engine, project: &Project) -> Result<Observed> {
-    let mut observed = Observed { members: members(engine, &project.name)?, ..Observed::default() };
+    let mut observed = Observed { members: settled(engine, &project.name)?, ..Observed::default() };
     for definition in project.networks.values() {
         if let Some(network) = network::find(&engine.roots, &definition.name)? {
             observed.networks.insert(definition.name.clone(), network);
@@ -86,6 +92,27 @@ pub fn members(engine: &Engine, project: &str) -> Result<Vec<Member>> {
         .collect();
     members.sort_by(|a, b| (&a.service, a.number).cmp(&(&b.service, b.number)));
     Ok(members)
+}
+
+/// As [`members`]; of those that were killed a moment ago, the ends are waited for: what is planned with them as running
+/// could not be carried out.
+fn settled(engine: &Engine, project: &str) -> Result<Vec<Member>> {
+    let found = members(engine, project)?;
+    let is_ending = |container: &Container| {
+        container.state.status == Status::Running && container.state.init.is_some_and(ProcessRef::is_ending)
+    };
+    let ending: Vec<&Container> =
+        found.iter().map(|member| &member.container).filter(|container| is_ending(container)).collect();
+    if ending.is_empty() {
+        return Ok(found);
+    }
+    let deadline = Some(Instant::now() + DYING);
+    for container in ending {
+        // The command that killed it may have been killed itself while everything stood still for that.
+        let _ = cgroup::thaw(&container.config.runtime.cgroup_path);
+        engine.wait_since(&container.config.id, Some(container.state.restart_count), deadline)?;
+    }
+    members(engine, project)
 }
 
 /// Without the containers of `run`.

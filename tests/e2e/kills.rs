@@ -115,6 +115,13 @@ impl Run<'_> {
         self.story[from..].join("\n")
     }
 
+    /// The last events, and what runs.
+    fn seen(&self) -> String {
+        let events = fs::read_to_string(self.host.run_root().join("events")).unwrap_or_default();
+        let lines: Vec<&str> = events.lines().collect();
+        format!("{}\n{}", lines[lines.len().saturating_sub(60)..].join("\n"), self.host.run(&["ps", "-a"]).out)
+    }
+
     /// Runs a command that must succeed.
     fn ok(&mut self, args: &[&str]) -> String {
         self.story.push(format!("then {}", args.join(" ")));
@@ -137,13 +144,12 @@ impl Run<'_> {
             }
             listed.iter().try_for_each(|one| self.runs(one))?;
             let found = self.host.run(&["exec", "-T", "idle", "nslookup", "web"]);
-            // Or so late that it had not yet ended when it was looked at.
-            if found.code == 0 { Ok(()) } else { Err(found.err) }
-        });
-        eventually(&format!("an answer, after\n{told}"), || {
-            match http("GET", &format!("127.0.0.1:{}", self.port), "/", "")? {
-                (200, body) if body == "here\n" => Ok(()),
-                other => Err(format!("{other:?}")),
+            if found.code != 0 {
+                return Err(found.err);
+            }
+            match http("GET", &format!("127.0.0.1:{}", self.port), "/", "") {
+                Ok((200, body)) if body == "here\n" => Ok(()),
+                other => Err(format!("{other:?}\n{}", self.seen())),
             }
         });
         let before = self.host.run(&["logs", "--no-log-prefix", "--tail", "1", "counts"]).out;
