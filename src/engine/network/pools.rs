@@ -31,7 +31,6 @@ fn one(text: &str) -> Result<Cidr> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
